@@ -1,1 +1,186 @@
+// What libtorch has and `tch` does not bind. Every function returns NULL, or an error message that the caller frees
+// with te_free. A tensor crosses as a pointer to at::Tensor, which is what `tch` holds; lists cross as arrays of those.
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <dlfcn.h>
 #include <torch/torch.h>
+
+#include <cstring>
+
+using at::Tensor;
+using List = std::vector<Tensor>;
+
+namespace {
+char* copy(const char* text) {
+  char* out = static_cast<char*>(malloc(strlen(text) + 1));
+  if (out) strcpy(out, text);
+  return out;
+}
+
+template <class F>
+char* guarded(F&& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& e) {
+    return copy(e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    return copy(e.what());
+  } catch (...) {
+    return copy("libtorch threw something that is not an exception");
+  }
+}
+
+List list(Tensor* const* tensors, size_t n) {
+  List out;
+  out.reserve(n);
+  for (size_t i = 0; i < n; i++) out.push_back(*tensors[i]);
+  return out;
+}
+
+Tensor total_norm(const List& tensors) {
+  return at::stack(at::_foreach_norm(tensors, 2)).norm();
+}
+
+using Segment = Tensor* (*)(void* data, const Tensor* input);
+using Drop = void (*)(void* data);
+
+struct Holder : torch::CustomClassHolder {
+  std::shared_ptr<void> data;
+};
+
+// Recomputes its segment in the backward pass instead of keeping the activations.
+struct Checkpoint : torch::autograd::Function<Checkpoint> {
+  static Tensor run(const std::shared_ptr<void>& data, Segment segment, const Tensor& input) {
+    std::unique_ptr<Tensor> out(segment(data.get(), &input));
+    TORCH_CHECK(out, "a checkpointed segment failed");
+    return *out;
+  }
+
+  static Tensor forward(torch::autograd::AutogradContext* ctx, Tensor input, int64_t segment, std::shared_ptr<void>* data) {
+    ctx->save_for_backward({input});
+    ctx->saved_data["segment"] = segment;
+    auto holder = c10::make_intrusive<Holder>();
+    holder->data = *data;
+    ctx->saved_data["data"] = c10::IValue::make_capsule(std::move(holder));
+    at::NoGradGuard no_grad;
+    return run(*data, reinterpret_cast<Segment>(segment), input);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+    auto capsule = ctx->saved_data["data"].toCapsule();
+    auto& data = static_cast<Holder*>(capsule.get())->data;
+    auto segment = reinterpret_cast<Segment>(ctx->saved_data["segment"].toInt());
+    at::AutoGradMode grad_mode(true);
+    auto input = ctx->get_saved_variables()[0].detach().requires_grad_(true);
+    auto output = run(data, segment, input);
+    torch::autograd::backward({output}, {grads[0].to(output.scalar_type())});
+    return {input.grad(), Tensor(), Tensor()};  // one for each argument of forward
+  }
+};
+}  // namespace
+
+extern "C" {
+void te_free(char* message) { free(message); }
+
+char* te_load_cuda() {
+  return guarded([&] {
+    TORCH_CHECK(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), dlerror());
+  });
+}
+
+char* te_autocast_get(int device, int* enabled, int* dtype) {
+  return guarded([&] {
+    auto type = static_cast<at::DeviceType>(device);
+    *enabled = at::autocast::is_autocast_enabled(type);
+    *dtype = static_cast<int>(at::autocast::get_autocast_dtype(type));
+  });
+}
+
+// Leaving the outermost region drops the cached casts of the weights.
+char* te_autocast_set(int device, int enabled, int dtype, int enter) {
+  return guarded([&] {
+    auto type = static_cast<at::DeviceType>(device);
+    at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(dtype));
+    at::autocast::set_autocast_enabled(type, enabled);
+    if (enter) {
+      at::autocast::increment_nesting();
+    } else if (at::autocast::decrement_nesting() == 0) {
+      at::autocast::clear_cache();
+    }
+  });
+}
+
+char* te_fused_adamw(Tensor* const* params, Tensor* const* grads, Tensor* const* exp_avgs, Tensor* const* exp_avg_sqs,
+                     Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay,
+                     double eps, const Tensor* grad_scale, const Tensor* found_inf) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto step_list = list(steps, n);
+    std::optional<Tensor> scale, inf;
+    if (grad_scale) scale = *grad_scale;
+    if (found_inf) inf = *found_inf;
+    // As torch.optim does: the counters go up, and back down where a non-finite gradient voids the step.
+    at::_foreach_add_(step_list, 1);
+    at::_fused_adamw_(list(params, n), list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), {}, step_list, lr, beta1,
+                      beta2, weight_decay, eps, false, false, scale, inf);
+    if (inf) at::_foreach_sub_(step_list, List(n, *inf));
+  });
+}
+
+char* te_unscale(Tensor* const* grads, size_t n, Tensor* found_inf, const Tensor* inv_scale) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_amp_foreach_non_finite_check_and_unscale_(list(grads, n), *found_inf, *inv_scale);
+  });
+}
+
+char* te_update_scale(Tensor* scale, Tensor* growth_tracker, const Tensor* found_inf, double growth, double backoff,
+                      int64_t interval) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_amp_update_scale_(*scale, *growth_tracker, *found_inf, growth, backoff, interval);
+  });
+}
+
+char* te_total_norm(Tensor* const* tensors, size_t n, Tensor** out) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    *out = new Tensor(total_norm(list(tensors, n)));
+  });
+}
+
+char* te_clip_by_norm(Tensor* const* tensors, size_t n, double max_norm, Tensor** out) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto tensor_list = list(tensors, n);
+    auto norm = total_norm(tensor_list);
+    at::_foreach_mul_(tensor_list, (max_norm / (norm + 1e-6)).clamp_max(1.0));
+    *out = new Tensor(norm);
+  });
+}
+
+char* te_checkpoint(const Tensor* input, Segment segment, void* data, Drop drop, Tensor** out) {
+  std::shared_ptr<void> owner(data, drop);
+  return guarded([&] {
+    *out = new Tensor(Checkpoint::apply(*input, reinterpret_cast<int64_t>(segment), &owner));
+  });
+}
+
+char* te_device_memory(int device, int index, uint64_t* free, uint64_t* total, uint64_t* allocated, uint64_t* peak) {
+  return guarded([&] {
+    auto* allocator = c10::getDeviceAllocator(static_cast<at::DeviceType>(device));
+    auto info = allocator->getMemoryInfo(index);
+    auto stats = allocator->getDeviceStats(index);
+    *free = info.first;
+    *total = info.second;
+    *allocated = stats.allocated_bytes[0].current;
+    *peak = stats.allocated_bytes[0].peak;
+  });
+}
+
+char* te_empty_cache(int device) {
+  return guarded([&] { c10::getDeviceAllocator(static_cast<at::DeviceType>(device))->emptyCache(); });
+}
+}

@@ -1,1 +1,23 @@
-//! torch-ext
+//! What libtorch has and `tch` does not bind, behind a safe interface: the one crate with unsafe code.
+//!
+//! Unless said otherwise tensors may be on any device; lists of tensors must be of one device and kind.
+#![allow(unsafe_code)]
+
+mod autocast;
+mod checkpoint;
+mod device;
+mod ffi;
+mod optim;
+
+pub use autocast::Autocast;
+pub use checkpoint::checkpoint;
+pub use device::{DeviceMemory, ProcessMemory, device_memory, empty_cache, load_cuda, process_memory};
+pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
+
+/// A failure inside libtorch, or arguments that do not belong together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(pub(crate) String);
+
+/// The result of a call into libtorch.
+pub type Result<T> = std::result::Result<T, Error>;

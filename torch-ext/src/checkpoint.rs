@@ -1,0 +1,78 @@
+//! Activation checkpointing (`torch.utils.checkpoint`, reentrant form).
+use crate::ffi::{Ptr, check, owned, ptr, te_checkpoint};
+use crate::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tch::Tensor;
+
+type Segment = Box<dyn Fn(&Tensor) -> std::result::Result<Tensor, tch::TchError> + Send>;
+
+/// Runs `segment` without keeping its activations, and again in the backward pass.
+///
+/// The gradients of the parameters that the segment uses are accumulated as usual. Random numbers drawn
+/// inside must not depend on the generator's state before it: seed it at the start of the segment.
+/// The segment may run on another thread (autograd has one for each GPU), so regions such as
+/// [`crate::Autocast`] are entered inside it.
+pub fn checkpoint<F>(input: &Tensor, segment: F) -> Result<Tensor>
+where
+    F: Fn(&Tensor) -> std::result::Result<Tensor, tch::TchError> + Send + 'static,
+{
+    let segment: Segment = Box::new(segment);
+    let data = Box::into_raw(Box::new(segment));
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the shim owns `data` from here on and calls `release` on it exactly once, after the last `run`.
+    check(unsafe { te_checkpoint(ptr(input), run, data.cast(), release, &mut out) })?;
+    if out.is_null() {
+        return Err(Error("a checkpointed segment gave no tensor".to_owned()));
+    }
+    Ok(owned(out))
+}
+
+extern "C" fn run(data: Ptr, input: Ptr) -> Ptr {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: `data` is the box of `checkpoint`, alive until `release`; the input is the caller's, so it is
+        // cloned (a reference count) and not taken over.
+        let (segment, input) = unsafe { (&*data.cast::<Segment>(), Tensor::clone_from_ptr(input.cast())) };
+        segment(&input)
+    }));
+    match outcome {
+        Ok(Ok(mut tensor)) => {
+            let pointer = tensor.as_mut_ptr();
+            std::mem::forget(tensor); // the shim deletes it
+            pointer.cast()
+        }
+        _ => std::ptr::null_mut(),
+    }
+}
+
+extern "C" fn release(data: Ptr) {
+    // SAFETY: the pointer is that of `Box::into_raw` above and is released once.
+    drop(unsafe { Box::from_raw(data.cast::<Segment>()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn gradients_equal_those_without_checkpointing() {
+        tch::manual_seed(1);
+        let options = (Kind::Double, Device::Cpu);
+        let weight = Tensor::randn([3, 3], options).set_requires_grad(true);
+        let input = Tensor::randn([2, 3], options).set_requires_grad(true);
+        let f = |w: Tensor| move |x: &Tensor| x.f_matmul(&w)?.f_tanh();
+        f(weight.shallow_clone())(&input).unwrap().sum(None).backward();
+        let plain = (weight.grad().copy(), input.grad().copy());
+        let _ = weight.grad().zero_();
+        let _ = input.grad().zero_();
+        checkpoint(&input, f(weight.shallow_clone())).unwrap().sum(None).backward();
+        assert!(weight.grad().allclose(&plain.0, 1e-12, 1e-12, false));
+        assert!(input.grad().allclose(&plain.1, 1e-12, 1e-12, false));
+    }
+
+    #[test]
+    fn a_failing_segment_is_an_error() {
+        let input = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        assert!(checkpoint(&input, |x| x.f_matmul(x)).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! The shim's functions as they are declared in C.
+use crate::{Error, Result};
+use std::ffi::{CStr, c_char, c_double, c_int, c_void};
+use tch::Tensor;
+
+pub(crate) type Ptr = *mut c_void;
+
+unsafe extern "C" {
+    pub(crate) fn te_free(message: *mut c_char);
+    pub(crate) fn te_load_cuda() -> *mut c_char;
+    pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;
+    pub(crate) fn te_autocast_set(device: c_int, enabled: c_int, dtype: c_int, enter: c_int) -> *mut c_char;
+    pub(crate) fn te_fused_adamw(
+        params: *const Ptr,
+        grads: *const Ptr,
+        exp_avgs: *const Ptr,
+        exp_avg_sqs: *const Ptr,
+        steps: *const Ptr,
+        n: usize,
+        lr: c_double,
+        beta1: c_double,
+        beta2: c_double,
+        weight_decay: c_double,
+        eps: c_double,
+        grad_scale: Ptr,
+        found_inf: Ptr,
+    ) -> *mut c_char;
+    pub(crate) fn te_unscale(grads: *const Ptr, n: usize, found_inf: Ptr, inv_scale: Ptr) -> *mut c_char;
+    pub(crate) fn te_update_scale(
+        scale: Ptr,
+        growth_tracker: Ptr,
+        found_inf: Ptr,
+        growth: c_double,
+        backoff: c_double,
+        interval: i64,
+    ) -> *mut c_char;
+    pub(crate) fn te_total_norm(tensors: *const Ptr, n: usize, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_clip_by_norm(tensors: *const Ptr, n: usize, max_norm: c_double, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_checkpoint(
+        input: Ptr,
+        segment: extern "C" fn(Ptr, Ptr) -> Ptr,
+        data: Ptr,
+        drop: extern "C" fn(Ptr),
+        out: *mut Ptr,
+    ) -> *mut c_char;
+    pub(crate) fn te_device_memory(
+        device: c_int,
+        index: c_int,
+        free: *mut u64,
+        total: *mut u64,
+        allocated: *mut u64,
+        peak: *mut u64,
+    ) -> *mut c_char;
+    pub(crate) fn te_empty_cache(device: c_int) -> *mut c_char;
+}
+
+/// Turns the shim's message into an error, first line only: libtorch appends pages of C++ frames.
+pub(crate) fn check(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns NULL or a NUL-terminated string that it allocated and that is freed once, here.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        te_free(message);
+        text
+    };
+    Err(Error(text.lines().next().unwrap_or("libtorch failed without a message").to_owned()))
+}
+
+/// The `at::Tensor*` that a `tch` tensor holds. It is alive as long as the tensor is; the shim does not free it.
+pub(crate) fn ptr(tensor: &Tensor) -> Ptr {
+    tensor.as_ptr() as Ptr
+}
+
+pub(crate) fn ptrs(tensors: &[Tensor]) -> Vec<Ptr> {
+    tensors.iter().map(ptr).collect()
+}
+
+/// Takes over a tensor that the shim allocated with `new`.
+pub(crate) fn owned(tensor: Ptr) -> Tensor {
+    // SAFETY: called once for each pointer that the shim hands out; `tch` frees it with `delete`.
+    unsafe { Tensor::from_ptr(tensor.cast()) }
+}
+
+/// libtorch's number of a device type.
+pub(crate) fn device_type(device: tch::Device) -> c_int {
+    match device {
+        tch::Device::Cpu => 0,
+        tch::Device::Cuda(_) => 1,
+        tch::Device::Mps => 13,
+        tch::Device::Vulkan => 10,
+    }
+}

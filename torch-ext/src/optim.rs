@@ -1,0 +1,206 @@
+//! Kernels over lists of tensors: fused AdamW, gradient-scaler kernels, norm and clipping.
+//! None of them waits for the device.
+use crate::ffi::{
+    Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale,
+};
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// The state of AdamW, one entry a parameter, in the parameters' order (`torch.optim.AdamW(fused=True)`).
+#[derive(Debug)]
+pub struct AdamWState {
+    /// Steps taken: float32 scalars.
+    pub steps: Vec<Tensor>,
+    /// First moments, shaped as the parameters.
+    pub exp_avgs: Vec<Tensor>,
+    /// Second moments, shaped as the parameters.
+    pub exp_avg_sqs: Vec<Tensor>,
+}
+
+impl AdamWState {
+    /// All zero.
+    pub fn new(params: &[Tensor]) -> AdamWState {
+        AdamWState {
+            steps: params.iter().map(|p| Tensor::zeros([], (Kind::Float, p.device()))).collect(),
+            exp_avgs: params.iter().map(Tensor::zeros_like).collect(),
+            exp_avg_sqs: params.iter().map(Tensor::zeros_like).collect(),
+        }
+    }
+}
+
+/// The settings of one AdamW step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay rates of the moments.
+    pub betas: (f64, f64),
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// What a gradient scaler tells the optimizer: scalars on the parameters' device.
+#[derive(Debug, Clone, Copy)]
+pub struct Scaling<'a> {
+    /// The gradients are divided by this, unless they were unscaled already.
+    pub grad_scale: Option<&'a Tensor>,
+    /// Not 0 where a gradient was not finite: the step then changes nothing.
+    pub found_inf: &'a Tensor,
+}
+
+fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
+    if n == len { Ok(()) } else { Err(Error(format!("{len} {what} for {n} parameters"))) }
+}
+
+/// One AdamW step over all parameters in one call.
+///
+/// `params` and `grads` have equal shapes, pair by pair. Errors where lengths or shapes differ.
+pub fn fused_adamw(
+    params: &[Tensor],
+    grads: &[Tensor],
+    state: &AdamWState,
+    step: AdamWStep,
+    scaling: Option<Scaling>,
+) -> Result<()> {
+    let n = params.len();
+    same_length("gradients", n, grads.len())?;
+    same_length("step counters", n, state.steps.len())?;
+    same_length("first moments", n, state.exp_avgs.len())?;
+    same_length("second moments", n, state.exp_avg_sqs.len())?;
+    for (i, p) in params.iter().enumerate() {
+        for (what, t) in [("gradient", &grads[i]), ("moment", &state.exp_avgs[i]), ("moment", &state.exp_avg_sqs[i])] {
+            if p.size() != t.size() {
+                return Err(Error(format!("parameter {i} has shape {:?}, its {what} {:?}", p.size(), t.size())));
+            }
+        }
+    }
+    let null: Ptr = std::ptr::null_mut();
+    let (grad_scale, found_inf) = match &scaling {
+        Some(s) => (s.grad_scale.map_or(null, ptr), ptr(s.found_inf)),
+        None => (null, null),
+    };
+    // SAFETY: five arrays of n live tensors of equal shapes (checked above); the scalars are live or NULL.
+    check(unsafe {
+        te_fused_adamw(
+            ptrs(params).as_ptr(),
+            ptrs(grads).as_ptr(),
+            ptrs(&state.exp_avgs).as_ptr(),
+            ptrs(&state.exp_avg_sqs).as_ptr(),
+            ptrs(&state.steps).as_ptr(),
+            n,
+            step.lr,
+            step.betas.0,
+            step.betas.1,
+            step.weight_decay,
+            step.eps,
+            grad_scale,
+            found_inf,
+        )
+    })
+}
+
+/// Multiplies the gradients by `inv_scale` (a float32 scalar) and sets `found_inf` to 1 where one is not finite.
+pub fn unscale(grads: &[Tensor], found_inf: &Tensor, inv_scale: &Tensor) -> Result<()> {
+    // SAFETY: an array of live tensors and two live scalars.
+    check(unsafe { te_unscale(ptrs(grads).as_ptr(), grads.len(), ptr(found_inf), ptr(inv_scale)) })
+}
+
+/// Dynamic loss scaling: `scale` times `backoff` after a non-finite step, times `growth` after `interval` finite ones.
+/// `scale` is a float32 scalar, `growth_tracker` an int32 scalar.
+pub fn update_scale(
+    scale: &Tensor,
+    growth_tracker: &Tensor,
+    found_inf: &Tensor,
+    growth: f64,
+    backoff: f64,
+    interval: i64,
+) -> Result<()> {
+    // SAFETY: three live scalars; the kernel checks their kinds.
+    check(unsafe { te_update_scale(ptr(scale), ptr(growth_tracker), ptr(found_inf), growth, backoff, interval) })
+}
+
+/// The L2 norm over all tensors together, a scalar on their device.
+pub fn total_norm(tensors: &[Tensor]) -> Result<Tensor> {
+    list_norm(tensors, |list, out| {
+        // SAFETY: an array of live tensors, a valid out-pointer.
+        unsafe { te_total_norm(list.as_ptr(), list.len(), out) }
+    })
+}
+
+/// Scales the tensors so that their norm together is at most `max_norm`
+/// (`torch.nn.utils.clip_grad_norm_`); returns the norm before.
+pub fn clip_by_norm(tensors: &[Tensor], max_norm: f64) -> Result<Tensor> {
+    list_norm(tensors, |list, out| {
+        // SAFETY: an array of live tensors, a valid out-pointer.
+        unsafe { te_clip_by_norm(list.as_ptr(), list.len(), max_norm, out) }
+    })
+}
+
+fn list_norm(tensors: &[Tensor], call: impl FnOnce(&[Ptr], *mut Ptr) -> *mut std::ffi::c_char) -> Result<Tensor> {
+    if tensors.is_empty() {
+        return Err(Error("the norm of no tensors".to_owned()));
+    }
+    let mut out = std::ptr::null_mut();
+    check(call(&ptrs(tensors), &mut out))?;
+    Ok(owned(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    #[test]
+    fn adamw_takes_the_textbook_step() {
+        let p = [Tensor::from_slice(&[1.0f32, -2.0])];
+        let g = [Tensor::from_slice(&[0.5f32, 0.25])];
+        let state = AdamWState::new(&p);
+        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
+        fused_adamw(&p, &g, &state, step, None).unwrap();
+        // The first bias-corrected step is lr * sign(g), after decay by 1 - lr * weight_decay.
+        let expected = Tensor::from_slice(&[0.999f32 - 0.1, -1.998 - 0.1]);
+        assert!(p[0].allclose(&expected, 1e-5, 1e-6, false), "{:?}", p[0]);
+        assert_eq!(state.steps[0].double_value(&[]), 1.0);
+    }
+
+    #[test]
+    fn a_non_finite_gradient_voids_the_step_and_lowers_the_scale() {
+        let p = [Tensor::from_slice(&[1.0f32])];
+        let g = [Tensor::from_slice(&[f32::INFINITY])];
+        let state = AdamWState::new(&p);
+        let found_inf = Tensor::zeros([], CPU);
+        unscale(&g, &found_inf, &Tensor::from(0.5f32)).unwrap();
+        assert_eq!(found_inf.double_value(&[]), 1.0);
+        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
+        let scaling = Scaling { grad_scale: None, found_inf: &found_inf };
+        fused_adamw(&p, &g, &state, step, Some(scaling)).unwrap();
+        assert_eq!((p[0].double_value(&[0]), state.steps[0].double_value(&[])), (1.0, 0.0));
+        let (scale, tracker) = (Tensor::from(1024f32), Tensor::zeros([], (Kind::Int, Device::Cpu)));
+        update_scale(&scale, &tracker, &found_inf, 2.0, 0.5, 2000).unwrap();
+        assert_eq!(scale.double_value(&[]), 512.0);
+    }
+
+    #[test]
+    fn clipping_bounds_the_norm_over_the_whole_list() {
+        let g = [Tensor::from_slice(&[3.0f32]), Tensor::from_slice(&[0.0f32, 4.0])];
+        assert_eq!(clip_by_norm(&g, 1.0).unwrap().double_value(&[]), 5.0);
+        assert!((total_norm(&g).unwrap().double_value(&[]) - 1.0).abs() < 1e-5);
+        let _ = clip_by_norm(&g, 10.0).unwrap();
+        assert!((total_norm(&g).unwrap().double_value(&[]) - 1.0).abs() < 1e-5, "a small norm is left alone");
+    }
+
+    #[test]
+    fn lists_that_do_not_belong_together_are_refused() {
+        let p = [Tensor::zeros([2], CPU)];
+        let state = AdamWState::new(&p);
+        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
+        assert!(fused_adamw(&p, &[], &state, step, None).is_err());
+        let error = fused_adamw(&p, &[Tensor::zeros([3], CPU)], &state, step, None).unwrap_err().to_string();
+        assert!(error.contains("[2]") && error.contains("[3]"), "{error}");
+        assert!(total_norm(&[]).is_err());
+    }
+}
