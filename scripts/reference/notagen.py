@@ -10,6 +10,7 @@ import time
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import save_file
 from samplings import temperature_sampling, top_k_sampling, top_p_sampling
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
@@ -186,7 +187,7 @@ def load(path, dropout=0.0, attention="sdpa"):
 
 
 def versions():
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
+    return f"torch {torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}"
 
 
 def write_atomically(path, write):
@@ -195,3 +196,9 @@ def write_atomically(path, write):
     write(temporary)
     temporary.rename(path)
     print(f"wrote {path} ({path.stat().st_size:,} bytes)")
+
+
+def write_tensors(path, tensors):
+    """A safetensors file; one metadata key alone, since the order of several is not fixed."""
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, {"made with": versions()}))
