@@ -1,0 +1,41 @@
+//! The crate's error.
+
+/// What can go wrong in building and running a model.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two shapes that had to agree.
+    #[error("{what}: expected shape {expected:?}, found {found:?}")]
+    Shape {
+        /// The tensor.
+        what: String,
+        /// The shape it must have.
+        expected: Vec<i64>,
+        /// The shape it has.
+        found: Vec<i64>,
+    },
+    /// A state dict without one of the model's tensors.
+    #[error("the weights have no tensor {0}")]
+    Missing(String),
+    /// Values outside what the model takes.
+    #[error("{0}")]
+    Invalid(String),
+    /// A character that the vocabulary does not have.
+    #[error("line {line}, column {column}: the character {character:?} is not ASCII")]
+    Character {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// What stands there.
+        character: char,
+    },
+    /// A failure inside libtorch.
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
+    /// A failure inside libtorch.
+    #[error("libtorch: {0}")]
+    TorchExt(#[from] torch_ext::Error),
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,269 @@
+//! GPT-2 blocks (Radford et al. 2019), after transformers' `modeling_gpt2.py`: pre-norm, `gelu_new`, `Conv1D` weights
+//! of shape (in, out), learned positions.
+//!
+//! Sequences of different lengths share one tensor of shape (tokens, hidden) without padding: a [`Group`] says that
+//! the next `rows * len` tokens are `rows` sequences of `len`. All but attention works on tokens alone.
+use crate::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+const LAYER_NORM_EPS: f64 = 1e-5;
+const INITIAL_STD: f64 = 0.02;
+/// Features of one attention head.
+pub(crate) const HEAD_SIZE: i64 = 64;
+
+/// `rows` consecutive sequences of `len` tokens each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Sequences.
+    pub rows: i64,
+    /// Tokens in each.
+    pub len: i64,
+}
+
+/// Appends one sequence of `len` tokens, in the last group where it fits.
+pub(crate) fn push(groups: &mut Vec<Group>, len: i64) {
+    match groups.last_mut() {
+        Some(last) if last.len == len => last.rows += 1,
+        _ => groups.push(Group { rows: 1, len }),
+    }
+}
+
+/// How one forward pass is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mode {
+    /// Dropout is applied, with the architecture's probability.
+    pub train: bool,
+    /// Recompute each block in the backward pass instead of keeping its activations.
+    pub checkpointing: Option<Checkpointing>,
+}
+
+/// What a recomputed block needs to be the same twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Checkpointing {
+    /// Seeds the dropout of every block.
+    pub seed: i64,
+    /// The autocast type: blocks are recomputed on autograd's own thread. `Float` is none.
+    pub autocast: Kind,
+}
+
+impl Mode {
+    /// No dropout.
+    pub const EVAL: Mode = Mode { train: false, checkpointing: None };
+    /// Dropout, activations kept.
+    pub const TRAIN: Mode = Mode { train: true, checkpointing: None };
+}
+
+/// The tensors of a model under PyTorch's names, in the order of PyTorch's `model.parameters()`.
+pub(crate) struct Builder {
+    pub(crate) tensors: Vec<(String, Tensor)>,
+    pub(crate) device: Device,
+}
+
+pub(crate) enum Init {
+    Normal(f64),
+    Uniform(f64),
+    Constant(f64),
+}
+
+impl Builder {
+    pub(crate) fn tensor(&mut self, name: String, shape: &[i64], init: Init) -> Result<Tensor> {
+        let mut tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+        tensor = match init {
+            Init::Normal(std) => tensor.f_normal_(0.0, std)?,
+            Init::Uniform(bound) => tensor.f_uniform_(-bound, bound)?,
+            Init::Constant(value) => tensor.f_fill_(value)?,
+        };
+        let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(true)?;
+        self.tensors.push((name, tensor.shallow_clone()));
+        Ok(tensor)
+    }
+}
+
+/// Layer norm over the last dimension.
+pub(crate) struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Norm {
+    fn new(b: &mut Builder, name: &str, hidden: i64) -> Result<Norm> {
+        Ok(Norm {
+            weight: b.tensor(format!("{name}.weight"), &[hidden], Init::Constant(1.0))?,
+            bias: b.tensor(format!("{name}.bias"), &[hidden], Init::Constant(0.0))?,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
+        x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+    }
+
+    fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Norm {
+        Norm { weight: f(&self.weight), bias: f(&self.bias) }
+    }
+}
+
+/// GPT-2's `Conv1D`: a linear layer with its weight stored as (in, out).
+pub(crate) struct Conv1d {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Conv1d {
+    fn new(b: &mut Builder, name: &str, input: i64, output: i64, std: f64) -> Result<Conv1d> {
+        Ok(Conv1d {
+            weight: b.tensor(format!("{name}.weight"), &[input, output], Init::Normal(std))?,
+            bias: b.tensor(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
+        self.bias.f_addmm(x, &self.weight)
+    }
+
+    fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Conv1d {
+        Conv1d { weight: f(&self.weight), bias: f(&self.bias) }
+    }
+}
+
+/// One transformer block.
+pub(crate) struct Block {
+    pub(crate) ln_1: Norm,
+    pub(crate) c_attn: Conv1d,
+    pub(crate) attn_proj: Conv1d,
+    pub(crate) ln_2: Norm,
+    c_fc: Conv1d,
+    mlp_proj: Conv1d,
+    dropout: f64,
+    pub(crate) heads: i64,
+}
+
+type TorchResult = std::result::Result<Tensor, tch::TchError>;
+
+impl Block {
+    fn new(b: &mut Builder, name: &str, hidden: i64, layers: i64, dropout: f64) -> Result<Block> {
+        // Residual projections start smaller, by the depth (GPT-2's initialisation).
+        let residual = INITIAL_STD / (2.0 * layers as f64).sqrt();
+        Ok(Block {
+            ln_1: Norm::new(b, &format!("{name}.ln_1"), hidden)?,
+            c_attn: Conv1d::new(b, &format!("{name}.attn.c_attn"), hidden, 3 * hidden, INITIAL_STD)?,
+            attn_proj: Conv1d::new(b, &format!("{name}.attn.c_proj"), hidden, hidden, residual)?,
+            ln_2: Norm::new(b, &format!("{name}.ln_2"), hidden)?,
+            c_fc: Conv1d::new(b, &format!("{name}.mlp.c_fc"), hidden, 4 * hidden, INITIAL_STD)?,
+            mlp_proj: Conv1d::new(b, &format!("{name}.mlp.c_proj"), 4 * hidden, hidden, residual)?,
+            dropout,
+            heads: hidden / HEAD_SIZE,
+        })
+    }
+
+    fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Block {
+        Block {
+            ln_1: self.ln_1.map(f),
+            c_attn: self.c_attn.map(f),
+            attn_proj: self.attn_proj.map(f),
+            ln_2: self.ln_2.map(f),
+            c_fc: self.c_fc.map(f),
+            mlp_proj: self.mlp_proj.map(f),
+            dropout: self.dropout,
+            heads: self.heads,
+        }
+    }
+
+    /// (tokens, hidden) to (tokens, hidden).
+    fn forward(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
+        let attended = self.attention(&self.c_attn.forward(&self.ln_1.forward(x)?)?, groups, train)?;
+        let x = x.f_add(&self.attn_proj.forward(&attended)?.f_dropout(self.dropout, train)?)?;
+        let mlp = self.mlp(&x)?.f_dropout(self.dropout, train)?;
+        x.f_add(&mlp)
+    }
+
+    /// The feed-forward half, without its residual connection.
+    pub(crate) fn mlp(&self, x: &Tensor) -> TorchResult {
+        self.mlp_proj.forward(&self.c_fc.forward(&self.ln_2.forward(x)?)?.f_gelu("tanh")?)
+    }
+
+    /// Causal attention inside each sequence; `qkv` is (tokens, 3 * hidden).
+    fn attention(&self, qkv: &Tensor, groups: &[Group], train: bool) -> TorchResult {
+        let dropout = if train { self.dropout } else { 0.0 };
+        let sizes: Vec<i64> = groups.iter().map(|g| g.rows * g.len).collect();
+        let parts = if groups.len() == 1 { vec![qkv.shallow_clone()] } else { qkv.f_split_with_sizes(&sizes, 0)? };
+        let mut out = Vec::with_capacity(parts.len());
+        for (part, group) in parts.iter().zip(groups) {
+            let heads = part
+                .f_view([group.rows, group.len, 3, self.heads, HEAD_SIZE])?
+                .f_permute([2, 0, 3, 1, 4])?
+                .f_unbind(0)?;
+            let attended = Tensor::f_scaled_dot_product_attention::<Tensor>(
+                &heads[0], &heads[1], &heads[2], None, dropout, true, None, false,
+            )?;
+            out.push(attended.f_transpose(1, 2)?.f_reshape([group.rows * group.len, self.heads * HEAD_SIZE])?);
+        }
+        if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::f_cat(&out, 0) }
+    }
+}
+
+/// A GPT-2 without its token embedding: positions, blocks and the final norm.
+pub(crate) struct Decoder {
+    pub(crate) wte: Tensor,
+    pub(crate) wpe: Tensor,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) ln_f: Norm,
+    dropout: f64,
+}
+
+impl Decoder {
+    pub(crate) fn new(
+        b: &mut Builder,
+        name: &str,
+        vocabulary: i64,
+        positions: i64,
+        layers: i64,
+        hidden: i64,
+        dropout: f64,
+    ) -> Result<Decoder> {
+        let wte = b.tensor(format!("{name}.wte.weight"), &[vocabulary, hidden], Init::Normal(INITIAL_STD))?;
+        let wpe = b.tensor(format!("{name}.wpe.weight"), &[positions, hidden], Init::Normal(INITIAL_STD))?;
+        let blocks = (0..layers)
+            .map(|i| Block::new(b, &format!("{name}.h.{i}"), hidden, layers, dropout))
+            .collect::<Result<_>>()?;
+        Ok(Decoder { wte, wpe, blocks, ln_f: Norm::new(b, &format!("{name}.ln_f"), hidden)?, dropout })
+    }
+
+    /// The same decoder over other tensors, such as these in another type.
+    pub(crate) fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Decoder {
+        Decoder {
+            wte: f(&self.wte),
+            wpe: f(&self.wpe),
+            blocks: self.blocks.iter().map(|block| block.map(f)).collect(),
+            ln_f: self.ln_f.map(f),
+            dropout: self.dropout,
+        }
+    }
+
+    /// `embedded` (tokens, hidden) and each token's place in its sequence (tokens) to features (tokens, hidden).
+    pub(crate) fn forward(&self, embedded: &Tensor, position: &Tensor, groups: &[Group], mode: Mode) -> Result<Tensor> {
+        let tokens: i64 = groups.iter().map(|g| g.rows * g.len).sum();
+        if embedded.size()[0] != tokens {
+            let found = embedded.size();
+            return Err(Error::Shape { what: "embedded tokens".into(), expected: vec![tokens, found[1]], found });
+        }
+        let place = Tensor::f_embedding(&self.wpe, position, -1, false, false)?;
+        let mut x = embedded.f_add(&place)?.f_dropout(self.dropout, mode.train)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = match mode.checkpointing {
+                None => block.forward(&x, groups, mode.train)?,
+                Some(how) => {
+                    let (block, groups) = (block.map(&Tensor::shallow_clone), groups.to_vec());
+                    torch_ext::checkpoint(&x, move |x| {
+                        let _region = torch_ext::Autocast::new(x.device(), how.autocast)
+                            .map_err(|e| tch::TchError::Torch(e.to_string()))?;
+                        if mode.train {
+                            tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
+                        }
+                        block.forward(x, &groups, mode.train)
+                    })?
+                }
+            };
+        }
+        Ok(self.ln_f.forward(&x)?)
+    }
+}
