@@ -1,0 +1,256 @@
+//! Standard ABC taken apart: header, voices, bars.
+
+use crate::barlines::{self, BAR_LINES};
+use crate::text::{strip, words};
+use crate::{Error, Result, enclosed};
+
+/// Header lines, and each voice's text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Voices {
+    /// Everything before the music, lines with `\n`.
+    pub header: Vec<String>,
+    /// Symbol (`V:1`) and text of each voice, in the order of the file.
+    pub voices: Vec<(String, String)>,
+}
+
+/// Header lines, and each voice's bars.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bars {
+    /// Everything before the music, lines with `\n`.
+    pub header: Vec<String>,
+    /// In the order of the file.
+    pub voices: Vec<Voice>,
+}
+
+/// The bars of one voice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Voice {
+    /// As `V:1`.
+    pub symbol: String,
+    /// Fields before the first bar line, such as `[K:D]`.
+    pub prefix: String,
+    /// The bar line on the left of each bar; the first may be empty.
+    pub left: Vec<String>,
+    /// What is between the bar lines.
+    pub bars: Vec<String>,
+    /// The bar line on the right of each bar, with the numbers of endings: `:|2`.
+    pub right: Vec<String>,
+}
+
+/// Global header fields and those of each voice, as far as this crate needs them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    /// The value of the first `K:` before the voices.
+    pub key: String,
+    /// For each voice: symbol, what follows it in the `V:` line, and whether a `K:` line follows that.
+    pub voices: Vec<HeaderVoice>,
+}
+
+/// A `V:` line of the header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeaderVoice {
+    /// As `V:1`.
+    pub symbol: String,
+    /// Clef, name and so on.
+    pub value: String,
+    /// Its own `K:` follows.
+    pub own_key: bool,
+}
+
+/// Where the music begins: the last line that is `V:1`.
+pub(crate) fn music(lines: &[String]) -> Result<usize> {
+    lines.iter().rposition(|line| strip(line) == "V:1").ok_or(Error::NoMusic)
+}
+
+/// Splits a piece into its header and its voices' texts.
+///
+/// # Errors
+/// [`Error::NoMusic`].
+pub fn voices(lines: &[String]) -> Result<Voices> {
+    let (header, body) = lines.split_at(music(lines)?);
+    let mut voices: Vec<(String, String)> = Vec::new();
+    let mut current = 0;
+    for (i, line) in body.iter().enumerate() {
+        if i == 0 || line.starts_with("V:") {
+            let symbol = strip(line).to_owned();
+            // A voice that comes again replaces what it was, in its place.
+            current = voices.iter().position(|(known, _)| *known == symbol).unwrap_or(voices.len());
+            if current == voices.len() {
+                voices.push((symbol, String::new()));
+            } else {
+                voices[current].1.clear();
+            }
+        } else {
+            voices[current].1.push_str(line);
+        }
+    }
+    Ok(Voices { header: header.to_vec(), voices })
+}
+
+/// Splits a piece into its header and its voices' bars.
+///
+/// # Errors
+/// [`Error::NoMusic`]; [`Error::NotBars`] names the voice.
+pub fn bars(lines: &[String]) -> Result<Bars> {
+    let Voices { header, voices } = voices(lines)?;
+    let voices = voices.into_iter().map(|(symbol, text)| {
+        split(&text).map(|voice| Voice { symbol: symbol.clone(), ..voice }).ok_or(Error::NotBars { voice: symbol })
+    });
+    Ok(Bars { header, voices: voices.collect::<Result<_>>()? })
+}
+
+/// How much of a bar's beginning belongs to the bar line before it: the numbers of endings, a colon.
+pub(crate) fn ending(bar: &str) -> Option<usize> {
+    let first = bar.chars().next()?;
+    if !first.is_ascii_digit() && first != ':' {
+        return None;
+    }
+    let other = bar.find(|c: char| !c.is_ascii_digit() && !",.-:".contains(c));
+    Some(other.unwrap_or(bar.len() - 1))
+}
+
+fn split(text: &str) -> Option<Voice> {
+    let filled: Vec<&str> =
+        barlines::split(strip(text)).into_iter().filter(|element| !strip(element).is_empty()).collect();
+    // A bar line that is there twice counts once.
+    let mut elements: Vec<String> = Vec::with_capacity(filled.len());
+    for (i, element) in filled.iter().enumerate() {
+        if i == 0 || filled[i - 1] != *element {
+            elements.push((*element).to_owned());
+        }
+    }
+
+    let is_bar_line = |element: &str| BAR_LINES.contains(&element);
+    let first = elements.first()?;
+    let mut prefix = String::new();
+    let start = if is_bar_line(first) {
+        1
+    } else if strip(&enclosed::remove_fields(first)).is_empty() {
+        prefix = strip(first).to_owned();
+        2
+    } else {
+        0
+    };
+    for i in (start..elements.len()).step_by(2) {
+        let bar = strip(&elements[i]).replace('\n', "");
+        if let Some(length) = ending(&bar) {
+            elements[i] = strip(&bar[length..]).to_owned();
+            let before = i.checked_sub(1).unwrap_or(elements.len() - 1);
+            elements[before].push_str(&bar[..length]);
+        } else {
+            elements[i] = bar;
+        }
+    }
+
+    let pairs = elements.len() / 2;
+    let (mut left, mut bars, mut right) = (Vec::new(), Vec::new(), Vec::new());
+    if is_bar_line(&elements[0]) {
+        for i in 0..pairs {
+            left.push(elements[2 * i].clone());
+            bars.push(elements[2 * i + 1].clone());
+            right.push(elements.get(2 * i + 2)?.clone());
+        }
+    } else if prefix.is_empty() {
+        // The first bar has no bar line on its left; without any pair, nothing matches it.
+        if pairs == 0 {
+            return None;
+        }
+        for i in 0..pairs {
+            left.push(if i == 0 { String::new() } else { elements[2 * i - 1].clone() });
+            bars.push(elements[2 * i].clone());
+            right.push(elements[2 * i + 1].clone());
+        }
+    } else {
+        for i in 1..pairs {
+            left.push(elements[2 * i - 1].clone());
+            bars.push(elements[2 * i].clone());
+            right.push(elements[2 * i + 1].clone());
+        }
+    }
+    Some(Voice { symbol: String::new(), prefix, left, bars, right })
+}
+
+/// Reads the header's keys and voices.
+///
+/// # Errors
+/// [`Error::NoVoices`], [`Error::NoKey`], [`Error::Header`] for a line too short to be a field.
+pub fn header(lines: &[String]) -> Result<Header> {
+    let start = lines.iter().position(|line| line.starts_with("V:")).ok_or(Error::NoVoices)?;
+    let second = |line: &str| line.chars().nth(1).ok_or_else(|| Error::Header { text: strip(line).to_owned() });
+
+    let mut key = None;
+    for line in &lines[..start] {
+        if !line.starts_with("%%") && second(line)? == ':' && line.starts_with('K') && key.is_none() {
+            key = Some(strip(&line[2..]).to_owned());
+        }
+    }
+
+    let mut voices: Vec<HeaderVoice> = Vec::new();
+    let mut current = 0;
+    for line in &lines[start..] {
+        if line.starts_with("V:") {
+            let symbol = words(line).next().unwrap_or_default().to_owned();
+            let value = strip(&line[symbol.len()..]).to_owned();
+            let voice = HeaderVoice { symbol, value, own_key: false };
+            current = voices.iter().position(|known| known.symbol == voice.symbol).unwrap_or(voices.len());
+            if current == voices.len() {
+                voices.push(voice);
+            } else {
+                voices[current] = voice;
+            }
+        } else if second(line)? == ':' && line.starts_with('K') {
+            voices[current].own_key = true;
+        }
+    }
+    Ok(Header { key: key.ok_or(Error::NoKey)?, voices })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Option<Voice> {
+        split(text)
+    }
+
+    #[test]
+    fn bars_endings_and_repeats() {
+        let voice = one("|: A2 | B2 |1 c :|2 d ||\n e |]").unwrap();
+        assert_eq!(voice.left, ["|:", "|", "|1", ":|2", "||"]);
+        assert_eq!(voice.bars, ["A2", "B2", "c", "d", "e"]);
+        assert_eq!(voice.right, ["|", "|1", ":|2", "||", "|]"]);
+    }
+
+    #[test]
+    fn prefix_and_first_bar() {
+        let voice = one("[K:D] |: A | B :|").unwrap();
+        assert_eq!((voice.prefix.as_str(), voice.left[0].as_str()), ("[K:D]", "|:"));
+        let voice = one("A | | B |").unwrap();
+        assert_eq!((voice.left, voice.bars), (vec![String::new(), "|".into()], vec!["A".into(), "B".into()]));
+    }
+
+    #[test]
+    fn what_is_no_sequence_of_bars() {
+        assert!(one("").is_none());
+        assert!(one("A B").is_none());
+        assert!(one("| A").is_none());
+    }
+
+    #[test]
+    fn a_voice_that_comes_again_replaces_the_first() {
+        let lines: Vec<String> = ["K:C\n", "V:1\n", "A|\n", "V:2\n", "B|\n", "V:2\n", "c|\n"].map(Into::into).to_vec();
+        let voices = voices(&lines).unwrap();
+        assert_eq!(voices.voices, [("V:1".into(), "A|\n".into()), ("V:2".into(), "c|\n".into())]);
+    }
+
+    #[test]
+    fn header_fields() {
+        let lines: Vec<String> =
+            ["%%score 1\n", "K:Gmin\n", "V:1 treble nm=\"A\"\n", "V:2 perc\n", "K:none\n"].map(Into::into).to_vec();
+        let header = header(&lines).unwrap();
+        assert_eq!(header.key, "Gmin");
+        assert_eq!(header.voices[0].value, "treble nm=\"A\"");
+        assert!(header.voices[1].own_key && !header.voices[0].own_key);
+        assert!(matches!(super::header(&lines[..2]), Err(Error::NoVoices)));
+    }
+}

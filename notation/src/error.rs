@@ -1,0 +1,181 @@
+use std::path::PathBuf;
+
+/// Short for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with a piece, or with the folders that hold pieces.
+///
+/// The errors of one piece do not name its file: [`crate::preprocess`] puts it in front.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No scores where scores should be.
+    #[error("{}: no .abc files here", path.display())]
+    NoScores {
+        /// The folder.
+        path: PathBuf,
+        /// It has MusicXML files instead.
+        musicxml: bool,
+    },
+    /// A path that cannot be written into an index.
+    #[error("{}: the name is not UTF-8", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An option out of its range.
+    #[error("eval_split is {value}: it must be at least 0 and at most 1")]
+    EvalSplit {
+        /// The value given.
+        value: f64,
+    },
+    /// An index that is not one.
+    #[error("{}: line {line}: {problem}", path.display())]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The worker threads could not be started.
+    #[error("cannot start the worker threads: {0}")]
+    Threads(String),
+    /// The run was asked to stop.
+    #[error("stopped; what is done is kept")]
+    Stopped,
+
+    /// Bytes that are not UTF-8.
+    #[error("line {line}: not UTF-8 (byte {byte} of the file)")]
+    Encoding {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 0.
+        byte: usize,
+    },
+    /// A character that the model's vocabulary lacks.
+    #[error("line {line}, column {column}: {character:?} is not ASCII and has no transliteration")]
+    NotAscii {
+        /// Counted from 1, in the cleaned text.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// The character.
+        character: char,
+    },
+    /// No line `V:1` that starts the music.
+    #[error("no line that is `V:1` and nothing else starts the music of the first voice")]
+    NoMusic,
+    /// The header defines no voice.
+    #[error("the header has no `V:` line")]
+    NoVoices,
+    /// The header has no key.
+    #[error("the header has no `K:` field before its voices")]
+    NoKey,
+    /// A header line that is no field.
+    #[error("header line {text:?} is not a field")]
+    Header {
+        /// The line.
+        text: String,
+    },
+    /// A key signature within a voice's header lines, where the original fails.
+    #[error("voice {voice} has a `K:` line of its own in the header")]
+    VoiceKey {
+        /// The voice, as `V:2`.
+        voice: String,
+    },
+    /// Music for a voice that the header does not define.
+    #[error("voice {voice} is not defined in the header")]
+    UndefinedVoice {
+        /// The voice, as `V:2`.
+        voice: String,
+    },
+    /// A voice identifier that is not a number.
+    #[error("voice {voice}: not `V:` and a number")]
+    VoiceNumber {
+        /// The voice as written.
+        voice: String,
+    },
+    /// A voice whose text does not split into bars.
+    #[error("voice {voice}: its text is not a sequence of bars and bar lines")]
+    NotBars {
+        /// The voice, as `V:2`.
+        voice: String,
+    },
+    /// A line of interleaved ABC without one of the voices, or without bar line in one.
+    #[error("interleaved line {line}: no bar for voice {voice}")]
+    NotInterleaved {
+        /// Counted from 1, from the first line with music.
+        line: usize,
+        /// The voice, as `V:2`.
+        voice: String,
+    },
+    /// Voices of different length.
+    #[error("voice {voice} has {bars} bars, V:1 has {expected}")]
+    UnequalBars {
+        /// The voice, as `V:2`.
+        voice: String,
+        /// Its bars.
+        bars: usize,
+        /// The bars of the first voice.
+        expected: usize,
+    },
+    /// Something in a chord's brackets that is no note.
+    #[error("{}{text:?} has something that is not a note between its brackets", place(voice, *bar))]
+    Chord {
+        /// The voice, as `V:2`; empty when not known.
+        voice: String,
+        /// Counted from 1; 0 when not known.
+        bar: usize,
+        /// The chord.
+        text: String,
+    },
+    /// A key outside the fifteen signatures and their modes.
+    #[error("unknown key {key:?}")]
+    UnknownKey {
+        /// The key as written.
+        key: String,
+    },
+    /// A note or chord symbol that cannot be spelled in the new key.
+    #[error("{note:?} cannot be spelled in {key}")]
+    Spelling {
+        /// The note as written.
+        note: String,
+        /// The signature.
+        key: String,
+    },
+    /// Reduced ABC from which the rests cannot be found.
+    #[error("cannot restore the rests: {0}")]
+    Unreduce(&'static str),
+}
+
+fn place(voice: &str, bar: usize) -> String {
+    if voice.is_empty() { String::new() } else { format!("voice {voice}, bar {bar}: ") }
+}
+
+impl Error {
+    /// A way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoScores { musicxml: true, .. } => {
+                Some("it has MusicXML: convert it to ABC first (abctoolkit's xml2abc with -d 8 -c 6 -x)".into())
+            }
+            Error::NoScores { .. } => Some("put one piece a file there, standard ABC, named <piece>.abc".into()),
+            Error::NoMusic => Some("pieces of one voice need `V:1` lines too, as xml2abc writes them".into()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { path, source }
+    }
+}

@@ -1,0 +1,120 @@
+//! Index files: one JSON line a piece, `{"path": "data/augmented/piece", "key": "Gmin"}`.
+//!
+//! A piece's file in a key is `<folder of path>/<Key>/<name of path>_<Key>.abc`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Key, Result};
+
+/// A piece in an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The folder of augmented pieces, and the piece's name.
+    pub path: String,
+    /// The original key as the header has it: `Gmin`. See [`Key::of_mode`].
+    pub key: String,
+}
+
+impl Entry {
+    /// The piece's name: what follows the last `/`. It may have dots in it.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The piece's file in a key.
+    pub fn file(&self, key: Key) -> PathBuf {
+        let name = self.name();
+        let folder = &self.path[..self.path.len() - name.len()];
+        Path::new(folder).join(key.name()).join(file_name(name, key))
+    }
+
+    /// The signature of the original key.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`].
+    pub fn key(&self) -> Result<Key> {
+        Key::of_mode(&self.key)
+    }
+
+    /// The line that Python's `json.dumps` writes.
+    pub fn line(&self) -> String {
+        format!("{{\"path\": {}, \"key\": {}}}\n", python_string(&self.path), python_string(&self.key))
+    }
+}
+
+/// `<name>_<Key>.abc`.
+pub(crate) fn file_name(name: &str, key: Key) -> String {
+    format!("{name}_{}.abc", key.name())
+}
+
+/// Reads an index.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Index`] names the line.
+pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(i, line)| {
+            serde_json::from_str(line).map_err(|error| Error::Index {
+                path: path.to_owned(),
+                line: i + 1,
+                problem: error.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// A JSON string as Python's `json.dumps` writes it: ASCII alone.
+fn python_string(text: &str) -> String {
+    let mut result = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => result.push_str("\\\""),
+            '\\' => result.push_str("\\\\"),
+            '\n' => result.push_str("\\n"),
+            '\r' => result.push_str("\\r"),
+            '\t' => result.push_str("\\t"),
+            '\u{8}' => result.push_str("\\b"),
+            '\u{c}' => result.push_str("\\f"),
+            ' '..='~' => result.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    result.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    result.push('"');
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_pythons() {
+        let entry = Entry { path: "data/a/Lä\"nd\u{7f}𝄞.2".into(), key: "F#min".into() };
+        assert_eq!(entry.line(), "{\"path\": \"data/a/L\\u00e4\\\"nd\\u007f\\ud834\\udd1e.2\", \"key\": \"F#min\"}\n");
+        assert_eq!(serde_json::from_str::<Entry>(&entry.line()).unwrap(), entry);
+    }
+
+    #[test]
+    fn names_may_have_dots() {
+        let entry = Entry { path: "data/augmented/bach_bwv66.6".into(), key: "F#min".into() };
+        assert_eq!(entry.name(), "bach_bwv66.6");
+        assert_eq!(entry.file(entry.key().unwrap()), Path::new("data/augmented/A/bach_bwv66.6_A.abc"));
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        fs::write(&path, "{\"path\": \"a\", \"key\": \"C\"}\n\n{\"path\": 1}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("a.jsonl: line 3: "));
+    }
+}

@@ -1,0 +1,189 @@
+//! Standard ABC to interleaved ABC and back: one line a bar, `[V:1]…|[V:2]…|`.
+
+use crate::barlines;
+use crate::bars::{Bars, Voice, bars, ending};
+use crate::text::{integer, strip, words};
+use crate::{Error, Result};
+
+/// Standard ABC, interleaved. Every bar keeps all its voices.
+///
+/// # Errors
+/// If the piece does not split into bars, or a voice ends where the first goes on.
+pub fn interleave(lines: &[String]) -> Result<Vec<String>> {
+    interleave_bars(&bars(lines)?, |_| true)
+}
+
+/// Interleaves the bars for which `keep` holds.
+pub(crate) fn interleave_bars(bars: &Bars, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut lines: Vec<String> = bars.header.iter().map(|line| ended(line)).collect();
+    let count = match bars.voices.iter().find(|voice| voice.symbol == "V:1") {
+        Some(first) if !first.bars.is_empty() => first.bars.len(),
+        _ => return Err(Error::NotBars { voice: "V:1".into() }),
+    };
+    for i in 0..count {
+        let mut line = String::new();
+        for voice in &bars.voices {
+            let bar = voice.bars.get(i).ok_or_else(|| Error::UnequalBars {
+                voice: voice.symbol.clone(),
+                bars: voice.bars.len(),
+                expected: count,
+            })?;
+            if keep(bar) {
+                line.extend(["[", &voice.symbol, "]"]);
+                if i == 0 {
+                    line.extend([voice.prefix.as_str(), &voice.left[0]]);
+                }
+                line.extend([bar.as_str(), &voice.right[i]]);
+            }
+        }
+        line.push('\n');
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+fn ended(line: &str) -> String {
+    if line.ends_with('\n') { line.to_owned() } else { format!("{line}\n") }
+}
+
+/// Interleaved ABC taken apart. Voices come in the order of their numbers; the last voice's bar lines
+/// keep the line's `\n`, as in `abctoolkit`.
+///
+/// # Errors
+/// [`Error::NotInterleaved`] names the line and the voice that is not as it should be.
+pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
+    // Without any music the original takes all lines for both header and music.
+    let (header, body) = match lines.iter().position(|line| line.contains("[V:1]")) {
+        Some(start) => lines.split_at(start),
+        None => (lines, lines),
+    };
+    let symbols = sorted_symbols(header)?;
+    let mut voices: Vec<Voice> = Vec::new();
+    for symbol in &symbols {
+        if !voices.iter().any(|voice| voice.symbol == *symbol) {
+            voices.push(Voice { symbol: symbol.clone(), ..Voice::default() });
+        }
+    }
+    for (i, line) in body.iter().enumerate() {
+        for (j, symbol) in symbols.iter().enumerate() {
+            let wrong = || Error::NotInterleaved { line: i + 1, voice: symbol.clone() };
+            let mark = format!("[{symbol}]");
+            let start = line.find(&mark).ok_or_else(wrong)? + mark.len();
+            let end = match symbols.get(j + 1) {
+                Some(next) => line.find(&format!("[{next}]")).ok_or_else(wrong)?,
+                None => line.len(),
+            };
+            let text = if start <= end { &line[start..end] } else { "" };
+            let voice = voices.iter_mut().find(|voice| voice.symbol == *symbol).ok_or_else(wrong)?;
+            add(voice, text, i == 0).ok_or_else(wrong)?;
+        }
+    }
+    Ok(Bars { header: header.to_vec(), voices })
+}
+
+/// Adds the text of one bar, `[prefix and bar line] bar, bar line, rest`, to a voice.
+fn add(voice: &mut Voice, text: &str, first: bool) -> Option<()> {
+    let mut elements: Vec<String> = barlines::split(text).into_iter().map(str::to_owned).collect();
+    let rest = elements.pop()?;
+    elements.last_mut()?.push_str(&rest);
+    if first {
+        let left = match elements.len() {
+            2 => String::new(),
+            4 => {
+                voice.prefix.clone_from(&elements[0]);
+                let bar = elements[2].clone();
+                // The original looks at the bar's first character, which has to be there.
+                bar.chars().next()?;
+                let length = ending(&bar);
+                if let Some(length) = length {
+                    elements[2] = strip(&bar[length..]).to_owned();
+                }
+                format!("{}{}", elements[1], &bar[..length.unwrap_or(0)])
+            }
+            _ => return None,
+        };
+        voice.left.push(left);
+    } else {
+        voice.left.push(voice.right.last()?.clone());
+    }
+    voice.right.push(elements.pop()?);
+    voice.bars.push(elements.pop()?);
+    Some(())
+}
+
+/// The symbols of the header's `V:` lines in the order of their numbers.
+pub(crate) fn sorted_symbols(header: &[String]) -> Result<Vec<String>> {
+    let mut symbols = Vec::new();
+    for line in header.iter().filter(|line| line.starts_with("V:")) {
+        let symbol = words(line).next().unwrap_or_default().to_owned();
+        let number = integer(&symbol[2..]).ok_or_else(|| Error::VoiceNumber { voice: symbol.clone() })?;
+        symbols.push((number, symbol));
+    }
+    symbols.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(symbols.into_iter().map(|(_, symbol)| symbol).collect())
+}
+
+/// Interleaved ABC as standard ABC, lines of at most about 100 characters.
+///
+/// # Errors
+/// As [`interleaved_bars`].
+pub fn uninterleave(lines: &[String]) -> Result<Vec<String>> {
+    let Bars { header, voices } = interleaved_bars(lines)?;
+    let mut result: Vec<String> = header.iter().map(|line| ended(line)).collect();
+    for voice in voices {
+        result.push(format!("{}\n", voice.symbol));
+        let missing = || Error::NotInterleaved { line: 1, voice: voice.symbol.clone() };
+        let mut line = format!("{}{} ", voice.prefix, voice.left.first().ok_or_else(missing)?);
+        let mut length = 0;
+        for (bar, right) in voice.bars.iter().zip(&voice.right) {
+            let bar = format!("{bar} {right} ");
+            let more = bar.chars().count();
+            if length != 0 && length + more > 100 {
+                line.push('\n');
+                result.push(std::mem::replace(&mut line, " ".into()));
+                length = 0;
+            }
+            line.push_str(&bar);
+            length += more;
+        }
+        if !strip(&line).is_empty() {
+            line.push('\n');
+            result.push(line);
+        }
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::lines;
+
+    const STANDARD: &str =
+        "%%score 1 2\nL:1/8\nK:C\nV:1 treble\nV:2 bass\nV:1\n[K:D] |: A2 | B2 |]\nV:2\n c2 | d2 |]\n";
+    const INTERLEAVED: &str =
+        "%%score 1 2\nL:1/8\nK:C\nV:1 treble\nV:2 bass\n[V:1][K:D]|:A2|[V:2]c2|\n[V:1]B2|][V:2]d2|]\n";
+
+    #[test]
+    fn there_and_back() {
+        let interleaved = interleave(&lines(STANDARD)).unwrap();
+        assert_eq!(interleaved.concat(), INTERLEAVED);
+        let back = uninterleave(&interleaved).unwrap();
+        assert_eq!(interleave(&back).unwrap(), interleaved);
+    }
+
+    #[test]
+    fn a_line_without_a_voice_is_named() {
+        let text = INTERLEAVED.replace("[V:2]d2|]", "");
+        let error = interleaved_bars(&lines(&text)).unwrap_err();
+        assert_eq!(error.to_string(), "interleaved line 2: no bar for voice V:1");
+        let text = INTERLEAVED.replace("V:2 bass", "V:x bass");
+        assert!(matches!(interleaved_bars(&lines(&text)), Err(Error::VoiceNumber { .. })));
+    }
+
+    #[test]
+    fn voices_of_different_length_are_an_error() {
+        let text = STANDARD.replace(" c2 | d2 |]", "c2 |]");
+        assert!(matches!(interleave(&lines(&text)), Err(Error::UnequalBars { bars: 1, expected: 2, .. })));
+    }
+}
