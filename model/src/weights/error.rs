@@ -1,0 +1,139 @@
+//! Why a file of weights is of no use.
+
+use std::path::PathBuf;
+
+use crate::{architecture, pth};
+
+/// A file of weights and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot be read or written at all.
+    #[error(transparent)]
+    File(#[from] pth::Error),
+    /// A safetensors file that contradicts itself.
+    #[error("{}: {what}", path.display())]
+    SafeTensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file without weights.
+    #[error("{}: it holds no weights (at the top there is {found})", path.display())]
+    NoWeights {
+        /// The file.
+        path: PathBuf,
+        /// What there is.
+        found: String,
+    },
+    /// The weights of another network.
+    #[error("{}: these are the weights of {kind}, not of a NotaGen", path.display())]
+    NotNotaGen {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        kind: String,
+    },
+    /// A tensor that is not there.
+    #[error("{}: the tensor `{key}` is missing{}", path.display(), others(*more))]
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+        /// The first tensor that is missing.
+        key: String,
+        /// How many more are missing.
+        more: usize,
+    },
+    /// A tensor that the network does not have.
+    #[error("{}: a NotaGen of these sizes has no tensor `{key}`{}", path.display(), others(*more))]
+    UnexpectedKey {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        key: String,
+        /// How many more there are.
+        more: usize,
+    },
+    /// A tensor of another shape than the others ask for.
+    #[error("{}: `{key}` has shape {found:?}, expected {expected:?}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+        /// The shape that it has.
+        found: Vec<i64>,
+        /// The shape that it should have.
+        expected: Vec<i64>,
+    },
+    /// Sizes that no network can have.
+    #[error("{}: {source}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// The size at fault.
+        source: architecture::Error,
+    },
+    /// A file name that contradicts the tensors.
+    #[error("{}: the name says {field} {named}, the tensors say {found}", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The size in question.
+        field: &'static str,
+        /// What the name says.
+        named: i64,
+        /// What the tensors say.
+        found: i64,
+    },
+    /// A checkpoint without one of its parts.
+    #[error("{}: there is no `{key}` in it", path.display())]
+    MissingEntry {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        key: &'static str,
+    },
+    /// A part of a checkpoint that is not what PyTorch writes.
+    #[error("{}: `{place}` {what}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file that cannot be made as asked.
+    #[error("{}: {what}", path.display())]
+    Export {
+        /// The file to be made.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::File(error) => error.hint(),
+            Error::SafeTensors { what, .. } if what.contains("truncated") => {
+                Some("download or copy it again, and compare its size with the original's".into())
+            }
+            Error::NoWeights { .. } => Some("a checkpoint is {'model': state_dict, …}, or the state dict alone".into()),
+            Error::Architecture { source, .. } => source.hint(),
+            Error::Name { .. } => Some("the tensors are right; give the file a name that says so".into()),
+            Error::MissingEntry { key: "optimizer", .. } => {
+                Some("it holds weights alone: start from them with a new optimizer".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn others(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" (and {more} more)") }
+}

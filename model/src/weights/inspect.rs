@@ -1,0 +1,168 @@
+//! Says what a file of weights holds.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Checkpoint, Error, StateDict, check_name, infer};
+use crate::{architecture::VOCABULARY, pth};
+
+/// What a file of weights holds; what cannot be told is nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// `notagen`, `m3` or `clamp2`.
+    pub kind: Option<String>,
+    /// Numbers that the network learns, as PyTorch counts them: tied tensors once, buffers not.
+    pub parameters: i64,
+    /// Characters in a patch.
+    pub patch_size: Option<i64>,
+    /// Patches that the network sees at once.
+    pub patch_length: Option<i64>,
+    /// Layers over patches.
+    pub patch_layers: Option<i64>,
+    /// Layers over characters.
+    pub char_layers: Option<i64>,
+    /// Width of the network.
+    pub hidden_size: Option<i64>,
+    /// The epoch after which it was saved.
+    pub epoch: Option<i64>,
+    /// The best evaluation loss.
+    pub min_eval_loss: Option<f64>,
+    /// The weights' element type in PyTorch's words (`float32`), or `mixed`.
+    pub dtype: Option<String>,
+    /// What the reader should know besides: a file name that contradicts the tensors.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// The networks that are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Network {
+    NotaGen,
+    M3,
+    Clamp2,
+}
+
+impl Network {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Network::NotaGen => "notagen",
+            Network::M3 => "m3",
+            Network::Clamp2 => "clamp2",
+        }
+    }
+
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Network::NotaGen => "NotaGen",
+            Network::M3 => "M3, CLaMP 2's music encoder",
+            Network::Clamp2 => "CLaMP 2",
+        }
+    }
+}
+
+/// The network whose names these are.
+pub(super) fn kind(state: &StateDict) -> Option<Network> {
+    if infer::is_notagen(state) {
+        Some(Network::NotaGen)
+    } else if state.get("music_proj.weight").is_some() && state.get("text_proj.weight").is_some() {
+        Some(Network::Clamp2)
+    } else if state.get("encoder.patch_embedding.weight").is_some() {
+        Some(Network::M3)
+    } else {
+        None
+    }
+}
+
+/// Says what a file holds without reading a single weight.
+///
+/// # Errors
+/// A file that cannot be read or holds no weights, and a NotaGen with missing, unknown or misshapen
+/// tensors.
+pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    let checkpoint = Checkpoint::open(path)?;
+    let state = checkpoint.state();
+    let kind = kind(state);
+    let mut inspection = Inspection {
+        kind: kind.map(|kind| kind.name().into()),
+        parameters: parameters(state),
+        patch_size: None,
+        patch_length: None,
+        patch_layers: None,
+        char_layers: None,
+        hidden_size: None,
+        epoch: checkpoint.epoch()?,
+        min_eval_loss: checkpoint.min_eval_loss()?,
+        dtype: dtype(state),
+        warnings: Vec::new(),
+    };
+    match kind {
+        Some(Network::NotaGen) => inspection.notagen(state)?,
+        Some(Network::M3) => inspection.m3(state, "encoder"),
+        Some(Network::Clamp2) => inspection.m3(state, "music_model"),
+        None => {}
+    }
+    Ok(inspection)
+}
+
+impl Inspection {
+    fn notagen(&mut self, state: &StateDict) -> Result<(), Error> {
+        let architecture = infer::architecture(state)?;
+        if let Err(mismatch) = check_name(state.path(), &architecture) {
+            self.warnings.push(mismatch.to_string());
+        }
+        self.patch_size = Some(architecture.patch_size);
+        self.patch_length = Some(architecture.patch_length);
+        self.patch_layers = Some(architecture.patch_layers);
+        self.char_layers = Some(architecture.char_layers);
+        self.hidden_size = Some(architecture.hidden_size);
+        Ok(())
+    }
+
+    /// CLaMP 2's music encoder: a BERT over patches, and in M3 itself a GPT-2 over characters.
+    fn m3(&mut self, state: &StateDict, encoder: &str) {
+        let sizes = |name: &str| match state.get(&format!("{encoder}.{name}")).map(|tensor| tensor.shape()) {
+            Some([rows, columns]) => Some((*rows, *columns)),
+            _ => None,
+        };
+        let embedding = sizes("patch_embedding.weight");
+        self.hidden_size = embedding.map(|(rows, _)| rows);
+        self.patch_size = embedding.map(|(_, columns)| columns / VOCABULARY);
+        self.patch_length = sizes("base.embeddings.position_embeddings.weight").map(|(rows, _)| rows);
+        self.patch_layers = count(state, &format!("{encoder}.base.encoder.layer."));
+        self.char_layers = count(state, "decoder.base.transformer.h.");
+    }
+}
+
+fn count(state: &StateDict, prefix: &str) -> Option<i64> {
+    let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();
+    state.iter().filter_map(|(name, _)| number(name)).max().map(|last| last.saturating_add(1))
+}
+
+fn parameters(state: &StateDict) -> i64 {
+    let mut seen = std::collections::HashSet::new();
+    let counted = state.iter().filter(|(name, tensor)| {
+        let tied_by_name = name.strip_suffix("lm_head.weight").is_some_and(|prefix| {
+            let embedding = state.get(&format!("{prefix}transformer.wte.weight"));
+            embedding.is_some_and(|embedding| embedding.shape() == tensor.shape())
+        });
+        let place = (std::sync::Arc::as_ptr(tensor.storage()), tensor.offset(), tensor.shape().to_vec());
+        is_float(tensor.kind()) && !tied_by_name && seen.insert(place)
+    });
+    counted.fold(0i64, |sum, (_, tensor)| sum.saturating_add(tensor.numel()))
+}
+
+fn dtype(state: &StateDict) -> Option<String> {
+    let mut kinds: Vec<_> = state.iter().map(|(_, t)| t.kind()).filter(|kind| is_float(*kind)).collect();
+    kinds.dedup();
+    match &kinds[..] {
+        [] => None,
+        [kind] => Some(pth::kind_name(*kind).into()),
+        _ => Some("mixed".into()),
+    }
+}
+
+pub(super) fn is_float(kind: tch::Kind) -> bool {
+    use tch::Kind::{BFloat16, Double, Float, Half};
+    matches!(kind, Float | Half | BFloat16 | Double)
+}

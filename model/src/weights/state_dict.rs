@@ -1,0 +1,89 @@
+//! Names and tensors of a network, the tensors still in the file.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tch::{Device, Tensor};
+
+use super::Error;
+use crate::pth::TensorRef;
+
+/// What wrappers put before every name: DistributedDataParallel, `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The named tensors of a file, in its order.
+#[derive(Debug, Clone)]
+pub struct StateDict {
+    path: PathBuf,
+    tensors: Vec<(String, Arc<TensorRef>)>,
+    index: HashMap<String, usize>,
+}
+
+impl StateDict {
+    /// Takes wrappers' prefixes off the names, and passes over the causal masks that transformers
+    /// kept as buffers until version 4.30.
+    pub(super) fn new(path: &Path, mut tensors: Vec<(String, Arc<TensorRef>)>) -> Self {
+        while let Some(wrapper) = wrapper(&tensors) {
+            for (name, _) in &mut tensors {
+                name.drain(..wrapper.len());
+            }
+        }
+        tensors.retain(|(name, tensor)| !is_mask(name, tensor.shape()));
+        let index = tensors.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+        Self { path: path.to_path_buf(), tensors, index }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names and tensors in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<TensorRef>)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// The tensor of this name, still in the file.
+    pub fn get(&self, name: &str) -> Option<&Arc<TensorRef>> {
+        self.index.get(name).map(|at| &self.tensors[*at].1)
+    }
+
+    /// Reads the tensor of this name onto `device`, in its own element type; nothing if there is none.
+    pub fn load(&self, name: &str, device: Device) -> Result<Option<Tensor>, Error> {
+        Ok(self.get(name).map(|tensor| tensor.load(device)).transpose()?)
+    }
+
+    /// Reads the tensor of this name onto `device`; it has to be there, and to have this shape.
+    pub fn require(&self, name: &str, shape: &[i64], device: Device) -> Result<Tensor, Error> {
+        let Some(tensor) = self.get(name) else {
+            return Err(Error::MissingKey { path: self.path.clone(), key: name.into(), more: 0 });
+        };
+        if tensor.shape() != shape {
+            let (found, expected) = (tensor.shape().to_vec(), shape.to_vec());
+            return Err(Error::Shape { path: self.path.clone(), key: name.into(), found, expected });
+        }
+        Ok(tensor.load(device)?)
+    }
+}
+
+fn wrapper(tensors: &[(String, Arc<TensorRef>)]) -> Option<&'static str> {
+    let everywhere = |wrapper: &&str| tensors.iter().all(|(name, _)| name.starts_with(wrapper));
+    WRAPPERS.into_iter().find(everywhere).filter(|_| !tensors.is_empty())
+}
+
+fn is_mask(name: &str, shape: &[i64]) -> bool {
+    name.ends_with(".attn.bias") && shape.len() == 4 || name.ends_with(".attn.masked_bias") && shape.is_empty()
+}
