@@ -194,6 +194,7 @@ def write_atomically(path, write):
     """`write(temporary path)`, then a rename."""
     temporary = path.with_name(f".{path.name}.new")
     write(temporary)
+    temporary.chmod(0o644)
     temporary.rename(path)
     print(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
