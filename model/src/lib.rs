@@ -1,14 +1,19 @@
 //! What the network is: GPT-2 blocks, NotaGen, patches, weights files and generation.
 
-mod architecture;
+pub mod architecture;
 mod batch;
 mod error;
+pub mod generate;
 mod gpt2;
 mod notagen;
 pub mod patches;
+pub mod prompts;
+pub mod pth;
+pub mod sampling;
+pub mod weights;
 
 pub use architecture::Architecture;
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use gpt2::{Checkpointing, Group, Mode};
-pub use notagen::{Loss, NotaGen, VOCABULARY};
+pub use notagen::{Loss, NotaGen, UNUSED_PARAMETER, VOCABULARY};

@@ -6,6 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Characters: ASCII.
 pub const VOCABULARY: i64 = 128;
+/// GPT-2's token embedding in the patch decoder: in every file, and never used (the original feeds embeddings).
+pub const UNUSED_PARAMETER: &str = "patch_level_decoder.base.wte.weight";
 const TIED: &str = "char_level_decoder.base.lm_head.weight";
 const CHAR_WTE: &str = "char_level_decoder.base.transformer.wte.weight";
 

@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT / "scripts/reference"))
 import notagen  # noqa: E402
 import patches as patching  # noqa: E402
 
-PIECES, BATCH, STEPS, WARMUP, LEARNING_RATE = 12, 4, 50, 10, 1e-3
+# At 1e-3 the last steps amplify any rounding: PyTorch itself moves 6% at step 47 when its GELU is fused.
+PIECES, BATCH, STEPS, WARMUP, LEARNING_RATE = 12, 4, 50, 10, 3e-4
 RUNS = {
     "fp32": dict(),
     "fp32_accumulation_clipping": dict(accumulation=2, max_grad_norm=0.7),
@@ -47,6 +48,10 @@ def pad(pieces):
     return patches, (torch.arange(patches.shape[1]) < lengths[:, None]).long()
 
 
+def characters(pieces):
+    return sum(int((piece[1:] != 0).sum()) for piece in pieces)
+
+
 def train(pieces, dtype=None, accumulation=1, max_grad_norm=None, scaler=None, attention="sdpa"):
     model = notagen.load(ROOT / "model/tests/golden/model.pth", attention=attention).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
@@ -59,8 +64,10 @@ def train(pieces, dtype=None, accumulation=1, max_grad_norm=None, scaler=None, a
         log["scale"].append(scaler.get_scale())
         total = 0.0
         for part in range(0, BATCH, BATCH // accumulation):
+            chunk = batch[part:part + BATCH // accumulation]
             with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-                loss = model.loss(*pad(batch[part:part + BATCH // accumulation])) / accumulation
+                # Unlike the original, which gives each part the same weight whatever its length (docs/fidelity.md).
+                loss = model.loss(*pad(chunk)) * (characters(chunk) / characters(batch))
             scaler.scale(loss).backward()
             total += loss.item()
         scaler.unscale_(optimizer)

@@ -1,0 +1,366 @@
+//! Checkpoints: everything that a training needs to go on, in the original's `.pth` layout
+//! (`{'model', 'optimizer', 'lr_sched', 'epoch', 'best_epoch', 'min_eval_loss'}`) with one key of our own.
+use crate::error::At;
+use crate::optimizer::{Optimizer, StepReport};
+use crate::settings::Settings;
+use crate::telemetry::Event;
+use crate::train::Report;
+use crate::{Error, Result, schedule};
+use model::NotaGen;
+use model::pth::{self, Dict, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tch::{Device, Tensor};
+
+/// The original's loss before the first evaluation.
+const NO_LOSS: f64 = 100.0;
+const OURS: &str = "notagen_train";
+
+/// Where a training is, and what it has added up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Optimizer steps done, skipped ones counted.
+    pub step: u64,
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Steps done of the epoch under way.
+    pub step_in_epoch: u64,
+    /// Steps that the schedule has advanced: those not skipped.
+    pub scheduled: u64,
+    /// Steps skipped.
+    pub skipped: u64,
+    /// Steps skipped since the last that was not.
+    pub skipped_in_a_row: u64,
+    /// An evaluation is due before the next step.
+    pub evaluation_due: bool,
+    /// Evaluations since the best one.
+    pub without_better: u64,
+    /// The epoch of the best evaluation.
+    pub best_epoch: u64,
+    /// The best evaluation's loss.
+    pub best_eval_loss: Option<f64>,
+    /// The last evaluation's loss.
+    pub eval_loss: Option<f64>,
+    /// Mean training loss between the last two evaluations.
+    pub train_loss: f64,
+    /// Losses since the last evaluation, added up.
+    pub loss_sum: f64,
+    /// How many of them.
+    pub loss_steps: u64,
+    /// Patches trained on.
+    pub patches: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Loss scale and finite steps since it grew.
+    pub scale: Option<(f64, i64)>,
+}
+
+impl Position {
+    /// The epoch that the last step belongs to, counted from 1.
+    pub fn current_epoch(&self) -> u64 {
+        if self.step_in_epoch == 0 { self.epoch.max(1) } else { self.epoch + 1 }
+    }
+
+    pub(crate) fn advance(&mut self, loss: f64, patches: u64, done: &StepReport, steps_per_epoch: u64) {
+        self.step += 1;
+        self.step_in_epoch += 1;
+        self.patches += patches;
+        if done.skipped {
+            self.skipped += 1;
+            self.skipped_in_a_row += 1;
+        } else {
+            self.scheduled += 1;
+            self.skipped_in_a_row = 0;
+            self.loss_sum += loss;
+            self.loss_steps += 1;
+        }
+        if self.step_in_epoch == steps_per_epoch {
+            self.epoch += 1;
+            self.step_in_epoch = 0;
+        }
+    }
+
+    /// Takes an evaluation in; without evaluation pieces the newest weights are the best.
+    pub(crate) fn evaluated(&mut self, eval_loss: Option<f64>) -> Evaluation {
+        self.evaluation_due = false;
+        self.train_loss = self.loss_sum / self.loss_steps.max(1) as f64;
+        (self.loss_sum, self.loss_steps) = (0.0, 0);
+        self.eval_loss = eval_loss;
+        let best = match (eval_loss, self.best_eval_loss) {
+            (Some(loss), Some(best)) => loss < best,
+            _ => true,
+        };
+        self.without_better = if best { 0 } else { self.without_better + 1 };
+        if best {
+            (self.best_epoch, self.best_eval_loss) = (self.current_epoch(), eval_loss);
+        }
+        let event = eval_loss.map(|eval_loss| Event::Evaluated {
+            step: self.step,
+            epoch: self.current_epoch(),
+            train_loss: self.train_loss,
+            eval_loss,
+            best,
+            seconds: self.seconds,
+        });
+        Evaluation { best, event }
+    }
+
+    /// Whether the evaluation loss has not fallen for as long as allowed.
+    pub(crate) fn stopped_early(&self, early_stopping: Option<u64>) -> bool {
+        early_stopping.is_some_and(|patience| self.without_better >= patience)
+    }
+
+    pub(crate) fn report(&self, best: PathBuf, last: PathBuf) -> Report {
+        Report {
+            steps: self.step,
+            skipped: self.skipped,
+            epochs: self.current_epoch(),
+            best_epoch: self.best_epoch,
+            best_eval_loss: self.best_eval_loss,
+            final_eval_loss: self.eval_loss,
+            train_loss: self.train_loss,
+            seconds: self.seconds,
+            patches: self.patches,
+            best,
+            last,
+        }
+    }
+}
+
+/// What an evaluation gave.
+pub(crate) struct Evaluation {
+    pub(crate) best: bool,
+    pub(crate) event: Option<Event>,
+}
+
+/// The checkpoints of one training, written in the background, one at a time.
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+    writing: Option<JoinHandle<Result<()>>>,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `folder/checkpoints`, of which the newest `keep` are kept.
+    pub fn open(folder: &Path, keep: usize) -> Result<Checkpoints> {
+        let folder = folder.join("checkpoints");
+        std::fs::create_dir_all(&folder).at(&folder)?;
+        Ok(Checkpoints { folder, keep: keep.max(1), writing: None })
+    }
+
+    /// Where the best weights are.
+    pub fn best(&self) -> PathBuf {
+        self.folder.join("best.pth")
+    }
+
+    /// Loads the newest checkpoint, where there is one.
+    pub fn resume(&self, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Option<Position>> {
+        let Some(path) = steps(&self.folder)?.pop() else { return Ok(None) };
+        let mut root = load(&path, model, optimizer)?;
+        let ours = root.remove(OURS);
+        let text = ours.as_ref().and_then(Value::as_str);
+        let position: Position = text
+            .and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| problem(&path, format!("no readable `{OURS}`, which says where the training was")))?;
+        if let Some((scale, tracker)) = position.scale {
+            optimizer.restore_scale(scale, tracker);
+        }
+        Ok(Some(position))
+    }
+
+    /// Goes on where a file of the original's stopped: weights, optimizer state and epoch.
+    pub fn resume_from(
+        &self,
+        path: &Path,
+        model: &NotaGen,
+        optimizer: &mut Optimizer,
+        steps_per_epoch: u64,
+    ) -> Result<Position> {
+        let root = load(path, model, optimizer)?;
+        let number = |key: &str| root.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let scheduled = root.get("lr_sched").and_then(|s| s.get("last_epoch")).and_then(Value::as_u64);
+        let best = root.get("min_eval_loss").and_then(Value::as_f64).filter(|&loss| loss < NO_LOSS);
+        let step = number("epoch") * steps_per_epoch;
+        Ok(Position {
+            step,
+            epoch: number("epoch"),
+            scheduled: scheduled.unwrap_or(step),
+            best_epoch: number("best_epoch"),
+            best_eval_loss: best,
+            ..Position::default()
+        })
+    }
+
+    /// Saves what it takes to go on, in the background; older checkpoints are removed when it is there.
+    pub fn save(
+        &mut self,
+        model: &NotaGen,
+        optimizer: &Optimizer,
+        at: &Position,
+        settings: &Settings,
+    ) -> Result<PathBuf> {
+        let position = Position { scale: optimizer.scale(), ..at.clone() };
+        let mut root = snapshot(model, optimizer, &position, settings)?;
+        let text = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
+        root.insert(OURS, text);
+        let path = self.folder.join(format!("step_{:09}.pth", at.step));
+        let (folder, keep) = (self.folder.clone(), self.keep);
+        self.write(path.clone(), root, move || {
+            let steps = steps(&folder)?;
+            for old in &steps[..steps.len().saturating_sub(keep)] {
+                std::fs::remove_file(old).at(old)?;
+            }
+            Ok(())
+        })?;
+        Ok(path)
+    }
+
+    /// Saves the best weights, in the background, exactly in the original's layout.
+    pub fn save_best(
+        &mut self,
+        model: &NotaGen,
+        optimizer: &Optimizer,
+        at: &Position,
+        settings: &Settings,
+    ) -> Result<()> {
+        let root = snapshot(model, optimizer, at, settings)?;
+        self.write(self.best(), root, || Ok(()))
+    }
+
+    fn write(&mut self, path: PathBuf, root: Dict, then: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        self.finish()?;
+        self.writing = Some(std::thread::spawn(move || {
+            pth::write(&path, &Value::Dict(root)).map_err(Error::from)?;
+            then()
+        }));
+        Ok(())
+    }
+
+    /// Waits until what was saved is on the disk.
+    pub fn finish(&mut self) -> Result<()> {
+        match self.writing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(problem(&self.folder, "the thread that writes checkpoints has ended".to_owned())),
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        // What was begun is finished even when the training ends with an error, which says more than this one would.
+        let _ = self.finish();
+    }
+}
+
+fn problem(path: &Path, problem: String) -> Error {
+    Error::Checkpoint { path: path.to_owned(), problem }
+}
+
+/// The step checkpoints in a folder, oldest first.
+fn steps(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut steps = Vec::new();
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let path = entry.at(folder)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("step_") && name.ends_with(".pth") {
+            steps.push(path);
+        }
+    }
+    steps.sort();
+    Ok(steps)
+}
+
+/// The state of a training as PyTorch lays it out, copied so that training can go on while it is written.
+fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Settings) -> Result<Dict> {
+    let _no_grad = tch::no_grad_guard();
+    let mut copies: HashMap<usize, Tensor> = HashMap::new();
+    let mut copy = |tensor: &Tensor| -> Tensor {
+        // Tied tensors stay tied.
+        copies.entry(tensor.data_ptr() as usize).or_insert_with(|| tensor.to_device(Device::Cpu).copy()).shallow_clone()
+    };
+    let mut weights = Dict::ordered();
+    for (name, tensor) in model.state_dict() {
+        weights.insert(name, copy(&tensor));
+    }
+    let mut state = Dict::new();
+    for (i, &place) in optimizer.places.iter().enumerate() {
+        let moments = &optimizer.state;
+        let mut entry = Dict::new();
+        entry.insert("step", copy(&moments.steps[i]));
+        entry.insert("exp_avg", copy(&moments.exp_avgs[i]));
+        entry.insert("exp_avg_sq", copy(&moments.exp_avg_sqs[i]));
+        state.insert(place as i64, entry);
+    }
+    let factor = schedule::factor(settings.schedule, settings.warmup_steps, u64::MAX, at.scheduled);
+    let (base, rate) = (settings.learning_rate, settings.learning_rate * factor);
+    let mut group = Dict::new();
+    group.insert("lr", rate);
+    group.insert("betas", Value::Tuple(vec![Value::Float(0.9), Value::Float(0.999)]));
+    group.insert("eps", 1e-8);
+    group.insert("weight_decay", settings.weight_decay);
+    for flag in ["amsgrad", "maximize", "capturable", "differentiable"] {
+        group.insert(flag, false);
+    }
+    group.insert("foreach", Value::None);
+    group.insert("fused", Value::None);
+    group.insert("decoupled_weight_decay", true);
+    group.insert("initial_lr", base);
+    group.insert("params", (0..model.parameters().len() as i64).map(Value::Int).collect::<Vec<_>>());
+    let mut adamw = Dict::new();
+    adamw.insert("state", state);
+    adamw.insert("param_groups", vec![Value::Dict(group)]);
+    // `LambdaLR.state_dict()`, as `get_constant_schedule_with_warmup` gives it.
+    let mut schedule = Dict::new();
+    schedule.insert("base_lrs", vec![Value::Float(base)]);
+    schedule.insert("last_epoch", at.scheduled);
+    schedule.insert("_step_count", at.scheduled + 1);
+    schedule.insert("_is_initial", false);
+    schedule.insert("_get_lr_called_within_step", false);
+    schedule.insert("_last_lr", vec![Value::Float(rate)]);
+    schedule.insert("lr_lambdas", vec![Value::Dict(Dict::new())]);
+    let mut root = Dict::new();
+    root.insert("model", weights);
+    root.insert("optimizer", adamw);
+    root.insert("lr_sched", schedule);
+    root.insert("epoch", at.current_epoch());
+    root.insert("best_epoch", at.best_epoch);
+    root.insert("min_eval_loss", at.best_eval_loss.unwrap_or(NO_LOSS));
+    Ok(root)
+}
+
+/// Loads weights and optimizer state, and gives the rest.
+fn load(path: &Path, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Dict> {
+    let _no_grad = tch::no_grad_guard();
+    let file = pth::File::open(path).map_err(Error::from)?;
+    let Value::Dict(root) = file.into_root() else {
+        return Err(problem(path, "not a dict of model and optimizer".to_owned()));
+    };
+    let entry = |dict: Option<&Value>, key: &str| -> Result<Option<Tensor>> {
+        match dict.and_then(|dict| dict.get(key)).and_then(Value::as_tensor) {
+            None => Ok(None),
+            Some(tensor) => Ok(Some(tensor.load(Device::Cpu).map_err(Error::from)?)),
+        }
+    };
+    model.load::<Error>(|name| entry(root.get("model"), name))?;
+    let state = root.get("optimizer").and_then(|o| o.get("state")).and_then(Value::as_dict);
+    let state = state.ok_or_else(|| problem(path, "no optimizer state".to_owned()))?;
+    let by_place: HashMap<i64, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_i64()?, v))).collect();
+    for (i, &place) in optimizer.places.iter().enumerate() {
+        let Some(of) = by_place.get(&(place as i64)) else {
+            return Err(problem(path, format!("no optimizer state for parameter {place}")));
+        };
+        let moments = &optimizer.state;
+        for (key, to) in
+            [("step", &moments.steps[i]), ("exp_avg", &moments.exp_avgs[i]), ("exp_avg_sq", &moments.exp_avg_sqs[i])]
+        {
+            let from = entry(Some(of), key)?
+                .filter(|from| from.size() == to.size())
+                .ok_or_else(|| problem(path, format!("no {key} of shape {:?} for parameter {place}", to.size())))?;
+            to.shallow_clone().f_copy_(&from)?;
+        }
+    }
+    Ok(root)
+}

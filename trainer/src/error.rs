@@ -1,0 +1,115 @@
+//! The crate's error.
+use std::path::PathBuf;
+
+/// What can go wrong in training.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of an index that is not `{"path": …, "key": …}`.
+    #[error("{}: line {line}: {problem}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A piece that cannot be trained on.
+    #[error("{}: {source}", path.display())]
+    Piece {
+        /// The piece.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: model::Error,
+    },
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Settings(String),
+    /// An index with nothing to train on.
+    #[error("{}: no piece {}", path.display(), pattern.as_ref().map_or("in it".to_owned(), |p| format!("matches `{p}`")))]
+    Empty {
+        /// The index.
+        path: PathBuf,
+        /// The glob on the pieces' names, where there was one.
+        pattern: Option<String>,
+    },
+    /// Training that went astray.
+    #[error("{steps} steps in a row gave a loss or gradient that is not finite (the last at step {step}, loss {loss})")]
+    Diverged {
+        /// How many.
+        steps: u64,
+        /// The last of them.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// A checkpoint that does not belong to this training.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A failure of the network.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// A failure inside libtorch.
+    #[error("libtorch: {0}")]
+    TorchExt(#[from] torch_ext::Error),
+    /// A weights file that could not be read or written.
+    #[error(transparent)]
+    Pth(#[from] model::pth::Error),
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Error {
+        Error::Model(error.into())
+    }
+}
+
+impl Error {
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Diverged { .. } => {
+                Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned())
+            }
+            Error::Piece { source: model::Error::Character { .. }, .. } => {
+                Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
+            }
+            Error::File { path, source } if source.kind() == std::io::ErrorKind::NotFound => match path.extension() {
+                Some(e) if e == "jsonl" => Some("a preprocess stage writes the index files".to_owned()),
+                Some(e) if e == "abc" => Some(
+                    "key_augmentation: none needs the piece in its own key, nearby and all need all 15 keys; run preprocess again"
+                        .to_owned(),
+                ),
+                _ => None,
+            },
+            Error::Pth(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+pub(crate) trait At<T> {
+    /// Names the file in an input or output error.
+    fn at(self, path: &std::path::Path) -> Result<T>;
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, path: &std::path::Path) -> Result<T> {
+        self.map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+}

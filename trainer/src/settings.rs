@@ -1,0 +1,149 @@
+//! What a training stage is told, resolved and checked.
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tch::{Device, Kind};
+
+/// The type that matrix products run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32.
+    Fp32,
+    /// bfloat16 autocast.
+    Bf16,
+    /// float16 autocast with dynamic loss scaling.
+    Fp16,
+}
+
+impl Precision {
+    /// The autocast type; `Float` is none.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::Fp16 => Kind::Half,
+        }
+    }
+}
+
+/// Which key a piece is trained in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyAugmentation {
+    /// Any of the 15 keys (the original's pre-training).
+    All,
+    /// Keys up to three semitones away, nearer ones more often (the original's fine-tuning).
+    Nearby,
+    /// The piece's own key (NotaGen-X).
+    None,
+}
+
+/// How long to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Passes over the pieces.
+    Epochs(u64),
+    /// Optimizer steps.
+    Steps(u64),
+}
+
+/// The learning rate over the steps, behind a linear warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays where it is (the original).
+    Constant,
+    /// Falls along half a cosine to `floor` times the rate.
+    Cosine {
+        /// The portion left at the end.
+        floor: f64,
+    },
+    /// Warm-up, stable, decay: falls in a line to `floor` times the rate over the last `decay_steps`.
+    Wsd {
+        /// Steps of the fall.
+        decay_steps: u64,
+        /// The portion left at the end.
+        floor: f64,
+    },
+}
+
+/// Everything that a training stage needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Seeds order, cuts, keys and dropout.
+    pub seed: u64,
+    /// Where to train.
+    pub device: Device,
+    /// The autocast type.
+    pub precision: Precision,
+    /// Index of the training pieces, `{"path": …, "key": …}` a line.
+    pub train: PathBuf,
+    /// Index of the evaluation pieces; without one the last weights are the best.
+    pub eval: Option<PathBuf>,
+    /// Glob on the names of the training pieces.
+    pub pieces: Option<String>,
+    /// Glob on the names of the evaluation pieces.
+    pub eval_pieces: Option<String>,
+    /// Which key a piece is trained in.
+    pub key_augmentation: KeyAugmentation,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Pieces of one optimizer step.
+    pub batch_size: usize,
+    /// Parts that a step's pieces are run in, one after the other.
+    pub accumulation_steps: usize,
+    /// How long.
+    pub length: Length,
+    /// Ends after this many evaluations without a better loss.
+    pub early_stopping: Option<u64>,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// Steps of the warm-up.
+    pub warmup_steps: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm.
+    pub max_grad_norm: Option<f64>,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept, besides the best weights.
+    pub keep_checkpoints: usize,
+    /// Steps between evaluations; every epoch if not given.
+    pub evaluate_every: Option<u64>,
+    /// Steps between progress events.
+    pub log_every: u64,
+    /// Recompute activations in the backward pass: slower, with less memory.
+    pub activation_checkpointing: bool,
+    /// Patches of each part that are predicted, drawn anew every step; all if not given.
+    pub patch_sampling: Option<usize>,
+    /// A file of the original's to go on from, with its optimizer state and epoch.
+    pub resume_from: Option<PathBuf>,
+    /// Threads that read and encode pieces ahead.
+    pub workers: usize,
+}
+
+impl Settings {
+    /// Refuses what cannot work, before anything is read.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |message: String| Err(Error::Settings(message));
+        let (batch, parts) = (self.batch_size, self.accumulation_steps);
+        if batch == 0 || parts == 0 || !batch.is_multiple_of(parts) {
+            return wrong(format!("batch_size {batch} does not divide into accumulation_steps {parts}"));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong(format!("learning_rate {} is not above 0", self.learning_rate));
+        }
+        if self.max_grad_norm.is_some_and(|norm| !(norm.is_finite() && norm > 0.0)) {
+            return wrong("max_grad_norm is not above 0".to_owned());
+        }
+        if matches!(self.length, Length::Epochs(0) | Length::Steps(0)) {
+            return wrong("nothing to train: epochs or steps is 0".to_owned());
+        }
+        if self.patch_sampling == Some(0) || self.checkpoint_every == 0 || self.evaluate_every == Some(0) {
+            return wrong("patch_sampling, checkpoint_every and evaluate_every are counted from 1".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! What a training says while it runs: events for a person, `metrics.jsonl` and TensorBoard scalars for later.
+use crate::Result;
+use crate::error::At;
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use tensorboard_rs::summary_writer::SummaryWriter;
+
+/// Something that happened in a training.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The training begins, or goes on.
+    Started {
+        /// Pieces trained on.
+        train_pieces: usize,
+        /// Pieces evaluated on.
+        eval_pieces: usize,
+        /// Optimizer steps of an epoch.
+        steps_per_epoch: u64,
+        /// Optimizer steps in all.
+        total_steps: u64,
+        /// Steps done before.
+        resumed_from: u64,
+    },
+    /// Optimizer steps were taken.
+    Step {
+        /// Steps done.
+        step: u64,
+        /// Epoch, counted from 1.
+        epoch: u64,
+        /// Mean loss since the last such event, in nats a character.
+        loss: f64,
+        /// Learning rate of the step.
+        learning_rate: f64,
+        /// Norm of the gradients before clipping.
+        grad_norm: f64,
+        /// Loss scale; 1 without loss scaling.
+        scale: f64,
+        /// Patches a second since the last such event.
+        patches_per_second: f64,
+        /// Memory in use, in bytes: of the device, or of the process on a CPU.
+        memory: u64,
+        /// Steps skipped so far.
+        skipped: u64,
+        /// Seconds of training, interruptions left out.
+        seconds: f64,
+    },
+    /// A step was left out because its loss or gradient was not finite.
+    Skipped {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// The evaluation pieces were run.
+    Evaluated {
+        /// Steps done.
+        step: u64,
+        /// Epochs begun.
+        epoch: u64,
+        /// Mean training loss since the last evaluation.
+        train_loss: f64,
+        /// Mean loss over the characters of the evaluation pieces.
+        eval_loss: f64,
+        /// Whether it is the best so far.
+        best: bool,
+        /// Seconds of training, interruptions left out.
+        seconds: f64,
+    },
+    /// A checkpoint was handed to the writer.
+    Checkpoint {
+        /// Steps done.
+        step: u64,
+        /// Where it goes.
+        path: PathBuf,
+    },
+    /// The evaluation loss has risen for as long as `early_stopping` allows.
+    StoppedEarly {
+        /// Steps done.
+        step: u64,
+        /// The best epoch.
+        best_epoch: u64,
+    },
+}
+
+impl Event {
+    /// The step that the event belongs to.
+    fn step(&self) -> u64 {
+        match self {
+            Event::Started { resumed_from, .. } => *resumed_from,
+            Event::Step { step, .. }
+            | Event::Skipped { step, .. }
+            | Event::Evaluated { step, .. }
+            | Event::Checkpoint { step, .. }
+            | Event::StoppedEarly { step, .. } => *step,
+        }
+    }
+}
+
+/// Someone who watches a training.
+pub trait Observer {
+    /// Takes note of an event.
+    fn event(&mut self, event: &Event);
+}
+
+/// Nobody.
+impl Observer for () {
+    fn event(&mut self, _: &Event) {}
+}
+
+/// Writes events down.
+pub(crate) struct Telemetry<'a> {
+    path: PathBuf,
+    metrics: File,
+    board: SummaryWriter,
+    observer: &'a mut dyn Observer,
+}
+
+impl<'a> Telemetry<'a> {
+    /// Goes on in `folder`; what was written after `step` was not saved and is dropped.
+    pub(crate) fn resume(folder: &Path, step: u64, observer: &'a mut dyn Observer) -> Result<Telemetry<'a>> {
+        let path = folder.join("metrics.jsonl");
+        if path.exists() {
+            let mut kept = tempfile::NamedTempFile::new_in(folder).at(folder)?;
+            for line in BufReader::new(File::open(&path).at(&path)?).lines() {
+                let line = line.at(&path)?;
+                let of = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|v| v.get("step")?.as_u64());
+                if of.is_some_and(|of| of <= step && step > 0) {
+                    writeln!(kept, "{line}").at(&path)?;
+                }
+            }
+            kept.persist(&path).map_err(|e| e.error).at(&path)?;
+        }
+        let board = folder.join("tensorboard");
+        if step == 0 && board.exists() {
+            std::fs::remove_dir_all(&board).at(&board)?;
+        }
+        // The writer panics where it cannot create its folder: create it first, where failure can be told.
+        std::fs::create_dir_all(&board).at(&board)?;
+        let metrics = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
+        Ok(Telemetry { path, metrics, board: SummaryWriter::new(&board), observer })
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
+        self.observer.event(event);
+        let mut line = serde_json::to_value(event).unwrap_or_default();
+        line["step"] = event.step().into();
+        writeln!(self.metrics, "{line}").at(&self.path)?;
+        let step = event.step() as usize;
+        let mut scalar = |tag: &str, value: f64| self.board.add_scalar(tag, value as f32, step);
+        match event {
+            Event::Step { loss, learning_rate, grad_norm, scale, patches_per_second, memory, .. } => {
+                scalar("train/loss", *loss);
+                scalar("train/learning_rate", *learning_rate);
+                scalar("train/grad_norm", *grad_norm);
+                scalar("train/scale", *scale);
+                scalar("speed/patches_per_second", *patches_per_second);
+                scalar("speed/memory_gib", *memory as f64 / f64::from(1 << 30));
+            }
+            Event::Evaluated { train_loss, eval_loss, .. } => {
+                scalar("eval/loss", *eval_loss);
+                scalar("eval/train_loss", *train_loss);
+            }
+            _ => {}
+        }
+        if !matches!(event, Event::Step { .. }) {
+            self.board.flush();
+        }
+        Ok(())
+    }
+}
