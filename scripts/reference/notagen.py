@@ -107,15 +107,16 @@ class NotaGen(nn.Module):
         """
         open_characters = len(flat) % PATCH_SIZE
         whole, characters = flat[:len(flat) - open_characters], flat[len(flat) - open_characters:]
-        encoded = self.patch_level_decoder(torch.tensor(whole).reshape(1, -1, PATCH_SIZE))[0, -1:]
+        device = next(self.parameters()).device
+        encoded = self.patch_level_decoder(torch.tensor(whole, device=device).reshape(1, -1, PATCH_SIZE))[0, -1:]
         generated = []
         while len(characters) < PATCH_SIZE:
-            embedded = self.char_level_decoder.base.transformer.wte(torch.tensor(characters, dtype=torch.long))
+            embedded = self.char_level_decoder.base.transformer.wte(torch.tensor(characters, dtype=torch.long, device=device))
             inputs = torch.cat([encoded, embedded])[None]
             logits = self.char_level_decoder.base(inputs_embeds=inputs).logits[0, -1]
             if watch:
                 watch(logits)
-            generated.append(sample(logits.softmax(-1).numpy(), top_k, top_p, temperature))
+            generated.append(sample(logits.softmax(-1).float().cpu().numpy(), top_k, top_p, temperature))
             characters = characters + generated[-1:]
         return generated
 
