@@ -29,12 +29,30 @@ pub enum Error {
         /// What stands there.
         character: char,
     },
+    /// A prompt that the network has not been trained with.
+    #[error("{prompt:?} is none of the published prompts")]
+    Prompt {
+        /// What was asked for.
+        prompt: String,
+        /// The published one most like it.
+        nearest: Option<String>,
+    },
     /// A failure inside libtorch.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
     /// A failure inside libtorch.
     #[error("libtorch: {0}")]
     TorchExt(#[from] torch_ext::Error),
+}
+
+impl Error {
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Prompt { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
+            _ => None,
+        }
+    }
 }
 
 /// The result of this crate's functions.

@@ -83,6 +83,11 @@ impl Patchiliser {
         Ok(Patchiliser { size })
     }
 
+    /// Characters in a patch.
+    pub fn patch_size(&self) -> usize {
+        self.size
+    }
+
     /// The patch that opens every piece.
     pub fn bos_patch(&self) -> Vec<u8> {
         let mut patch = vec![BOS; self.size];
@@ -134,6 +139,11 @@ impl Patchiliser {
     /// Interleaved ABC to go on from (`encode_generate`): the last bar is left open.
     pub fn encode_generate(&self, abc: &str, patch_length: usize) -> Result<Prompt> {
         check_characters(abc)?;
+        self.reencode(abc, patch_length)
+    }
+
+    /// As [`Patchiliser::encode_generate`], of a text that the network wrote itself, whatever its characters.
+    pub(crate) fn reencode(&self, abc: &str, patch_length: usize) -> Result<Prompt> {
         let mut lines: Vec<String> =
             abc.split('\n').filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
         let body = lines.iter().position(|line| line.starts_with("[V:") || line.starts_with("[r:"));

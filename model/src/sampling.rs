@@ -1,0 +1,111 @@
+//! Drawing characters for a whole batch on the device, after PyPI's `samplings` as the original calls it
+//! (`generate` and `safe_normalize_probs` in `inference/utils.py`): top-k, top-p, then temperature on what is left.
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// Added to every probability before each step, as the original does.
+const EPSILON: f64 = 1e-12;
+
+/// How a character is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Keeps the `top_k` most probable characters; 0 keeps all, 1 is greedy.
+    pub top_k: i64,
+    /// Keeps the most probable characters up to and with the one that passes this sum; 1 keeps all.
+    pub top_p: f64,
+    /// Divides the logarithms of what is left.
+    pub temperature: f64,
+}
+
+impl Default for Sampling {
+    /// The original's settings.
+    fn default() -> Sampling {
+        Sampling { top_k: 9, top_p: 0.9, temperature: 1.2 }
+    }
+}
+
+impl Sampling {
+    /// Always the most probable character.
+    pub const GREEDY: Sampling = Sampling { top_k: 1, top_p: 1.0, temperature: 1.0 };
+
+    /// Refuses settings without a meaning.
+    pub fn check(&self) -> Result<()> {
+        let Sampling { top_k, top_p, temperature } = *self;
+        if top_k < 0 {
+            return Err(Error::Invalid(format!("top_k is {top_k}: it must be 0 (keep all) or more")));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(Error::Invalid(format!("top_p is {top_p}: it must be above 0 and at most 1")));
+        }
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(Error::Invalid(format!("temperature is {temperature}: it must be above 0")));
+        }
+        Ok(())
+    }
+
+    /// Logits (rows, characters) to the probabilities, float32, that characters are drawn with.
+    pub fn distribution(&self, logits: &Tensor) -> Result<Tensor> {
+        let p = normalise(&logits.f_softmax(-1, Kind::Float)?)?;
+        let characters = p.size().last().copied().unwrap_or(0);
+        // Each cut keeps the first of the sorted probabilities, so one sort serves both.
+        let (mut p, order) = p.f_sort(-1, true)?;
+        if self.top_k > 0 && self.top_k < characters {
+            let _ = p.f_narrow(-1, self.top_k, characters - self.top_k)?.f_zero_()?;
+            p = p.f_div(&total(&p)?)?;
+        }
+        p = normalise(&p)?;
+        if self.top_p < 1.0 {
+            let before = p.f_cumsum(-1, Kind::Float)?.f_narrow(-1, 0, characters - 1)?;
+            let _ = p.f_narrow(-1, 1, characters - 1)?.f_masked_fill_(&before.f_gt(self.top_p)?, 0.0)?;
+            p = p.f_div(&total(&p)?)?;
+        }
+        p = normalise(&p)?;
+        if self.temperature != 1.0 {
+            p = p.f_pow_tensor_scalar(1.0 / self.temperature)?;
+        }
+        p = p.f_div(&total(&p)?)?;
+        // Back in the order of the characters: there a tie between two of them cannot move all that follows.
+        Ok(p.f_empty_like()?.f_scatter_(-1, &order, &p)?)
+    }
+
+    /// Logits (rows, characters) and a number from [0, 1) for each row to a character for each row, int64.
+    pub fn draw(&self, logits: &Tensor, uniform: &Tensor) -> Result<Tensor> {
+        if self.top_k == 1 {
+            return Ok(logits.f_argmax(-1, false)?);
+        }
+        let cumulative = self.distribution(logits)?.f_cumsum(-1, Kind::Float)?;
+        let last = cumulative.size().last().copied().unwrap_or(1) - 1;
+        let at = uniform.f_unsqueeze(-1)?.f_mul(&cumulative.f_narrow(-1, last, 1)?)?;
+        let passed = cumulative.f_le_tensor(&at)?;
+        Ok(passed.f_sum_dim_intlist(-1, false, Kind::Int64)?.f_clamp_max(last)?)
+    }
+}
+
+fn total(p: &Tensor) -> Result<Tensor> {
+    Ok(p.f_sum_dim_intlist(-1, true, Kind::Float)?)
+}
+
+fn normalise(p: &Tensor) -> Result<Tensor> {
+    let p = p.f_nan_to_num(0.0, None::<f64>, None::<f64>)?.f_clamp_min(0.0)?.f_add_scalar(EPSILON)?;
+    Ok(p.f_div(&total(&p)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_a_meaning_are_refused() {
+        let wrong = |top_k, top_p, temperature| Sampling { top_k, top_p, temperature }.check().is_err();
+        assert!(wrong(-1, 0.9, 1.0) && wrong(9, 0.0, 1.0) && wrong(9, 1.1, 1.0));
+        assert!(wrong(9, 0.9, 0.0) && wrong(9, 0.9, f64::NAN) && wrong(9, f64::NAN, 1.0));
+        assert!(Sampling::default().check().is_ok() && Sampling::GREEDY.check().is_ok());
+    }
+
+    #[test]
+    fn a_row_that_is_not_a_number_still_draws() {
+        let logits = Tensor::full([2, 128], f64::NAN, (Kind::Float, tch::Device::Cpu));
+        let drawn = Sampling::default().draw(&logits, &Tensor::from_slice(&[0.0f32, 0.999_999_9])).unwrap();
+        assert!(Vec::<i64>::try_from(drawn).unwrap().iter().all(|&c| (0..128).contains(&c)));
+    }
+}
