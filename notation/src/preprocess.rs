@@ -370,7 +370,7 @@ fn write_indexes(options: &Options, pieces: &[Piece]) -> Result<(usize, usize)> 
             order.push((place.finalize().into(), Entry { path, key: key.clone() }));
         }
     }
-    order.sort_by(|a, b| a.0.cmp(&b.0));
+    order.sort_by_key(|(place, _)| *place);
     let lines: Vec<String> = order.iter().map(|(_, entry)| entry.line()).collect();
     let (eval, train) = lines.split_at((options.eval_split * lines.len() as f64) as usize);
     write(&options.index(""), lines.concat().as_bytes())?;

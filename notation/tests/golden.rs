@@ -1,6 +1,8 @@
 //! The original's results, made by `golden/preprocess.py`: on the hand-written pieces of `data/` and on the
 //! corpus of the quickstart, which `scripts/corpus` makes.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+
 use std::fs;
 use std::path::Path;
 
@@ -89,7 +91,8 @@ fn differences(golden: &Golden, folder: &Path) -> Vec<String> {
     same("flags", &flags(cleaned.and_then(|lines| alignment::check(&lines))), Some(&golden.flags));
 
     match convert(&bytes, Keys::All) {
-        Err(error) => same("refused", &error.to_string(), golden.key.as_deref()),
+        Err(_) if golden.key.is_none() => {}
+        Err(error) => same("refused", &error.to_string(), None),
         Ok(piece) => {
             same("key", &piece.key, golden.key.as_deref());
             same("interleaved", &digest(&piece.interleaved), golden.interleaved.as_deref());

@@ -1,0 +1,173 @@
+//! A folder preprocessed: files, indexes, going on after a kill.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use notation::preprocess::{Keys, Options, Report, run};
+use notation::{Error, Key, index};
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+/// Scores of its own in a folder, and options that write beside them.
+fn options(folder: &Path) -> Options {
+    let scores = folder.join("scores");
+    fs::create_dir_all(&scores).unwrap();
+    for entry in fs::read_dir(data()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, scores.join(path.file_name().unwrap())).unwrap();
+    }
+    Options { eval_split: 0.3, ..Options::new(scores, folder.join("interleaved"), folder.join("augmented")) }
+}
+
+fn quietly(options: &Options) -> Report {
+    run(options, &|_| ()).unwrap()
+}
+
+/// Every file below a folder with its content.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn layout_indexes_and_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let report = quietly(&options);
+    assert_eq!((report.converted, report.refused, report.unchanged), (7, 6, 0));
+    assert_eq!((report.eval, report.train), (2, 5)); // 0.3 of 7, rounded down
+
+    let all = index::read(&options.index("")).unwrap();
+    let split =
+        [index::read(&options.index("_eval")).unwrap(), index::read(&options.index("_train")).unwrap()].concat();
+    assert_eq!(all, split);
+    for entry in &all {
+        assert!(entry.file(entry.key().unwrap()).is_file(), "{entry:?}");
+        assert!(options.interleaved.join(format!("{}.abc", entry.name())).is_file());
+    }
+    let line = fs::read_to_string(options.index(""))
+        .unwrap()
+        .lines()
+        .find(|line| line.contains("repeats"))
+        .unwrap()
+        .to_owned();
+    assert_eq!(line, format!("{{\"path\": \"{}/repeats\", \"key\": \"Gmin\"}}", options.augmented.display()));
+
+    let refused: Vec<&str> = report.pieces.iter().filter_map(|piece| piece.refused.as_deref()).collect();
+    let expected = format!("{}: voice V:2 has 3 bars, V:1 has 2", options.scores.join("refused_bars.abc").display());
+    assert!(refused.contains(&expected.as_str()), "{refused:?}");
+    assert_eq!(fs::read_to_string(options.index("_report")).unwrap().lines().count(), 13);
+}
+
+#[test]
+fn threads_do_not_matter_and_the_seed_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    quietly(&Options { threads: Some(1), ..options.clone() });
+    let one = files(folder.path());
+    for made in [&options.interleaved, &options.augmented] {
+        fs::remove_dir_all(made).unwrap();
+    }
+    fs::remove_file(options.index("_report")).unwrap();
+    quietly(&Options { threads: Some(5), ..options.clone() });
+    assert!(one == files(folder.path()));
+    quietly(&Options { seed: 1, ..options.clone() });
+    assert_ne!(one[&options.index("")], fs::read(options.index("")).unwrap());
+}
+
+#[test]
+fn goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    quietly(&options);
+    let expected = files(folder.path());
+    for made in [&options.interleaved, &options.augmented] {
+        fs::remove_dir_all(made).unwrap();
+    }
+    for suffix in ["", "_train", "_eval", "_report"] {
+        fs::remove_file(options.index(suffix)).unwrap();
+    }
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Options { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
+    let stopped = run(&stopping, &|progress| {
+        if let notation::preprocess::Progress::Piece { done: 4, .. } = progress {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Stopped)));
+    assert!(!options.index("").exists());
+    // As a kill may leave it: a line cut short, a file half written under its temporary name.
+    let report = fs::read_to_string(options.index("_report")).unwrap();
+    assert_eq!(report.lines().count(), 4);
+    fs::write(options.index("_report"), &report[..report.len() - 20]).unwrap();
+    fs::write(options.interleaved.join(".text.abc.part"), "half").unwrap();
+
+    let report = quietly(&options);
+    assert_eq!(report.unchanged, 3);
+    assert!(files(folder.path()) == expected);
+}
+
+#[test]
+fn only_what_changed_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    quietly(&options);
+    assert_eq!(quietly(&options).unchanged, 13);
+
+    // Changed, gone, lost, refused now.
+    fs::copy(options.scores.join("repeats.abc"), options.scores.join("scale.abc")).unwrap();
+    fs::remove_file(options.scores.join("order.abc")).unwrap();
+    fs::remove_file(options.interleaved.join("text.abc")).unwrap();
+    fs::write(options.scores.join("keys.abc"), b"V:1\n\xff").unwrap();
+    let report = quietly(&options);
+    assert_eq!((report.converted, report.refused, report.unchanged), (5, 7, 9));
+    let names = |folder: &Path| -> Vec<String> {
+        files(folder).keys().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&options.interleaved), ["newlines.abc", "repeats.abc", "rhythm.abc", "scale.abc", "text.abc"]);
+    assert_eq!(
+        names(&options.augmented),
+        ["repeats_Bb.abc", "scale_Bb.abc", "newlines_C.abc", "text_Eb.abc", "rhythm_G.abc"]
+    );
+    let keys = &report.pieces.iter().find(|piece| piece.name == "keys").unwrap().refused;
+    assert!(keys.as_ref().unwrap().ends_with("keys.abc: line 2: not UTF-8 (byte 4 of the file)"));
+}
+
+#[test]
+fn all_keys_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { keys: Keys::All, ..options(folder.path()) };
+    quietly(&options);
+    for key in Key::ALL {
+        assert_eq!(files(&options.augmented.join(key.name())).len(), 7);
+    }
+}
+
+#[test]
+fn folders_and_options_that_are_wrong_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(folder.path().join("none"), folder.path().join("i"), folder.path().join("a"));
+    assert!(run(&options, &|_| ()).unwrap_err().to_string().contains("none: No such file"));
+    options.scores = folder.path().to_owned();
+    fs::write(folder.path().join("a.mxl"), "").unwrap();
+    let error = run(&options, &|_| ()).unwrap_err();
+    assert!(error.to_string().ends_with("no .abc files here") && error.hint().unwrap().contains("MusicXML"));
+    options.eval_split = f64::NAN;
+    assert!(matches!(run(&options, &|_| ()), Err(Error::EvalSplit { .. })));
+}
