@@ -1,0 +1,95 @@
+//! `generate`: pieces from weights, from the command line.
+use std::{fs, time::UNIX_EPOCH};
+
+use model::sampling::Sampling;
+use serde_json::Value;
+
+use crate::{
+    cli::GenerateArgs,
+    commands::weights::there,
+    device,
+    failure::{Failure, Result},
+    progress::{self, Reporter},
+    signals,
+    stages::{
+        Ended,
+        generate::{Job, read_mark, write},
+    },
+};
+
+pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let sampling = Sampling {
+        top_k: i64::try_from(args.top_k).unwrap_or(i64::MAX),
+        top_p: args.top_p,
+        temperature: args.temperature,
+    };
+    sampling.check().map_err(|error| Failure::usage(error.to_string()))?;
+    if args.samples == 0 || args.batch_size == Some(0) {
+        return Err(Failure::usage("--samples and --batch-size are counted from 1"));
+    }
+    let continue_from = args
+        .continue_file
+        .as_ref()
+        .map(|path| fs::read_to_string(path).map_err(|error| Failure::io("read", path, error)))
+        .transpose()?;
+    let job = Job {
+        weights: there(&args.weights)?,
+        output: args.output.clone(),
+        samples: size(args.samples),
+        batch_size: args.batch_size.map(size),
+        seed: args.seed,
+        sampling,
+        prompts: args.prompt.iter().cloned().collect(),
+        continue_from,
+        max_seconds: args.max_seconds,
+        max_characters: args.max_characters.map(size),
+        max_patches: args.max_patches.map(size),
+        precision: args.on.precision.into(),
+        device: device::choose(args.on.device.into())?,
+    };
+    let mark = mark(&job)?;
+    if read_mark(&job.output).is_some_and(|found| found != mark) {
+        return Err(Failure::usage(format!("{} has pieces of other weights or settings", job.output.display()))
+            .hint("choose another --output, or remove it"));
+    }
+    let stop = signals::stop_flag()?;
+    let mut reporter = Reporter::new(false);
+    let ended = write(&job, &mark, &stop, &mut reporter)?;
+    reporter.end();
+    match ended {
+        Ended::Done(outputs) => {
+            eprintln!(
+                "{} pieces in {} ({} attempts failed)",
+                outputs.facts.get("pieces").map(Value::to_string).unwrap_or_default(),
+                job.output.display(),
+                outputs.facts.get("failed").map(Value::to_string).unwrap_or_default()
+            );
+            if json {
+                progress::output(&Value::Object(outputs.facts));
+            }
+            Ok(())
+        }
+        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")
+            .hint("the same command goes on from here")),
+    }
+}
+
+/// What the pieces depend on.
+fn mark(job: &Job) -> Result<String> {
+    let metadata = fs::metadata(&job.weights).map_err(|error| Failure::io("read", &job.weights, error))?;
+    let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok(format!(
+        "{} {} {:?}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
+        job.weights.display(),
+        metadata.len(),
+        changed,
+        job.seed,
+        job.sampling,
+        job.prompts,
+        job.continue_from,
+        job.max_characters,
+        job.max_patches,
+        job.precision,
+    ))
+}

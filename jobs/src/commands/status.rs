@@ -1,0 +1,120 @@
+//! `status`: how far a run is.
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Failure, Result},
+    lock::Lock,
+    plan,
+    progress::{self, clock, duration},
+    state::{Record, State, Status, now},
+};
+
+pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
+    let folder = folder(run)?;
+    let mut told = String::new();
+    loop {
+        let holder = Lock::holder(&folder);
+        let state = State::read(&folder)?;
+        let text = text(&folder, holder.as_deref(), &state);
+        if text != told {
+            eprint!("{text}");
+            if json {
+                progress::output(&object(&folder, holder.as_deref(), &state));
+            }
+            told = text;
+        }
+        if !follow || holder.is_none() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_secs(2));
+    }
+}
+
+fn folder(run: &Path) -> Result<PathBuf> {
+    let named = plan::run_folder(&run.to_string_lossy());
+    for folder in [run, &named] {
+        if folder.join("state.json").is_file() {
+            return Ok(folder.to_owned());
+        }
+    }
+    let runs: Vec<String> = std::fs::read_dir("runs")
+        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    let hint = if runs.is_empty() { "there are no runs yet".to_owned() } else { format!("runs: {}", runs.join(", ")) };
+    Err(Failure::usage(format!("{}: no such run", run.display())).hint(hint))
+}
+
+fn in_order(state: &State) -> Vec<(&String, &Record)> {
+    let mut stages: Vec<_> = state.stages.iter().collect();
+    stages.sort_by(|a, b| a.1.folder.cmp(&b.1.folder));
+    stages
+}
+
+fn text(folder: &Path, holder: Option<&str>, state: &State) -> String {
+    let mut text = match holder {
+        Some(holder) => format!("{}: being run by {holder}\n", folder.display()),
+        None => format!("{}: nobody runs it\n", folder.display()),
+    };
+    for (name, record) in in_order(state) {
+        let since = clock(record.started);
+        let state = match (record.status, holder) {
+            (Status::Running, Some(_)) => {
+                format!("running for {}", duration(now().saturating_sub(record.started) as f64))
+            }
+            (Status::Running, None) => "was killed; running it again goes on".to_owned(),
+            (Status::Interrupted, _) => "was stopped; running it again goes on".to_owned(),
+            (Status::Failed, _) => format!("failed: {}", record.error.as_deref().unwrap_or("no reason is known")),
+            (Status::Done, _) => format!("done in {}", duration(record.seconds)),
+        };
+        text.push_str(&format!("{name:<16} {state} (begun {since})\n"));
+        if record.status == Status::Running
+            && let Some(last) = last_line(&folder.join(&record.folder).join("metrics.jsonl"))
+        {
+            text.push_str(&format!("{:<16} {}\n", "", pairs(&last)));
+        }
+    }
+    text
+}
+
+fn object(folder: &Path, holder: Option<&str>, state: &State) -> Value {
+    let stages: Vec<Value> = in_order(state)
+        .into_iter()
+        .map(|(name, record)| {
+            json!({
+                "stage": name,
+                "kind": record.kind,
+                "status": record.status,
+                "started": clock(record.started),
+                "seconds": record.seconds,
+                "error": record.error,
+                "result": record.result,
+                "last": last_line(&folder.join(&record.folder).join("metrics.jsonl")),
+            })
+        })
+        .collect();
+    json!({ "folder": folder, "runner": holder, "stages": stages })
+}
+
+fn pairs(object: &Value) -> String {
+    let Value::Object(map) = object else { return object.to_string() };
+    map.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The last whole line of a file of JSON lines.
+fn last_line(path: &Path) -> Option<Value> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(1 << 14))).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}

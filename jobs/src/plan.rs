@@ -1,0 +1,431 @@
+//! What a run would do: the stages resolved, what each depends on, and how each stands.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use model::{Architecture, weights};
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, Result},
+    fingerprint::{Digests, Fingerprint},
+    loading,
+    recipe::{Recipe, Stage},
+    released,
+    resolve::{Init, Resolved},
+    settings,
+    state::{Record, State, Status},
+};
+
+/// The stages of a recipe and how they stand.
+#[derive(Debug)]
+pub struct Plan {
+    pub recipe: Recipe,
+    pub architecture: Option<Architecture>,
+    /// `runs/<name>`.
+    pub folder: PathBuf,
+    pub stages: Vec<Planned>,
+}
+
+/// One stage.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub name: String,
+    pub stage: Stage,
+    /// Its folder in the run's.
+    pub folder: String,
+    pub inputs: Vec<Input>,
+    /// Where its weights come from.
+    pub init: Option<Init>,
+    /// Earlier stages whose results it reads.
+    pub reads: Vec<String>,
+    /// Whether the command line asks for it.
+    pub selected: bool,
+    pub fingerprint: Fingerprint,
+    pub standing: Standing,
+}
+
+/// A file or folder that a stage reads.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The key that names it.
+    pub key: &'static str,
+    pub path: PathBuf,
+    /// The earlier stage that writes it.
+    pub made_by: Option<String>,
+    pub present: bool,
+    /// The way to come by it, where one is known beyond its path.
+    pub origin: Option<String>,
+}
+
+/// How a stage stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Its results are there and are those of these settings and inputs.
+    Done,
+    /// It was begun with these settings and inputs, and goes on from its last checkpoint.
+    Unfinished,
+    /// It was run with other settings or inputs.
+    Stale(Vec<String>),
+    ToDo,
+    /// This version cannot run it.
+    Unavailable,
+}
+
+impl Standing {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Standing::Done => "done",
+            Standing::Unfinished => "unfinished",
+            Standing::Stale(_) => "stale",
+            Standing::ToDo => "to do",
+            Standing::Unavailable => "not available",
+        }
+    }
+
+    /// What will be done about it.
+    pub fn reason(&self) -> String {
+        match self {
+            Standing::Done => "settings and inputs are as they were".to_owned(),
+            Standing::Unfinished => "goes on from its last checkpoint".to_owned(),
+            Standing::Stale(reasons) => reasons.join("; "),
+            Standing::ToDo => "never run".to_owned(),
+            Standing::Unavailable => "this version cannot run it".to_owned(),
+        }
+    }
+}
+
+/// Which stages the command line asks for.
+#[derive(Debug, Default, Clone)]
+pub struct Selection {
+    pub from: Option<String>,
+    pub until: Option<String>,
+    pub only: Option<String>,
+}
+
+impl Selection {
+    fn range(&self, names: &[String]) -> Result<std::ops::RangeInclusive<usize>> {
+        let find = |option, word: &Option<String>| {
+            word.as_ref().map(|word| settings::find_stage(names, option, word)).transpose()
+        };
+        if let Some(only) = find("--only", &self.only)? {
+            return Ok(only..=only);
+        }
+        let from = find("--from", &self.from)?.unwrap_or(0);
+        let until = find("--until", &self.until)?.unwrap_or(names.len().saturating_sub(1));
+        if from > until {
+            return Err(Failure::usage("--from names a later stage than --until"));
+        }
+        Ok(from..=until)
+    }
+}
+
+/// Settings of a training stage that do not decide its result: where it writes, how often, how fast.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "name",
+    "init",
+    "resume_from",
+    "train",
+    "eval",
+    "tag",
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "activation_checkpointing",
+];
+
+/// The folder of the run of this name.
+pub fn run_folder(name: &str) -> PathBuf {
+    Path::new("runs").join(name)
+}
+
+impl Plan {
+    /// Resolves where everything is and compares it with what has been done.
+    ///
+    /// # Errors
+    /// An unknown stage in the selection, an unreadable input or state.
+    pub fn new(resolved: Resolved, selection: &Selection, state: &State, digests: &mut Digests) -> Result<Plan> {
+        let Resolved { recipe, names, architecture } = resolved;
+        let folder = run_folder(&recipe.name);
+        let range = selection.range(&names)?;
+        let mut stages: Vec<Planned> = Vec::new();
+        for (index, (stage, name)) in recipe.stages.iter().zip(names).enumerate() {
+            let init = init(stage)?;
+            let inputs = inputs(stage, init.as_ref(), &stages);
+            let mut reads: Vec<String> = inputs.iter().filter_map(|input| input.made_by.clone()).collect();
+            if let Some(Init::Stage(earlier)) = &init {
+                reads.push(earlier.clone());
+            }
+            reads.sort();
+            reads.dedup();
+            let record = state.stages.get(&name);
+            let mut planned = Planned {
+                folder: record.map_or_else(|| format!("{:02}-{name}", index + 1), |record| record.folder.clone()),
+                name,
+                stage: stage.clone(),
+                inputs,
+                init,
+                reads,
+                selected: range.contains(&index),
+                fingerprint: Fingerprint::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
+                standing: Standing::ToDo,
+            };
+            planned.fingerprint = fingerprint(&planned, &recipe, architecture.as_ref(), &stages, state, digests)?;
+            planned.standing = standing(&planned, record);
+            stages.push(planned);
+        }
+        digests.save();
+        Ok(Plan { recipe, architecture, folder, stages })
+    }
+
+    /// Compares a stage anew, now that stages before it may have run.
+    pub fn refresh(&mut self, index: usize, state: &State, digests: &mut Digests) -> Result<()> {
+        let (earlier, rest) = self.stages.split_at_mut(index);
+        let Some(planned) = rest.first_mut() else { return Ok(()) };
+        for input in &mut planned.inputs {
+            input.present = input.path.exists();
+        }
+        planned.fingerprint =
+            fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
+        planned.standing = standing(planned, state.stages.get(&planned.name));
+        Ok(())
+    }
+
+    /// Where the weights of a training stage are published, under the original's file name.
+    pub fn published(&self, planned: &Planned) -> Option<PathBuf> {
+        let (Some(training), Some(architecture)) = (planned.stage.training(), &self.architecture) else {
+            return None;
+        };
+        let (Some(tag), Some(rate), Some(batch)) = (&training.tag, training.learning_rate, training.batch_size) else {
+            return None;
+        };
+        let batch = i64::try_from(batch.get()).unwrap_or(i64::MAX);
+        let file = weights::file_name(tag, architecture, rate.get(), batch);
+        Some(Path::new("checkpoints").join(file))
+    }
+
+    /// Checks the weights that are there against the recipe's network, and that none of the originals' files would
+    /// be overwritten.
+    ///
+    /// # Errors
+    /// One line that names file, stage and what does not fit.
+    pub fn check_weights(&self, state: &State) -> Result<()> {
+        for planned in self.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done) {
+            if let (Some(training), Some(architecture)) = (planned.stage.training(), &self.architecture) {
+                let init = planned.init.as_ref().and_then(Init::path);
+                for path in init.iter().chain(&training.resume_from).filter(|path| path.is_file()) {
+                    loading::check(path, architecture).map_err(|failure| failure.in_stage(&planned.name))?;
+                }
+            }
+            if let Some(to) = self.published(planned).filter(|to| released::is_released(to) && to.exists()) {
+                let ours = state.stages.get(&planned.name).and_then(|record| record.result.published.as_ref());
+                if ours != Some(&to) {
+                    return Err(Failure::usage(format!(
+                        "stage {} would overwrite {}, a file of the originals",
+                        planned.name,
+                        to.display()
+                    ))
+                    .hint(format!("give it another tag: --set {}.tag=mine", planned.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn stage_folder(&self, stage: &Planned) -> PathBuf {
+        self.folder.join(&stage.folder)
+    }
+
+    /// The inputs that are neither there nor made by a stage that will have run.
+    ///
+    /// # Errors
+    /// One failure that names all of them, and says where to get them and where to put them.
+    pub fn check_inputs(&self) -> Result<()> {
+        let mut missing: Vec<String> = Vec::new();
+        let mut origins: Vec<String> = Vec::new();
+        let mut will_be_made: Vec<&str> = Vec::new();
+        for stage in &self.stages {
+            let runs = stage.selected && stage.standing != Standing::Unavailable;
+            if runs && stage.standing != Standing::Done {
+                for input in &stage.inputs {
+                    let made = input.made_by.as_ref().is_some_and(|maker| will_be_made.contains(&maker.as_str()));
+                    if !input.present && !made {
+                        missing.push(format!("{} ({} of stage {})", input.path.display(), input.key, stage.name));
+                        origins.extend(input.origin.clone().filter(|origin| !origins.contains(origin)));
+                    }
+                }
+                if let Some(Init::Stage(earlier)) = &stage.init
+                    && !will_be_made.contains(&earlier.as_str())
+                {
+                    return Err(Failure::failed(format!(
+                        "stage {} starts from the weights of stage {earlier}, which is not done",
+                        stage.name
+                    ))
+                    .hint(format!("run stage {earlier} too (--from {earlier}), or set {}.init", stage.name)));
+                }
+            }
+            if runs || stage.standing == Standing::Done || matches!(stage.standing, Standing::Stale(_)) {
+                will_be_made.push(&stage.name);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::failed(format!("missing: {}", missing.join(", ")))
+            .hint_if((!origins.is_empty()).then(|| origins.join("; "))))
+    }
+}
+
+fn init(stage: &Stage) -> Result<Option<Init>> {
+    match stage.clone().init() {
+        Some(Some(text)) => Init::parse(text).map(Some).map_err(Failure::usage),
+        _ => Ok(None),
+    }
+}
+
+/// What a stage reads, in the order of its keys.
+fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    let mut add = |key: &'static str, path: &Path| {
+        let made_by = earlier.iter().rev().find(|stage| writes(&stage.stage, path)).map(|stage| stage.name.clone());
+        let origin = released::where_to_get(path);
+        inputs.push(Input { key, path: path.to_owned(), made_by, present: path.exists(), origin });
+    };
+    match stage {
+        Stage::Preprocess(stage) => {
+            add("scores", &stage.scores);
+            if let Some(prompts) = &stage.prompts {
+                add("prompts", prompts);
+            }
+        }
+        Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => {
+            add("train", &stage.train);
+            if let Some(eval) = &stage.eval {
+                add("eval", eval);
+            }
+            if let Some(path) = &stage.resume_from {
+                add("resume_from", path);
+            }
+        }
+        Stage::Rl(stage) => {
+            add("reference", &stage.reference);
+            if let Some(path) = Init::parse(&stage.clamp2).ok().and_then(|clamp2| clamp2.path()) {
+                add("clamp2", &path);
+            }
+        }
+        Stage::Features(stage) => add("input", &stage.input),
+        Stage::Score(stage) => {
+            add("reference", &stage.reference);
+            add("generated", &stage.generated);
+        }
+        Stage::Prefer(stage) => {
+            add("reference", &stage.reference);
+            add("features", &stage.features);
+        }
+        Stage::Dpo(stage) => add("preferences", &stage.preferences),
+        Stage::Generate(_) => {}
+    }
+    if let Some(path) = init.and_then(Init::path) {
+        add("init", &path);
+    }
+    if let (Some(Init::HuggingFace { repository, file }), Some(input)) = (init, inputs.last_mut()) {
+        let url = released::hugging_face(repository, file);
+        input.origin = Some(format!("published at {url}; put it at {}", input.path.display()));
+    }
+    inputs
+}
+
+/// Whether a stage writes this path.
+fn writes(stage: &Stage, path: &Path) -> bool {
+    match stage {
+        Stage::Preprocess(stage) => {
+            path == stage.interleaved || path == stage.augmented || indexes(&stage.augmented).iter().any(|index| path == index)
+        }
+        Stage::Features(stage) => path == stage.output,
+        Stage::Prefer(stage) => path == stage.output,
+        Stage::Generate(stage) => stage.output.as_ref().is_some_and(|output| path.starts_with(output)),
+        _ => false,
+    }
+}
+
+/// The indexes beside a folder of augmented pieces: all, for training, for evaluation.
+pub fn indexes(augmented: &Path) -> [PathBuf; 3] {
+    ["", "_train", "_eval"].map(|part| {
+        let mut name = augmented.as_os_str().to_owned();
+        name.push(format!("{part}.jsonl"));
+        PathBuf::from(name)
+    })
+}
+
+fn fingerprint(
+    planned: &Planned,
+    recipe: &Recipe,
+    architecture: Option<&Architecture>,
+    earlier: &[Planned],
+    state: &State,
+    digests: &mut Digests,
+) -> Result<Fingerprint> {
+    let unreadable = |error: serde_json::Error| Failure::failed(format!("stage {}: {error}", planned.name));
+    let mut settings: BTreeMap<String, Value> = BTreeMap::new();
+    if let Value::Object(tagged) = serde_json::to_value(&planned.stage).map_err(unreadable)? {
+        for (_, keys) in tagged {
+            if let Value::Object(keys) = keys {
+                settings.extend(keys);
+            }
+        }
+    }
+    if planned.stage.training().is_some() {
+        settings.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()));
+        settings.insert("seed".to_owned(), recipe.seed.into());
+        settings.insert("model".to_owned(), serde_json::to_value(architecture).map_err(unreadable)?);
+    } else {
+        for key in ["name", "init"] {
+            settings.remove(key);
+        }
+    }
+    settings.insert("kind".to_owned(), planned.stage.kind().into());
+    let mut inputs = BTreeMap::new();
+    if planned.selected {
+        for input in &planned.inputs {
+            let digest = digests.of(&input.path).map_err(|error| Failure::io("read", &input.path, error))?;
+            inputs.insert(format!("{} {}", input.key, input.path.display()), digest);
+        }
+    }
+    let mut stages = BTreeMap::new();
+    for stage in earlier.iter().filter(|stage| planned.reads.contains(&stage.name)) {
+        // A stage that is left as it is counts with what it was run with.
+        let digest = match state.stages.get(&stage.name) {
+            Some(record) if !stage.selected && record.status == Status::Done => &record.fingerprint.digest,
+            _ => &stage.fingerprint.digest,
+        };
+        stages.insert(stage.name.clone(), digest.clone());
+    }
+    Ok(Fingerprint::new(settings, inputs, stages))
+}
+
+fn standing(planned: &Planned, record: Option<&Record>) -> Standing {
+    if !crate::stages::available(&planned.stage) {
+        return Standing::Unavailable;
+    }
+    let Some(record) = record else { return Standing::ToDo };
+    if !planned.selected {
+        return match record.status {
+            Status::Done => Standing::Done,
+            _ => Standing::Unfinished,
+        };
+    }
+    let mut reasons = planned.fingerprint.changes_since(&record.fingerprint);
+    if record.status == Status::Done {
+        for file in record.result.files.iter().filter(|file| !file.exists()) {
+            reasons.push(format!("its output {} is missing", file.display()));
+        }
+    }
+    match (reasons.is_empty(), record.status) {
+        (true, Status::Done) => Standing::Done,
+        (true, _) => Standing::Unfinished,
+        (false, _) => Standing::Stale(reasons),
+    }
+}
+

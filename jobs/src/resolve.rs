@@ -1,0 +1,270 @@
+//! From a recipe as given to one with every default filled in, checked for sense. Looks at no file but the recipe.
+use std::path::{Path, PathBuf};
+
+use model::Architecture;
+
+use crate::{
+    failure::{Failure, Result},
+    near,
+    plan::indexes,
+    recipe::{Dimensions, Generate, KeyAugmentation, Keys, Model, Portion, Positive, Recipe, Schedule, Size, Stage, Training, count},
+    settings,
+};
+
+/// A recipe with nothing left out, and its network.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub recipe: Recipe,
+    /// The names of the stages.
+    pub names: Vec<String>,
+    /// The network that the training stages train.
+    pub architecture: Option<Architecture>,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// A file; the text is as the recipe gives it.
+    File(PathBuf),
+    /// `hf://owner/repo/file`: the file of that name in checkpoints/.
+    HuggingFace { repository: String, file: String },
+    /// The weights that an earlier stage makes.
+    Stage(String),
+}
+
+impl Init {
+    /// # Errors
+    /// The text after `hf://` is not `owner/repo/file`.
+    pub fn parse(text: &str) -> Result<Init, String> {
+        if let Some(name) = text.strip_prefix("stage:") {
+            return Ok(Init::Stage(name.to_owned()));
+        }
+        let Some(rest) = text.strip_prefix("hf://") else { return Ok(Init::File(PathBuf::from(text))) };
+        let parts: Vec<&str> = rest.split('/').collect();
+        match parts.as_slice() {
+            [owner, repo, .., file] if parts.len() >= 3 && parts.iter().all(|part| !part.is_empty()) => {
+                let file = if parts.len() == 3 { (*file).to_owned() } else { parts[2..].join("/") };
+                Ok(Init::HuggingFace { repository: format!("{owner}/{repo}"), file })
+            }
+            _ => Err(format!("`{text}` is not of the form hf://owner/repo/file")),
+        }
+    }
+
+    /// The file on this machine, unless a stage makes it.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Init::File(path) => Some(path.clone()),
+            Init::HuggingFace { file, .. } => {
+                Some(Path::new("checkpoints").join(file.rsplit('/').next().unwrap_or(file)))
+            }
+            Init::Stage(_) => None,
+        }
+    }
+}
+
+/// Fills in every default and checks that the keys go together.
+///
+/// # Errors
+/// A usage failure that names the recipe, the stage and the key.
+pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
+    let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
+    check_name("name", &recipe.name).map_err(wrong)?;
+    if recipe.stages.is_empty() {
+        return Err(wrong("`stages` is empty".to_owned()).hint(format!("kinds of stages: {}", Stage::KINDS.join(", "))));
+    }
+    let names = settings::names(&recipe);
+    for (index, name) in names.iter().enumerate() {
+        check_name("the name of a stage", name).map_err(wrong)?;
+        if names[..index].contains(name) {
+            return Err(wrong(format!("two stages are called `{name}`")).hint("give one of them another `name`"));
+        }
+    }
+    let architecture = recipe.model.as_ref().map(|model| architecture(model).map_err(wrong)).transpose()?;
+    if let Some(index) = recipe.stages.iter().position(|stage| stage.training().is_some())
+        && architecture.is_none()
+    {
+        return Err(wrong(format!("the key `model` is missing: stage `{}` trains one", names[index]))
+            .hint("model: small, medium, large or {patch_length, patch_layers, char_layers, hidden_size, dropout}"));
+    }
+    let (run, seed, precision) = (recipe.name.clone(), recipe.seed, recipe.precision);
+    let makers: Vec<bool> = recipe.stages.iter().map(Stage::makes_weights).collect();
+    for (index, stage) in recipe.stages.iter_mut().enumerate() {
+        let name = &names[index];
+        let of_stage = |message: String| wrong(format!("stage `{name}`: {message}"));
+        *stage.name() = Some(name.clone());
+        let earlier: Vec<&str> = (0..index).filter(|at| makers[*at]).map(|at| names[at].as_str()).collect();
+        let resumes = stage.training().is_some_and(|training| training.resume_from.is_some());
+        let scratch = matches!(stage, Stage::Pretrain(_)) || resumes;
+        if let Some(init) = stage.init() {
+            if resumes && init.is_some() {
+                return Err(of_stage("both `init` and `resume_from` are given: keep one".to_owned()));
+            }
+            let earlier = if resumes { &[][..] } else { &earlier };
+            resolve_init(init, earlier, scratch).map_err(|(message, hint)| of_stage(message).hint_if(hint))?;
+        }
+        let kind = stage.kind();
+        match stage {
+            Stage::Preprocess(stage) => {
+                stage.seed.get_or_insert(seed);
+                if stage.eval_split.get() >= 1.0 {
+                    return Err(of_stage("`eval_split` leaves nothing to train on".to_owned()));
+                }
+            }
+            Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => {
+                stage.precision.get_or_insert(precision);
+                stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
+                resolve_training(stage, kind).map_err(of_stage)?;
+            }
+            Stage::Generate(stage) => {
+                stage.seed.get_or_insert(seed);
+                resolve_generate(stage).map_err(of_stage)?;
+            }
+            Stage::Rl(stage) => {
+                stage.precision.get_or_insert(precision);
+                stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
+                Init::parse(&stage.clamp2).map_err(of_stage)?;
+                check_select(stage.select).map_err(of_stage)?;
+            }
+            Stage::Prefer(stage) => check_select(stage.select).map_err(of_stage)?,
+            Stage::Features(stage) => drop(Init::parse(&stage.weights).map_err(of_stage)?),
+            Stage::Dpo(stage) => {
+                stage.precision.get_or_insert(precision);
+                stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
+            }
+            Stage::Score(_) => {}
+        }
+    }
+    fill_keys(&mut recipe);
+    Ok(Resolved { recipe, names, architecture })
+}
+
+/// A preprocess stage that does not say so writes the keys that are asked for: all, as the original does, or each
+/// piece's own where the stages that train on them want no other.
+fn fill_keys(recipe: &mut Recipe) {
+    for index in 0..recipe.stages.len() {
+        let (before, after) = recipe.stages.split_at_mut(index + 1);
+        let Some(Stage::Preprocess(stage)) = before.last_mut() else { continue };
+        let written = indexes(&stage.augmented);
+        let mut readers = after.iter().filter_map(Stage::training).filter(|reader| written.contains(&reader.train)).peekable();
+        let own = readers.peek().is_some() && readers.all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
+        stage.keys.get_or_insert(if own { Keys::Original } else { Keys::All });
+    }
+}
+
+/// A name becomes a folder and part of a file's name.
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!("{what} `{name}` is not a plain word (letters, digits, - _ .)"));
+    }
+    Ok(())
+}
+
+fn resolve_init(
+    init: &mut Option<String>,
+    earlier: &[&str],
+    scratch: bool,
+) -> Result<(), (String, Option<String>)> {
+    match init {
+        Some(text) => {
+            if let Init::Stage(name) = Init::parse(text).map_err(|message| (format!("`init`: {message}"), None))?
+                && !earlier.contains(&name.as_str())
+            {
+                let hint = if earlier.is_empty() {
+                    "no earlier stage trains".to_owned()
+                } else {
+                    near::hint(&name, earlier.iter().copied())
+                };
+                return Err((format!("`init`: no earlier stage called `{name}` makes weights"), Some(hint)));
+            }
+        }
+        None => match earlier.last() {
+            Some(name) => *init = Some(format!("stage:{name}")),
+            None if scratch => {}
+            None => {
+                let hint = "init: a path, hf://owner/repo/file, or put a training stage before it";
+                return Err(("the key `init` is missing, and no earlier stage trains".to_owned(), Some(hint.to_owned())));
+            }
+        },
+    }
+    Ok(())
+}
+
+fn resolve_training(stage: &mut Training, kind: &str) -> Result<(), String> {
+    // The original's pretrain/config.py and finetune/config.py.
+    let (keys, learning_rate, batch_size, epochs) = match kind {
+        "pretrain" => (KeyAugmentation::All, 1e-4, 4, 128),
+        "post_train" => (KeyAugmentation::All, 1e-5, 1, 128),
+        _ => (KeyAugmentation::Nearby, 1e-5, 1, 64),
+    };
+    stage.key_augmentation.get_or_insert(keys);
+    let learning_rate = *stage.learning_rate.get_or_insert(Positive::try_from(learning_rate)?);
+    let batch_size = *stage.batch_size.get_or_insert(count(batch_size));
+    if batch_size.get() % stage.accumulation_steps != 0 {
+        let parts = stage.accumulation_steps;
+        return Err(format!("`batch_size` {batch_size} does not divide into {parts} `accumulation_steps`"));
+    }
+    match (stage.epochs, stage.steps) {
+        (Some(_), Some(_)) => return Err("both `epochs` and `steps` are given: keep one".to_owned()),
+        (None, None) => stage.epochs = Some(count(epochs)),
+        _ => {}
+    }
+    match (stage.decay_steps, stage.decay_fraction) {
+        (Some(_), Some(_)) => return Err("both `decay_steps` and `decay_fraction` are given: keep one".to_owned()),
+        (Some(_), _) | (_, Some(_)) if stage.schedule != Schedule::Wsd => {
+            return Err("`decay_steps` and `decay_fraction` belong to `schedule: wsd`".to_owned());
+        }
+        (None, None) if stage.schedule == Schedule::Wsd => stage.decay_fraction = Some(Portion::try_from(0.1)?),
+        _ => {}
+    }
+    if stage.min_learning_rate.get() > learning_rate.get() {
+        return Err("`min_learning_rate` is above `learning_rate`".to_owned());
+    }
+    if stage.eval.is_none() && (stage.early_stopping.is_some() || stage.evaluate_every.is_some()) {
+        return Err("`early_stopping` and `evaluate_every` need `eval`".to_owned());
+    }
+    if stage.eval_pieces.is_none() {
+        stage.eval_pieces.clone_from(&stage.pieces);
+    }
+    Ok(())
+}
+
+fn resolve_generate(stage: &mut Generate) -> Result<(), String> {
+    if stage.prompt.is_some() && stage.prompts.is_some() {
+        return Err("both `prompt` and `prompts` are given: keep one".to_owned());
+    }
+    if stage.prompts.as_ref().is_some_and(Vec::is_empty) {
+        return Err("`prompts` is empty".to_owned());
+    }
+    if stage.sampling.top_p.get() == 0.0 {
+        return Err("`top_p` is 0: nothing would be left to draw from".to_owned());
+    }
+    Ok(())
+}
+
+fn check_select(select: Portion) -> Result<(), String> {
+    if select.get() > 0.5 { Err("`select` is above 0.5: chosen and rejected would overlap".to_owned()) } else { Ok(()) }
+}
+
+/// The network that the key `model` describes.
+fn architecture(model: &Model) -> Result<Architecture, String> {
+    let Dimensions { base, patch_length, patch_layers, char_layers, hidden_size, dropout } = match model {
+        Model::Size(size) => return Ok(size.architecture()),
+        Model::Dimensions(dimensions) => dimensions.clone(),
+    };
+    let base = base.unwrap_or(Size::Small).architecture();
+    let or = |given: Option<std::num::NonZeroU64>, base: i64| match given {
+        Some(number) => i64::try_from(number.get()).map_err(|_| format!("`model`: {number} is too large")),
+        None => Ok(base),
+    };
+    let architecture = Architecture {
+        patch_size: base.patch_size,
+        patch_length: or(patch_length, base.patch_length)?,
+        patch_layers: or(patch_layers, base.patch_layers)?,
+        char_layers: or(char_layers, base.char_layers)?,
+        hidden_size: or(hidden_size, base.hidden_size)?,
+        dropout: dropout.map_or(base.dropout, Portion::get),
+    };
+    architecture.check().map_err(|error| error.to_string())?;
+    Ok(architecture)
+}

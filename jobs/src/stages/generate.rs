@@ -1,0 +1,283 @@
+//! Writes pieces of music: `original/` as the model writes them, `interleaved/` with their rests completed.
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use model::{
+    generate::{Event, Generator, Options, Piece, Start, tag_lines},
+    prompts,
+    sampling::Sampling,
+};
+use notation::{alignment, rests, text};
+use serde_json::{Value, json};
+use tch::{Device, Kind};
+
+use crate::{
+    atomic,
+    failure::{Failure, Result},
+    loading,
+    plan::Planned,
+    progress::Reporter,
+    recipe::{Generate, Precision},
+    stages::{Context, Ended},
+    state::Outputs,
+};
+
+/// What to write, and where.
+pub struct Job {
+    pub weights: PathBuf,
+    pub output: PathBuf,
+    pub samples: usize,
+    pub batch_size: Option<usize>,
+    pub seed: u64,
+    pub sampling: Sampling,
+    /// Taken in turn; none is one empty prompt.
+    pub prompts: Vec<String>,
+    pub continue_from: Option<String>,
+    pub max_seconds: Option<f64>,
+    pub max_characters: Option<usize>,
+    pub max_patches: Option<usize>,
+    pub precision: Precision,
+    pub device: Device,
+}
+
+pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result<Ended> {
+    let init = planned.init.as_ref().ok_or_else(|| Failure::usage("the key `init` is missing"))?;
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let job = Job {
+        weights: context.weights(init)?,
+        output: stage.output.clone().unwrap_or_else(|| context.folder.to_owned()),
+        samples: size(stage.samples.get()),
+        batch_size: stage.batch_size.map(|pieces| size(pieces.get())),
+        seed: stage.seed.unwrap_or(context.plan.recipe.seed),
+        sampling: Sampling {
+            top_k: i64::try_from(stage.sampling.top_k).unwrap_or(i64::MAX),
+            top_p: stage.sampling.top_p.get(),
+            temperature: stage.sampling.temperature.get(),
+        },
+        prompts: stage.prompt.iter().chain(stage.prompts.iter().flatten()).cloned().collect(),
+        continue_from: None,
+        max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
+        max_characters: stage.max_characters.map(|characters| size(characters.get())),
+        max_patches: stage.max_patches.map(|patches| size(patches.get())),
+        precision: context.plan.recipe.precision,
+        device: context.device,
+    };
+    let mark = planned.fingerprint.digest.as_str();
+    if read_mark(&job.output).is_some_and(|found| found != mark) {
+        context.reporter.say(format!("replaces the pieces of other settings in {}", job.output.display()));
+        remove(&job.output)?;
+    }
+    write(&job, mark, context.stop, context.reporter)
+}
+
+/// Writes what is missing of the pieces. `mark` tells pieces of these weights and settings from others.
+pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
+    for folder in ["original", "interleaved"].map(|folder| job.output.join(folder)) {
+        fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+    }
+    save(&job.output.join(MARK), mark)?;
+    let model = loading::load(&job.weights, None, job.device)?;
+    let mut generator = Generator::new(&model, kind(job))?;
+    drop(model);
+    let mut pieces = Pieces::new(job, stop, reporter);
+    let mut options = Options {
+        samples: job.samples,
+        batch_size: job.batch_size,
+        seed: job.seed,
+        sampling: job.sampling,
+        starts: pieces.starts(),
+        max_patches: job.max_patches,
+        skip: &|index| is_written(&job.output, index),
+        check: &|abc| rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string()),
+        ..Options::default()
+    };
+    options.max_seconds = job.max_seconds.unwrap_or(options.max_seconds);
+    options.max_characters = job.max_characters.unwrap_or(options.max_characters);
+    let summary = generator.run(&options, &mut |event| pieces.event(&event))?;
+    pieces.patches += summary.patches as u64;
+    pieces.failed += summary.failed as u64;
+    pieces.seconds += summary.seconds;
+    if let Some(failure) = pieces.failure.take() {
+        return Err(failure);
+    }
+    if summary.stopped {
+        pieces.summary()?;
+        return Ok(Ended::Interrupted);
+    }
+    let summary = pieces.summary()?;
+    let Value::Object(facts) = summary else { return Err(Failure::failed("the summary is no object")) };
+    let files = ["original", "interleaved", "summary.json"].map(|file| job.output.join(file)).to_vec();
+    Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+}
+
+/// Half precision is for the GPU: a CPU is as fast in fp32.
+fn kind(job: &Job) -> Kind {
+    match (job.device, job.precision) {
+        (Device::Cpu, _) | (_, Precision::Fp32) => Kind::Float,
+        (_, Precision::Bf16) => Kind::BFloat16,
+        (_, Precision::Fp16) => Kind::Half,
+    }
+}
+
+const MARK: &str = ".settings";
+
+/// The mark of the pieces in a folder.
+pub fn read_mark(output: &Path) -> Option<String> {
+    fs::read_to_string(output.join(MARK)).ok()
+}
+
+fn remove(output: &Path) -> Result<()> {
+    for folder in ["original", "interleaved"].map(|folder| output.join(folder)) {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::io("remove", &folder, error));
+            }
+            _ => {}
+        }
+    }
+    let _ = fs::remove_file(output.join("summary.json"));
+    Ok(())
+}
+
+fn file(output: &Path, form: &str, index: usize) -> PathBuf {
+    output.join(form).join(format!("{:05}.abc", index + 1))
+}
+
+/// The original is written last.
+fn is_written(output: &Path, index: usize) -> bool {
+    file(output, "original", index).is_file()
+}
+
+fn save(path: &Path, text: &str) -> Result<()> {
+    atomic::write(path, text.as_bytes()).map_err(|error| Failure::io("write", path, error))
+}
+
+/// Takes the pieces down.
+struct Pieces<'a> {
+    job: &'a Job,
+    stop: &'a AtomicBool,
+    reporter: &'a mut Reporter,
+    patches: u64,
+    failed: u64,
+    seconds: f64,
+    failure: Option<Failure>,
+}
+
+impl<'a> Pieces<'a> {
+    /// Counts on from an interrupted run's summary.
+    fn new(job: &'a Job, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
+        let before: Value = fs::read(job.output.join("summary.json"))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let count = |key: &str| before[key].as_u64().unwrap_or(0);
+        Pieces {
+            job,
+            stop,
+            reporter,
+            patches: count("patches"),
+            failed: count("failed"),
+            seconds: before["seconds"].as_f64().unwrap_or(0.0),
+            failure: None,
+        }
+    }
+
+    fn starts(&mut self) -> Vec<Start> {
+        if let Some(abc) = &self.job.continue_from {
+            // A text without tags does not say how long the piece shall get: as long again.
+            let lines = abc.lines().filter(|line| line.starts_with("[V:")).count();
+            return vec![Start { prompt: Vec::new(), music: Some(tag_lines(abc, lines)) }];
+        }
+        let mut starts = Vec::new();
+        for prompt in &self.job.prompts {
+            let lines = prompts::prompt_lines(prompt).unwrap_or_else(|error| {
+                let hint = error.hint().unwrap_or_default();
+                self.reporter.say(format!("warning: {error}; the model has to be trained on it ({hint})"));
+                prompts::lines(prompt)
+            });
+            starts.push(Start { prompt: lines, music: None });
+        }
+        starts
+    }
+
+    fn event(&mut self, event: &Event) -> ControlFlow<()> {
+        match event {
+            Event::Started { pieces, batch_size } => {
+                self.reporter.say(format!("{pieces} pieces to write, {batch_size} at a time"));
+            }
+            Event::Finished(piece) => {
+                if let Err(failure) = self.take(piece) {
+                    self.failure = Some(failure);
+                    return ControlFlow::Break(());
+                }
+            }
+            Event::Failed { index, attempt, reason, retried, .. } => {
+                let next = if *retried { "another attempt follows" } else { "it is given up" };
+                self.reporter.say(format!("piece {}, attempt {attempt}: {reason}; {next}", index + 1));
+            }
+            Event::Lowered { from, to } => {
+                self.reporter.say(format!("memory ran out: {to} pieces at a time instead of {from}"));
+            }
+            Event::Round { pieces, failed, patches, live, seconds } => {
+                let speed = *patches as f64 / seconds.max(f64::MIN_POSITIVE);
+                let text = format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s");
+                self.reporter.progress(*pieces as u64, Some(self.job.samples as u64), &text);
+            }
+            Event::Began { .. } | Event::Text { .. } => {}
+        }
+        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn take(&mut self, piece: &Piece) -> Result<()> {
+        let interleaved = rests::unreduce_text(&piece.text)?;
+        let aligned = is_aligned(&interleaved);
+        save(&file(&self.job.output, "interleaved", piece.index), &interleaved)?;
+        let path = file(&self.job.output, "original", piece.index);
+        save(&path, &piece.text)?;
+        let fields = json!({
+            "index": piece.index + 1,
+            "path": path,
+            "patches": piece.patches,
+            "seconds": piece.seconds,
+            "attempts": piece.attempts,
+            "aligned": aligned,
+        });
+        self.reporter.event("piece", fields);
+        Ok(())
+    }
+
+    /// Counts what is there and writes it down.
+    fn summary(&self) -> Result<Value> {
+        let job = self.job;
+        let (mut pieces, mut aligned) = (0_u64, 0_u64);
+        for index in (0..job.samples).filter(|index| is_written(&job.output, *index)) {
+            let path = file(&job.output, "interleaved", index);
+            let abc = fs::read_to_string(&path).map_err(|error| Failure::io("read", &path, error))?;
+            pieces += 1;
+            aligned += u64::from(is_aligned(&abc));
+        }
+        let summary = json!({
+            "pieces": pieces,
+            "failed": self.failed,
+            "patches": self.patches,
+            "seconds": self.seconds,
+            "patches_per_second": self.patches as f64 / self.seconds.max(f64::MIN_POSITIVE),
+            "aligned": if pieces == 0 { 0.0 } else { aligned as f64 / pieces as f64 },
+            "weights": job.weights,
+            "seed": job.seed,
+            "sampling": { "top_k": job.sampling.top_k, "top_p": job.sampling.top_p, "temperature": job.sampling.temperature },
+        });
+        let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?;
+        save(&job.output.join("summary.json"), &text)?;
+        Ok(summary)
+    }
+}
+
+/// Whether the voices go together bar for bar, in number and length: what the original asks of a chosen piece.
+fn is_aligned(interleaved: &str) -> bool {
+    alignment::check_interleaved(&text::lines(interleaved)).is_ok_and(|found| found.bar_lines && found.bar_numbers && found.durations)
+}
