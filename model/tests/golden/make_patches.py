@@ -13,7 +13,7 @@ NOTAGEN is a clone of the original (github ElectricAlexis/NotaGen). The second a
                 has that choice; `middle` lists the first, the central and the last of its `cuts` cut lines
     generate    hashes of encode_generate of three texts, cut to 1024 patches: the first third and the first
                 two thirds of the characters of decode(whole without its first and last patch), and its metadata
-                with the later half of its body lines (rounded down); null where the original fails
+                with the later half of its body lines (rounded down, one at least); null where the original fails
 
 Hashes are the first 16 hexadecimal digits of the SHA-256 of the character codes, one byte each, all patches
 in a row. patches_examples.json has the character codes of a few pieces in full.
@@ -75,7 +75,7 @@ def cuts(original, text, length):
 def prompts(tagged):
     lines = tagged.splitlines(keepends=True)
     body = next(i for i, line in enumerate(lines) if line.startswith("[r:"))
-    keep = (len(lines) - body) // 2
+    keep = max(1, (len(lines) - body) // 2)
     return [tagged[:len(tagged) // 3], tagged[:len(tagged) * 2 // 3], "".join(lines[:body] + lines[body:][-keep:])]
 
 
