@@ -2,6 +2,7 @@
 
     PYTHONPATH=.tools/python python3 scripts/reference/continue_training.py CHECKPOINT PIECES OUTPUT --warmup 10 \
         --first-step 20 [--steps 5] [--batch 4] [--accumulation 1] [--max-grad-norm X] [--precision fp32|bf16|fp16 [--scale S]]
+        [--save CHECKPOINT]
 
 PIECES is a safetensors file with `patches` [pieces, patches, 16] and `lengths` [pieces], as
 trainer/tests/golden/training.safetensors; step s takes pieces s*batch … s*batch + batch - 1, counted round.
@@ -33,6 +34,7 @@ def arguments():
     parser.add_argument("--max-grad-norm", type=float, default=float("inf"))
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--scale", type=float, default=1024.0)
+    parser.add_argument("--save", type=pathlib.Path, help="a checkpoint of the last step, in the original's layout")
     return parser.parse_args()
 
 
@@ -84,6 +86,11 @@ def main():
     result["loss"] = torch.tensor(losses, dtype=torch.float64)
     result["learning_rate"] = torch.tensor(rates, dtype=torch.float64)
     notagen.write_tensors(options.output, result)
+    if options.save:
+        number = options.first_step + options.steps
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "lr_sched": schedule.state_dict(),
+                 "epoch": number, "best_epoch": number, "min_eval_loss": 1.5}
+        notagen.write_atomically(options.save, lambda path: torch.save(state, path))
     print(f"losses {losses}; {notagen.versions()}")
 
 

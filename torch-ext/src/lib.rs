@@ -11,7 +11,9 @@ mod optim;
 
 pub use autocast::Autocast;
 pub use checkpoint::checkpoint;
-pub use device::{DeviceMemory, ProcessMemory, device_memory, empty_cache, load_cuda, process_memory};
+pub use device::{
+    DeviceMemory, ProcessMemory, device_memory, empty_cache, keep_freed_memory, load_cuda, process_memory,
+};
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
 
 /// A failure inside libtorch, or arguments that do not belong together.

@@ -1,0 +1,80 @@
+//! What the tests against PyTorch share: the golden network, its pieces and settings.
+#![allow(dead_code)]
+use model::patches::Patches;
+use model::{Architecture, Batch, NotaGen};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Tensor};
+use trainer::{KeyAugmentation, Length, Precision, Schedule, Settings};
+
+pub const BATCH: usize = 4;
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub fn network() -> NotaGen {
+    let architecture = Architecture {
+        patch_size: 16,
+        patch_length: 64,
+        patch_layers: 2,
+        char_layers: 2,
+        hidden_size: 128,
+        dropout: 0.0,
+    };
+    let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
+    let file = model::pth::File::open(&root().join("model/tests/golden/model.pth")).unwrap();
+    let weights = file.root().get("model").unwrap();
+    let get = |name: &str| Ok(weights.get(name).and_then(|v| v.as_tensor()).map(|t| t.load(Device::Cpu).unwrap()));
+    model.load::<model::Error>(get).unwrap();
+    model
+}
+
+pub fn pieces(golden: &HashMap<String, Tensor>) -> Vec<Patches> {
+    let lengths: Vec<i64> = golden["lengths"].shallow_clone().try_into().unwrap();
+    let piece = |(p, length): (usize, &i64)| {
+        let rows: Vec<Vec<u8>> = golden["patches"].get(p as i64).slice(0, 0, *length, 1).try_into().unwrap();
+        Patches::from_rows(16, &rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+    };
+    lengths.iter().enumerate().map(piece).collect()
+}
+
+pub fn golden() -> HashMap<String, Tensor> {
+    Tensor::read_safetensors(root().join("trainer/tests/golden/training.safetensors")).unwrap().into_iter().collect()
+}
+
+/// The pieces of a step, as the golden script takes them.
+pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<Batch> {
+    let batch: Vec<Patches> = (0..BATCH).map(|i| pieces[(step * BATCH + i) % pieces.len()].clone()).collect();
+    batch.chunks(BATCH / accumulation).map(|part| Batch::new(part, 64).unwrap()).collect()
+}
+
+pub fn settings(precision: Precision) -> Settings {
+    Settings {
+        seed: 0,
+        device: Device::Cpu,
+        precision,
+        train: PathBuf::new(),
+        eval: None,
+        pieces: None,
+        eval_pieces: None,
+        key_augmentation: KeyAugmentation::None,
+        learning_rate: 3e-4,
+        batch_size: BATCH,
+        accumulation_steps: 1,
+        length: Length::Steps(50),
+        early_stopping: None,
+        schedule: Schedule::Constant,
+        warmup_steps: 10,
+        weight_decay: 0.01,
+        max_grad_norm: None,
+        checkpoint_every: 1000,
+        keep_checkpoints: 1,
+        evaluate_every: None,
+        log_every: 1,
+        activation_checkpointing: false,
+        patch_sampling: None,
+        resume_from: None,
+        workers: 1,
+    }
+}
