@@ -29,7 +29,7 @@ fn describe(path: &Path, text: &str, error: &Yaml) -> Failure {
         Some(at) => format!("{}:{}:{}", path.display(), at.line(), at.column()),
         None => path.display().to_string(),
     };
-    let key = at.and_then(|at| key_before(text, at.line(), at.column()));
+    let key = at.and_then(|at| key_at(text, at.line(), at.column()));
     let of_key = |message: String| match &key {
         Some(key) => format!("`{key}`: {message}"),
         None => message,
@@ -58,6 +58,7 @@ fn describe(path: &Path, text: &str, error: &Yaml) -> Failure {
         Yaml::Unexpected { expected: "mapping start", .. } => {
             (of_key("a map of keys should be here".to_owned()), Some(a_stage.to_owned()))
         }
+        Yaml::Unexpected { expected, .. } => (of_key(format!("{} should be here", in_words(expected))), None),
         other => {
             let text = first_line(other);
             // The location is told in front, in the form that editors and terminals open.
@@ -67,13 +68,18 @@ fn describe(path: &Path, text: &str, error: &Yaml) -> Failure {
     Failure::usage(format!("{place}: {message}")).hint_if(hint)
 }
 
-/// The key whose value begins at a place of the text.
-fn key_before(text: &str, line: u64, column: u64) -> Option<String> {
+/// The key whose value begins at a place of the text, or that begins there itself.
+fn key_at(text: &str, line: u64, column: u64) -> Option<String> {
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    let before: String = line.chars().take(usize::try_from(column).ok()?.saturating_sub(1)).collect();
-    let word = before.trim_end().strip_suffix(':')?;
-    let start = word.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-    (start < word.len()).then(|| word[start..].to_owned())
+    let at = line.char_indices().nth(usize::try_from(column).ok()?.checked_sub(1)?).map_or(line.len(), |(at, _)| at);
+    let (before, after) = line.split_at(at);
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    if let Some(word) = before.trim_end().strip_suffix(':') {
+        let start = word.rfind(|c| !in_word(c)).map_or(0, |at| at + 1);
+        return (start < word.len()).then(|| word[start..].to_owned());
+    }
+    let end = after.find(|c| !in_word(c))?;
+    (end > 0 && after[end..].starts_with(':')).then(|| after[..end].to_owned())
 }
 
 /// Names of Rust's types and serde's expectations, for people who write YAML.
@@ -82,6 +88,8 @@ fn in_words(expected: &str) -> &str {
         "u64" => "a whole number of at least 0",
         "a nonzero u64" => "a whole number of at least 1",
         "f64" | "float" | "f32" => "a number",
+        "string scalar" => "a single value",
+        "sequence start" => "a list",
         "bool" | "boolean" => "true or false",
         other => other,
     }

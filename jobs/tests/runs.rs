@@ -1,0 +1,192 @@
+//! A run does what is missing, says why, keeps out a second runner, and leaves what it says it leaves.
+mod common;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use common::{Ran, Workplace};
+use serde_json::Value;
+
+fn standings(plan: &Ran) -> Vec<String> {
+    plan.objects().iter().map(|stage| stage["standing"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_recipe_runs_to_music_and_the_second_time_does_nothing() {
+    let workplace = Workplace::new();
+    assert_eq!(standings(&workplace.good(&["plan", "tiny.yaml", "--json"])), ["to do"; 4]);
+    let run = workplace.good(&["tiny.yaml", "--json"]);
+    assert_eq!(run.events("stage_ended").len(), 4);
+    assert!(!run.events("step").is_empty() && !run.events("evaluated").is_empty());
+    assert!(run.stderr().contains("alignment check"), "{}", run.stderr());
+
+    let summary = workplace.json("runs/tiny/summary.json");
+    assert_eq!(summary["done"], true);
+    let loss = |stage: usize| summary["stages"][stage]["result"]["eval_loss"].as_f64().unwrap();
+    assert!(loss(2) < loss(1) && loss(1) < 5.0, "{summary}");
+    assert_eq!(summary["stages"][2]["result"]["steps"], 6);
+    assert_eq!(summary["stages"][3]["result"]["pieces"], 3);
+    for file in ["recipe.yaml", "state.json", "02-pretrain/metrics.jsonl", "02-pretrain/log.txt", "04-generate/summary.json"] {
+        assert!(workplace.path("runs/tiny").join(file).is_file(), "{file}");
+    }
+    assert!(!workplace.read("runs/tiny/04-generate/original/00001.abc").is_empty());
+    assert!(workplace.published("tiny-pretrain").is_file() && workplace.published("tiny-finetune").is_file());
+    // What was resolved is a recipe too.
+    workplace.good(&["validate", "runs/tiny/recipe.yaml"]);
+
+    assert_eq!(standings(&workplace.good(&["plan", "tiny.yaml", "--json"])), ["done"; 4]);
+    let again = workplace.good(&["tiny.yaml", "--json"]);
+    assert_eq!(again.events("stage_started").len(), 0, "{}", again.stderr());
+    assert!(again.stderr().contains("pretrain: done, settings and inputs are as they were"));
+    assert_eq!(workplace.json("runs/tiny/summary.json")["stages"], summary["stages"]);
+    let status = &workplace.good(&["status", "tiny", "--json"]).objects()[0];
+    assert_eq!(status["runner"], Value::Null);
+    assert!(status["stages"].as_array().unwrap().iter().all(|stage| stage["status"] == "done"));
+}
+
+#[test]
+fn a_changed_setting_or_input_makes_its_stage_and_those_after_it_stale() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "finetune"]);
+    let plan = |set: &str| workplace.good(&["plan", "tiny.yaml", "--json", "--set", set]);
+
+    let changed = plan("pretrain.learning_rate=1e-3");
+    assert_eq!(standings(&changed), ["done", "stale", "stale", "to do"]);
+    assert_eq!(changed.objects()[1]["reason"], "learning_rate 0.002 → 0.001");
+    assert_eq!(changed.objects()[2]["reason"], "stage pretrain changed");
+    assert_eq!(standings(&plan("finetune.steps=7")), ["done", "done", "stale", "to do"]);
+    // These decide no result.
+    for set in ["pretrain.checkpoint_every=7", "pretrain.workers=1", "finetune.log_every=3", "pretrain.tag=other"] {
+        assert_eq!(standings(&plan(set)), ["done", "done", "done", "to do"], "{set}");
+    }
+
+    let best = std::fs::read(workplace.path("runs/tiny/03-finetune/checkpoints/best.pth")).unwrap();
+    let run = workplace.good(&["tiny.yaml", "--only", "finetune", "--set", "finetune.steps=7"]);
+    assert!(run.stderr().contains("finetune: stale, steps 6 → 7"), "{}", run.stderr());
+    assert!(run.stderr().contains("its earlier folder is now runs/tiny/03-finetune.old-1"), "{}", run.stderr());
+    assert_eq!(std::fs::read(workplace.path("runs/tiny/03-finetune.old-1/checkpoints/best.pth")).unwrap(), best);
+    assert_eq!(workplace.json("runs/tiny/summary.json")["stages"][2]["result"]["steps"], 7);
+
+    let score = workplace.read("scores/bach_00.abc");
+    workplace.write("scores/bach_00.abc", &score);
+    assert_eq!(standings(&plan("finetune.steps=7"))[0], "done", "the same contents");
+    workplace.write("scores/bach_00.abc", &score.replace("Q:1/4=100", "Q:1/4=90"));
+    let changed = plan("finetune.steps=7");
+    assert_eq!(standings(&changed), ["stale", "stale", "stale", "to do"]);
+    assert_eq!(changed.objects()[0]["reason"], "scores scores changed");
+
+    std::fs::remove_file(workplace.path("data/augmented_train.jsonl")).unwrap();
+    let reason = plan("finetune.steps=7").objects()[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("its output data/augmented_train.jsonl is missing"), "{reason}");
+}
+
+#[test]
+fn published_weights_that_are_gone_are_published_again() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let published = workplace.published("tiny-pretrain");
+    std::fs::remove_file(&published).unwrap();
+    let run = workplace.good(&["tiny.yaml", "--until", "pretrain", "--json"]);
+    assert_eq!(run.events("stage_started").len(), 0);
+    assert!(published.is_file());
+}
+
+#[test]
+fn a_selection_runs_those_stages_and_needs_the_others() {
+    let workplace = Workplace::new();
+    workplace.run(&["tiny.yaml", "--from", "finetune"]).fails(1, "starts from the weights of stage pretrain", "--from pretrain");
+    let run = workplace.good(&["tiny.yaml", "--only", "preprocess", "--json"]);
+    assert_eq!(run.events("stage_started").len(), 1);
+    let run = workplace.good(&["tiny.yaml", "--from", "pretrain", "--until", "pretrain", "--json"]);
+    assert_eq!(run.events("stage_started")[0]["stage"], "pretrain");
+    let run = workplace.good(&["tiny.yaml", "--only", "pretrain", "--fresh", "--json"]);
+    assert_eq!(run.events("stage_started").len(), 1);
+    assert!(run.stderr().contains("--fresh removes runs/tiny/02-pretrain"), "{}", run.stderr());
+}
+
+#[test]
+fn a_dry_run_leaves_nothing() {
+    let workplace = Workplace::new();
+    let run = workplace.good(&["tiny.yaml", "--dry-run"]);
+    assert!(run.stderr().contains("to do: never run"), "{}", run.stderr());
+    assert!(!workplace.path("runs").exists() && !workplace.path("data").exists());
+}
+
+#[test]
+fn weights_of_another_size_are_refused_before_anything_starts() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = workplace.published("tiny-pretrain").display().to_string();
+    let init = format!("finetune.init={weights}");
+    let name = "name=other";
+    let wider = ["--set", "model.hidden_size=128", "--set", &init, "--set", name, "--only", "finetune"];
+    let run = workplace.run(&[&["tiny.yaml"][..], &wider].concat());
+    run.fails(2, "hidden_size 64, the recipe's `model` 128", "hidden_size: 64");
+    assert!(!workplace.path("runs/other").exists());
+    workplace.write("broken.pth", "no weights");
+    let run = workplace.run(&["tiny.yaml", "--set", "finetune.init=broken.pth", "--set", name, "--only", "finetune"]);
+    run.fails(1, "broken.pth", "");
+}
+
+#[test]
+fn a_file_of_the_originals_is_not_overwritten() {
+    let workplace = Workplace::new();
+    let name = "weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_12_c_layers_3_h_size_768_lr_0.0002_batch_8.pth";
+    workplace.write(&format!("checkpoints/{name}"), "precious");
+    workplace.write(
+        "r.yaml",
+        "name: r\nmodel: small\nstages: [pretrain: {train: t.jsonl, tag: pretrain, learning_rate: 2.0e-4, batch_size: 8}]\n",
+    );
+    workplace.write("t.jsonl", "");
+    workplace.run(&["r.yaml"]).fails(2, "would overwrite", "pretrain.tag=mine");
+    assert_eq!(workplace.read(&format!("checkpoints/{name}")), "precious");
+}
+
+#[test]
+fn a_stage_that_this_version_lacks_stops_the_run_after_those_before_it() {
+    let workplace = Workplace::new();
+    let rl = "  - rl: {clamp2: clamp2.pth, reference: data/interleaved}\n";
+    workplace.write("tiny.yaml", &format!("{}{rl}", common::TINY.split("  - finetune").next().unwrap()));
+    assert_eq!(standings(&workplace.good(&["plan", "tiny.yaml", "--json"])), ["to do", "to do", "not available"]);
+    let run = workplace.run(&["tiny.yaml"]);
+    run.fails(1, "stage rl (rl) is not available in this version of notagen-train; the stages before it are done", "");
+    assert!(workplace.published("tiny-pretrain").is_file());
+}
+
+#[test]
+fn a_failed_stage_is_recorded_and_goes_on_when_what_was_wrong_is_mended() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--only", "preprocess"]);
+    let folder = workplace.path("data/augmented");
+    let aside = workplace.path("data/aside");
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let run = workplace.run(&["tiny.yaml", "--until", "pretrain", "--json"]);
+    run.fails(1, "stage pretrain: ", "");
+    assert!(run.stderr().contains(".abc"), "{}", run.stderr());
+    let state = workplace.json("runs/tiny/state.json");
+    assert_eq!(state["stages"]["pretrain"]["status"], "failed");
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+}
+
+#[test]
+fn two_runners_of_one_run_exclude_each_other() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--only", "preprocess"]);
+    let long = ["tiny.yaml", "--until", "pretrain", "--set", "pretrain.epochs=5000"];
+    let mut first = workplace.command(&long).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("loss")).unwrap().unwrap();
+    let holder = format!("is being run by process {}", first.id());
+    workplace.run(&long).fails(1, &holder, "notagen-train status");
+    let status = &workplace.good(&["status", "tiny", "--json"]).objects()[0];
+    assert!(status["runner"].as_str().unwrap().contains(&first.id().to_string()), "{status}");
+    assert!(status["stages"][1]["last"]["step"].as_u64().is_some(), "{status}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    workplace.good(&["tiny.yaml", "--only", "preprocess"]);
+}

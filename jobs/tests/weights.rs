@@ -1,0 +1,79 @@
+//! The commands around weights and pieces.
+mod common;
+
+use common::Workplace;
+
+#[test]
+fn weights_are_inspected_exported_and_used() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = workplace.published("tiny-pretrain").display().to_string();
+
+    let inspection = &workplace.good(&["weights", "inspect", &weights, "--json"]).objects()[0];
+    assert_eq!(inspection["kind"], "notagen");
+    assert_eq!((&inspection["patch_length"], &inspection["hidden_size"]), (&48.into(), &64.into()));
+    assert_eq!(inspection["dtype"], "float32");
+    assert!(inspection["min_eval_loss"].as_f64().unwrap() < 5.0);
+    let plan = &workplace.good(&["plan", "tiny.yaml", "--json"]).objects()[1];
+    assert_eq!(plan["cost"]["parameters"], inspection["parameters"]);
+
+    workplace.good(&["weights", "export", &weights, "--output", "half.safetensors", "--dtype", "fp16"]);
+    let half = &workplace.good(&["weights", "inspect", "half.safetensors", "--json"]).objects()[0];
+    assert_eq!(half["dtype"], "float16");
+
+    let piece = "data/augmented/C/bach_00_C.abc";
+    let of = |weights: &str| {
+        let fields = workplace.good(&["logprob", "--weights", weights, piece, "--device", "cpu", "--json"]).objects();
+        assert_eq!(fields[0]["path"], piece);
+        assert!(fields[0]["patches"].as_u64().unwrap() > 10);
+        let (logp, tokens) = (fields[0]["logp"].as_f64().unwrap(), fields[0]["tokens"].as_f64().unwrap());
+        assert!((fields[0]["loss"].as_f64().unwrap() + logp / tokens).abs() < 1e-9);
+        logp
+    };
+    let (full, half) = (of(&weights), of("half.safetensors"));
+    assert!(full < -10.0 && (full / half - 1.0).abs() < 0.02, "{full} {half}");
+}
+
+#[test]
+fn pieces_are_generated_alike_and_only_those_that_are_missing() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = workplace.published("tiny-pretrain").display().to_string();
+    let generate = |output: &str, more: &[&str]| {
+        let base = ["generate", "--weights", &weights, "--output", output, "--seed", "5", "--max-patches", "10", "--json"];
+        workplace.run(&[&base, more].concat())
+    };
+    let first = generate("one", &["--samples", "4"]);
+    assert_eq!(first.code(), 0, "{}", first.stderr());
+    let summary = &first.objects()[0];
+    assert_eq!(summary["pieces"], 4);
+    for field in ["failed", "patches", "seconds", "patches_per_second"] {
+        assert!(summary[field].is_number(), "{summary}");
+    }
+    assert_eq!(workplace.json("one/summary.json")["pieces"], 4);
+    generate("two", &["--samples", "2", "--batch-size", "1"]);
+    for piece in ["original/00001.abc", "original/00002.abc", "interleaved/00002.abc"] {
+        assert_eq!(workplace.read(&format!("one/{piece}")), workplace.read(&format!("two/{piece}")));
+    }
+    let more = generate("two", &["--samples", "4"]);
+    assert!(more.stderr().contains("2 pieces to write"), "{}", more.stderr());
+    assert_eq!(workplace.read("one/original/00004.abc"), workplace.read("two/original/00004.abc"));
+    generate("two", &["--samples", "4", "--temperature", "0.5"]).fails(2, "two has pieces of other weights or settings", "--output");
+    generate("three", &["--samples", "1", "--top-p", "0"]).fails(2, "top_p", "");
+    workplace.run(&["generate", "--weights", "no.pth", "--output", "o", "--samples", "1"]).fails(1, "no.pth", "");
+}
+
+#[test]
+fn preprocess_writes_folders_and_indexes() {
+    let workplace = Workplace::new();
+    workplace.write("scores/broken.abc", "no music\n");
+    let arguments = ["preprocess", "--scores", "scores", "--interleaved", "i", "--augmented", "a", "--eval-split", "0.25"];
+    let run = workplace.good(&[&arguments[..], &["--json"]].concat());
+    let fields = &run.objects()[0];
+    assert_eq!((&fields["pieces"], &fields["refused"]), (&12.into(), &1.into()), "{}", run.stderr());
+    assert!(run.stderr().contains("refused: scores/broken.abc"), "{}", run.stderr());
+    assert_eq!(workplace.read("a_train.jsonl").lines().count(), 9);
+    assert_eq!(workplace.read("a_eval.jsonl").lines().count(), 3);
+    assert!(workplace.path("i/bach_00.abc").is_file());
+    workplace.run(&["preprocess", "--scores", "none", "--interleaved", "i", "--augmented", "a"]).fails(1, "none", "");
+}
