@@ -37,6 +37,9 @@ pub enum Error {
         /// The published one most like it.
         nearest: Option<String>,
     },
+    /// A file of weights that cannot be used.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
     /// A failure inside libtorch.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
@@ -50,6 +53,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Prompt { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
+            Error::Weights(error) => error.hint(),
             _ => None,
         }
     }

@@ -50,8 +50,7 @@ impl Container {
             return Err(Problem::Folder);
         }
         recognise(&mut file, metadata.len())?;
-        let records = list(&file, metadata.len())?;
-        let root = root(&records)?;
+        let (records, root) = list(&file, metadata.len())?;
         let mut container =
             Self { file: Arc::new(file), path, records, root, big_endian: false, storages: HashMap::new() };
         container.big_endian = container.byte_order()?;
@@ -120,12 +119,14 @@ fn recognise(file: &mut File, len: u64) -> Result<(), Problem> {
     if tail.windows(4).any(|window| window == b"PK\x05\x06") { Ok(()) } else { Err(Problem::Truncated { bytes: len }) }
 }
 
-fn list(file: &File, len: u64) -> Result<HashMap<String, Record>, Problem> {
+/// Every record by its name, and the folder that holds them.
+fn list(file: &File, len: u64) -> Result<(HashMap<String, Record>, String), Problem> {
     let damaged = |error: zip::result::ZipError| Problem::Zip(error.to_string());
     let mut archive = ZipArchive::new(BufReader::with_capacity(1 << 12, file)).map_err(damaged)?;
     if archive.len() as u64 > RECORD_LIMIT {
         return Err(Problem::Limit { what: "the archive has too many records", limit: RECORD_LIMIT });
     }
+    let root = root(&archive)?;
     let mut records = HashMap::with_capacity(archive.len());
     let mut total = 0u64;
     for index in 0..archive.len() {
@@ -148,15 +149,17 @@ fn list(file: &File, len: u64) -> Result<HashMap<String, Record>, Problem> {
     if total > len {
         return Err(Problem::Zip("its records overlap".into()));
     }
-    Ok(records)
+    Ok((records, root))
 }
 
-fn root(records: &HashMap<String, Record>) -> Result<String, Problem> {
-    let mut roots = records.keys().filter_map(|name| {
-        let root = name.strip_suffix("data.pkl")?;
-        (root.is_empty() || root.ends_with('/')).then_some(root)
-    });
-    let shortest = roots.by_ref().min_by_key(|root| root.len());
-    let root = shortest.ok_or(Problem::NotTorch)?.to_string();
-    if records.contains_key(&format!("{root}constants.pkl")) { Err(Problem::TorchScript) } else { Ok(root) }
+fn root<R>(archive: &ZipArchive<R>) -> Result<String, Problem>
+where
+    R: Read + Seek,
+{
+    let of = |name: &'static str| {
+        let roots = archive.file_names().filter_map(move |record| record.strip_suffix(name));
+        roots.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len())
+    };
+    let root = of("data.pkl").ok_or(Problem::NotTorch)?;
+    if of("constants.pkl") == Some(root) { Err(Problem::TorchScript) } else { Ok(root.to_string()) }
 }

@@ -40,7 +40,7 @@ pub(super) fn resolve(module: &str, name: &str, at: usize) -> Result<Global, Pro
         ("torch", "Size") => Some(Global::Size),
         ("torch", "device") => Some(Global::Device),
         ("_codecs", "encode") => Some(Global::Encode),
-        ("builtins" | "__builtin__", "bytearray") => Some(Global::Bytearray),
+        ("builtins" | "__builtin__", "bytearray" | "bytes") => Some(Global::Bytearray),
         ("torch.storage" | "torch", "UntypedStorage") => Some(Global::Storage(None)),
         ("torch" | "torch.cuda", name) if name.ends_with("Storage") => {
             dtype::from_storage(name).map(|kind| Global::Storage(Some(kind)))

@@ -152,16 +152,6 @@ impl TensorRef {
             && self.kind == other.kind
     }
 
-    /// Whether the elements lie one after the other, in order.
-    pub fn is_contiguous(&self) -> bool {
-        let mut expected = 1;
-        self.shape.iter().zip(&self.stride).rev().all(|(size, stride)| {
-            let fits = *size == 1 || *stride == expected;
-            expected *= size;
-            fits
-        }) || self.numel() == 0
-    }
-
     /// Reads the tensor onto `device`. It shares no memory with other tensors, even where they share
     /// a storage in the file; its strides are those in the file.
     pub fn load(&self, device: Device) -> Result<Tensor, Error> {
@@ -180,11 +170,7 @@ impl TensorRef {
             line = line.f_ne(0)?;
         }
         let line = line.f_to_device(device)?;
-        if self.is_contiguous() {
-            Ok(line.f_view(&self.shape[..])?)
-        } else {
-            Ok(line.f_as_strided(&self.shape, &self.stride, 0)?)
-        }
+        Ok(line.f_as_strided(&self.shape, &self.stride, 0)?)
     }
 
     /// The `len` elements from the offset on, in one dimension, on the CPU.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use tch::Kind;
+use tch::{Device, Kind};
 
 use super::{Checkpoint, Error, StateDict, infer, inspect::is_float, safetensors};
 use crate::{
@@ -86,13 +86,21 @@ fn ordered(state: &StateDict) -> Result<Vec<(String, Arc<TensorRef>)>, Error> {
     if !infer::is_notagen(state) {
         return Ok(state.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect());
     }
-    let mut names: Vec<_> = infer::architecture(state)?.parameters().into_iter().map(|(name, _)| name).collect();
-    names.push(TIED.into());
-    let find = |name: String| {
-        let tensor = state.get(&name).or_else(|| state.get(TIED_TO)).cloned();
-        tensor.map(|tensor| (name, tensor))
-    };
-    Ok(names.into_iter().filter_map(find).collect())
+    let names = infer::architecture(state)?.parameters().into_iter().map(|(name, _)| name);
+    let mut tensors: Vec<_> = names.filter_map(|name| state.get(&name).cloned().map(|tensor| (name, tensor))).collect();
+    if let Some(embedding) = state.get(TIED_TO) {
+        let output = state.get(TIED).unwrap_or(embedding);
+        let tied = if equal(embedding, output)? { embedding } else { output };
+        tensors.push((TIED.into(), tied.clone()));
+    }
+    Ok(tensors)
+}
+
+/// Whether two tensors hold the same numbers: safetensors cannot share them.
+fn equal(a: &TensorRef, b: &TensorRef) -> Result<bool, Error> {
+    let same =
+        a.same_as(b) || a.kind() == b.kind() && a.load(Device::Cpu)?.f_equal(&b.load(Device::Cpu)?).unwrap_or(false);
+    Ok(same)
 }
 
 fn rest(checkpoint: &Checkpoint, everything: bool) -> Result<Dict, Error> {
