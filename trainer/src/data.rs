@@ -3,34 +3,13 @@ use crate::error::At;
 use crate::settings::KeyAugmentation;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
+use globset::Glob;
 use model::patches::{Patches, Patchiliser};
 use notation::Key;
+use notation::index::{self, Entry};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use serde::Deserialize;
-use std::path::{Path, PathBuf};
-
-/// One line of an index.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Entry {
-    /// The augmented folder and the piece's name, without key and ending.
-    pub path: PathBuf,
-    /// The piece's own key, such as `G` or `Emin`.
-    pub key: String,
-}
-
-impl Entry {
-    /// The piece's name.
-    pub fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Where the piece is in a key: `folder/KEY/name_KEY.abc`.
-    pub fn in_key(&self, key: &str) -> PathBuf {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        folder.join(key).join(format!("{}_{key}.abc", self.name()))
-    }
-}
+use std::path::Path;
 
 /// The pieces of an index, and how they are read.
 #[derive(Debug)]
@@ -44,25 +23,17 @@ pub struct Dataset {
 
 /// The entries of an index, those that match the glob where there is one. An index without any is an error.
 pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<Entry>> {
-    let wrong = |line: usize, problem: String| Error::Index { path: path.to_owned(), line, problem };
-    let glob = match pattern.map(glob::Pattern::new) {
+    let glob = match pattern.map(Glob::new) {
         None => None,
-        Some(Ok(glob)) => Some(glob),
+        Some(Ok(glob)) => Some(glob.compile_matcher()),
         Some(Err(error)) => return Err(Error::Settings(format!("pieces: {error}"))),
     };
-    let mut entries = Vec::new();
-    for (i, line) in std::fs::read_to_string(path).at(path)?.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let entry: Entry = serde_json::from_str(line).map_err(|e| wrong(i + 1, e.to_string()))?;
-        if Key::of_mode(&entry.key).is_err() {
-            return Err(wrong(i + 1, format!("`{}` is no key", entry.key)));
-        }
-        if glob.as_ref().is_none_or(|glob| glob.matches(&entry.name())) {
-            entries.push(entry);
-        }
+    let mut entries = index::read(path)?;
+    if let Some((entry, error)) = entries.iter().find_map(|entry| Some((entry, entry.key().err()?))) {
+        let problem = format!("{}: {error}", entry.path);
+        return Err(Error::Entry { path: path.to_owned(), problem });
     }
+    entries.retain(|entry| glob.as_ref().is_none_or(|glob| glob.is_match(entry.name())));
     if entries.is_empty() {
         return Err(Error::Empty { path: path.to_owned(), pattern: pattern.map(str::to_owned) });
     }
@@ -95,7 +66,7 @@ impl Dataset {
     pub fn piece(&self, epoch: u64, index: usize) -> Result<Patches> {
         let entry = &self.entries[index];
         let mut rng = stream(self.seed, Purpose::Piece, [epoch, index as u64]);
-        let path = entry.in_key(key(entry, self.key_augmentation, &mut rng));
+        let path = entry.file(key(entry, self.key_augmentation, &mut rng));
         let text = std::fs::read_to_string(&path).at(&path)?;
         self.patchiliser
             .encode_train(&text, self.patch_length, &mut |n| rng.random_range(0..n))
@@ -104,24 +75,27 @@ impl Dataset {
 }
 
 /// The key to train a piece in (the original's `NotaGenDataset.__getitem__`, in `pretrain` and `finetune`).
-fn key(entry: &Entry, augmentation: KeyAugmentation, rng: &mut ChaCha8Rng) -> &'static str {
+fn key(entry: &Entry, augmentation: KeyAugmentation, rng: &mut ChaCha8Rng) -> Key {
     // `read_index` has checked that there is one.
-    let own = Key::of_mode(&entry.key).unwrap_or(Key::ALL[0]);
+    let own = entry.key().unwrap_or(Key::ALL[0]);
     match augmentation {
-        KeyAugmentation::None => own.name(),
-        KeyAugmentation::All => Key::ALL[rng.random_range(0..Key::ALL.len())].name(),
+        KeyAugmentation::None => own,
+        KeyAugmentation::All => Key::ALL[rng.random_range(0..Key::ALL.len())],
         KeyAugmentation::Nearby => {
             // Semitones -3 to 3 with weights 1, 2, 3, 4, 3, 2, 1 of 16.
             let offset = [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6][rng.random_range(0..16)];
-            let semitone = (own.pitch_class() + 12 + offset - 3) % 12;
-            let spelled = |often, probability, seldom, rng: &mut ChaCha8Rng| {
-                if rng.random_bool(probability) { often } else { seldom }
-            };
-            match semitone {
-                1 => spelled("Db", 0.8, "C#", rng),
-                6 => spelled("F#", 0.5, "Gb", rng),
-                11 => spelled("B", 0.8, "Cb", rng),
-                other => ["C", "", "D", "Eb", "E", "F", "", "G", "Ab", "A", "Bb", ""][usize::from(other)],
+            let pitch = (own.pitch_class() + 12 + offset - 3) % 12;
+            let mut spelled = Key::ALL.into_iter().filter(|key| key.pitch_class() == pitch);
+            let (first, second) = (spelled.next().unwrap_or(own), spelled.next());
+            // C#/Db, F#/Gb and B/Cb: the easier spelling more often.
+            match second {
+                Some(second) => {
+                    let (easier, harder) =
+                        if first.sharps().abs() <= second.sharps().abs() { (first, second) } else { (second, first) };
+                    let probability = if easier.sharps().abs() == harder.sharps().abs() { 0.5 } else { 0.8 };
+                    if rng.random_bool(probability) { easier } else { harder }
+                }
+                None => first,
             }
         }
     }
@@ -136,17 +110,18 @@ mod tests {
         let entry = Entry { path: "a/b".into(), key: own.into() };
         let mut counts = HashMap::new();
         for i in 0..16_000 {
-            *counts.entry(key(&entry, augmentation, &mut stream(0, Purpose::Piece, [0, i]))).or_default() += 1;
+            let key = key(&entry, augmentation, &mut stream(0, Purpose::Piece, [0, i]));
+            *counts.entry(key.name()).or_default() += 1;
         }
         counts
     }
 
     #[test]
     fn nearby_keys_follow_the_original_distribution() {
-        // Of A minor (C): Bb and B (or Cb) below … Eb above, in sixteenths 2, 3 and 1.
+        // Of A minor (C), in sixteenths: A 1, Bb 2, B or Cb 3, C 4, Db or C# 3, D 2, Eb 1.
         let counts = counts("Amin", KeyAugmentation::Nearby);
         let share = |key: &str| *counts.get(key).unwrap_or(&0) as f64 / 1000.0;
-        for (key, expected) in [
+        let expected = [
             ("A", 1.0),
             ("Bb", 2.0),
             ("B", 2.4),
@@ -156,10 +131,17 @@ mod tests {
             ("C#", 0.6),
             ("D", 2.0),
             ("Eb", 1.0),
-        ] {
+        ];
+        for (key, expected) in expected {
             assert!((share(key) - expected).abs() < 0.25, "{key}: {} of {expected}", share(key));
         }
         assert_eq!(counts.len(), 9);
+    }
+
+    #[test]
+    fn six_sharps_and_six_flats_are_drawn_alike() {
+        let counts = counts("Eb", KeyAugmentation::Nearby);
+        assert!((counts["F#"] as f64 / counts["Gb"] as f64 - 1.0).abs() < 0.2, "{counts:?}");
     }
 
     #[test]
@@ -169,21 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_lies_in_the_folder_of_its_key() {
-        let entry = Entry { path: "data/augmented/bwv1.6".into(), key: "F".into() };
-        assert_eq!(entry.in_key("Bb"), Path::new("data/augmented/Bb/bwv1.6_Bb.abc"));
-    }
-
-    #[test]
-    fn a_broken_index_names_the_line() {
+    fn an_index_is_narrowed_by_a_glob_and_its_errors_name_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.jsonl");
-        std::fs::write(&path, "{\"path\": \"a/b\", \"key\": \"C\"}\n{\"path\": \"a/b\"}\n").unwrap();
+        let line = |name: &str, key: &str| Entry { path: format!("a/{name}"), key: key.into() }.line();
+        std::fs::write(&path, line("bach_bwv66.6", "C") + &line("mozart_k80", "G")).unwrap();
+        let names = |pattern| read_index(&path, pattern).map(|entries| entries.len());
+        assert_eq!((names(None).unwrap(), names(Some("{bach,haydn}_*")).unwrap()), (2, 1));
+        assert!(names(Some("x*")).unwrap_err().to_string().contains("no piece matches `x*`"));
+        std::fs::write(&path, line("b", "H")).unwrap();
         let error = read_index(&path, None).unwrap_err().to_string();
-        assert!(error.contains("index.jsonl: line 2: missing field `key`"), "{error}");
-        std::fs::write(&path, "{\"path\": \"a/b\", \"key\": \"H\"}\n").unwrap();
-        assert!(read_index(&path, None).unwrap_err().to_string().contains("line 1: `H` is no key"));
-        std::fs::write(&path, "{\"path\": \"a/b\", \"key\": \"C\"}\n").unwrap();
-        assert!(read_index(&path, Some("x*")).unwrap_err().to_string().contains("no piece matches `x*`"));
+        assert!(error.contains("index.jsonl: a/b: "), "{error}");
     }
 }

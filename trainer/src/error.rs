@@ -12,14 +12,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A line of an index that is not `{"path": …, "key": …}`.
-    #[error("{}: line {line}: {problem}", path.display())]
-    Index {
+    /// An entry of an index that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Entry {
         /// The index.
         path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong with it.
+        /// The entry, and what is wrong with it.
         problem: String,
     },
     /// A piece that cannot be trained on.
@@ -59,6 +57,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An index that could not be read.
+    #[error(transparent)]
+    Notation(#[from] notation::Error),
     /// A failure of the network.
     #[error(transparent)]
     Model(#[from] model::Error),
@@ -87,13 +88,15 @@ impl Error {
                 Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
             }
             Error::File { path, source } if source.kind() == std::io::ErrorKind::NotFound => match path.extension() {
-                Some(e) if e == "jsonl" => Some("a preprocess stage writes the index files".to_owned()),
                 Some(e) if e == "abc" => Some(
                     "key_augmentation: none needs the piece in its own key, nearby and all need all 15 keys; run preprocess again"
                         .to_owned(),
                 ),
                 _ => None,
             },
+            Error::Notation(notation::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("a preprocess stage writes the index files".to_owned())
+            }
             Error::Pth(error) => error.hint(),
             _ => None,
         }

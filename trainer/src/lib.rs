@@ -13,7 +13,7 @@ mod telemetry;
 mod train;
 
 pub use checkpoint::{Checkpoints, Position};
-pub use data::{Dataset, Entry, read_index};
+pub use data::{Dataset, read_index};
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, StepReport};
 pub use schedule::factor as schedule_factor;
