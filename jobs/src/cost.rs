@@ -41,7 +41,11 @@ impl Cost {
             parameters,
             flops_per_patch: flops_per_patch(architecture),
             state_bytes: parameters * 16,
-            activation_bytes: activation_bytes(training, architecture, batch.div_ceil(u64::from(training.accumulation_steps))),
+            activation_bytes: activation_bytes(
+                training,
+                architecture,
+                batch.div_ceil(u64::from(training.accumulation_steps)),
+            ),
             pieces,
             steps_per_epoch,
             steps,

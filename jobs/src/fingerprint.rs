@@ -39,9 +39,12 @@ impl Fingerprint {
         for (key, value) in &settings {
             hash.update(format!("setting {key} {value}\n"));
         }
-        for (key, value) in inputs.iter().map(|pair| ("input", pair)).chain(stages.iter().map(|pair| ("stage", pair))).map(
-            |(what, (key, value))| (format!("{what} {key}"), value),
-        ) {
+        for (key, value) in inputs
+            .iter()
+            .map(|pair| ("input", pair))
+            .chain(stages.iter().map(|pair| ("stage", pair)))
+            .map(|(what, (key, value))| (format!("{what} {key}"), value))
+        {
             hash.update(format!("{key} {value}\n"));
         }
         let digest = hex(hash);

@@ -76,8 +76,9 @@ fn not_a_command(args: cli::RunArgs) -> Result<cli::RunArgs> {
     {
         let command = Cli::command();
         let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-        return Err(Failure::usage(format!("`{word}` is neither a recipe nor a command"))
-            .hint(near::hint(word, commands)));
+        return Err(
+            Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(near::hint(word, commands))
+        );
     }
     Ok(args)
 }

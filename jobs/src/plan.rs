@@ -187,8 +187,7 @@ impl Plan {
         for input in &mut planned.inputs {
             input.present = input.path.exists();
         }
-        planned.fingerprint =
-            fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
+        planned.fingerprint = fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
         planned.standing = standing(planned, state.stages.get(&planned.name));
         Ok(())
     }
@@ -341,7 +340,9 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
 fn writes(stage: &Stage, path: &Path) -> bool {
     match stage {
         Stage::Preprocess(stage) => {
-            path == stage.interleaved || path == stage.augmented || indexes(&stage.augmented).iter().any(|index| path == index)
+            path == stage.interleaved
+                || path == stage.augmented
+                || indexes(&stage.augmented).iter().any(|index| path == index)
         }
         Stage::Features(stage) => path == stage.output,
         Stage::Prefer(stage) => path == stage.output,
@@ -428,4 +429,3 @@ fn standing(planned: &Planned, record: Option<&Record>) -> Standing {
         (false, _) => Standing::Stale(reasons),
     }
 }
-

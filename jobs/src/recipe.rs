@@ -524,18 +524,8 @@ pub struct Dpo {
 
 impl Stage {
     /// The kinds of stages, as a recipe writes them.
-    pub const KINDS: [&str; 10] = [
-        "preprocess",
-        "pretrain",
-        "post_train",
-        "finetune",
-        "generate",
-        "rl",
-        "features",
-        "score",
-        "prefer",
-        "dpo",
-    ];
+    pub const KINDS: [&str; 10] =
+        ["preprocess", "pretrain", "post_train", "finetune", "generate", "rl", "features", "score", "prefer", "dpo"];
 
     pub fn kind(&self) -> &'static str {
         match self {

@@ -31,10 +31,7 @@ const WEIGHTS: &[Weights] = &[
         file: "weights_notagen_pretrain-finetune-RL3_beta_0.1_lambda_10_p_size_16_p_length_1024_p_layers_20_c_layers_6_h_size_1280_lr_1e-06_batch_1.pth",
         repository: NOTAGEN,
     },
-    Weights {
-        file: "weights_notagenx_p_size_16_p_length_1024_p_layers_20_h_size_1280.pth",
-        repository: NOTAGEN,
-    },
+    Weights { file: "weights_notagenx_p_size_16_p_length_1024_p_layers_20_h_size_1280.pth", repository: NOTAGEN },
     Weights {
         file: "weights_clamp2_h_size_768_lr_5e-05_batch_128_scale_1_t_length_128_t_model_FacebookAI_xlm-roberta-base_t_dropout_True_m3_True.pth",
         repository: CLAMP2,

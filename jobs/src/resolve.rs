@@ -7,7 +7,10 @@ use crate::{
     failure::{Failure, Result},
     near,
     plan::indexes,
-    recipe::{Dimensions, Generate, KeyAugmentation, Keys, Model, Portion, Positive, Recipe, Schedule, Size, Stage, Training, count},
+    recipe::{
+        Dimensions, Generate, KeyAugmentation, Keys, Model, Portion, Positive, Recipe, Schedule, Size, Stage, Training,
+        count,
+    },
     settings,
 };
 
@@ -145,8 +148,10 @@ fn fill_keys(recipe: &mut Recipe) {
         let (before, after) = recipe.stages.split_at_mut(index + 1);
         let Some(Stage::Preprocess(stage)) = before.last_mut() else { continue };
         let written = indexes(&stage.augmented);
-        let mut readers = after.iter().filter_map(Stage::training).filter(|reader| written.contains(&reader.train)).peekable();
-        let own = readers.peek().is_some() && readers.all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
+        let mut readers =
+            after.iter().filter_map(Stage::training).filter(|reader| written.contains(&reader.train)).peekable();
+        let own =
+            readers.peek().is_some() && readers.all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
         stage.keys.get_or_insert(if own { Keys::Original } else { Keys::All });
     }
 }
@@ -160,11 +165,7 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn resolve_init(
-    init: &mut Option<String>,
-    earlier: &[&str],
-    scratch: bool,
-) -> Result<(), (String, Option<String>)> {
+fn resolve_init(init: &mut Option<String>, earlier: &[&str], scratch: bool) -> Result<(), (String, Option<String>)> {
     match init {
         Some(text) => {
             if let Init::Stage(name) = Init::parse(text).map_err(|message| (format!("`init`: {message}"), None))?
@@ -183,7 +184,10 @@ fn resolve_init(
             None if scratch => {}
             None => {
                 let hint = "init: a path, hf://owner/repo/file, or put a training stage before it";
-                return Err(("the key `init` is missing, and no earlier stage trains".to_owned(), Some(hint.to_owned())));
+                return Err((
+                    "the key `init` is missing, and no earlier stage trains".to_owned(),
+                    Some(hint.to_owned()),
+                ));
             }
         },
     }

@@ -40,8 +40,9 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
     let resolved = load(path, &args.set)?;
     if args.nproc != 1 {
-        return Err(Failure::usage(format!("--nproc {}: this version runs one process", args.nproc))
-            .hint("leave --nproc out"));
+        return Err(
+            Failure::usage(format!("--nproc {}: this version runs one process", args.nproc)).hint("leave --nproc out")
+        );
     }
     let mut reporter = Reporter::new(json);
     let folder = crate::plan::run_folder(&resolved.recipe.name);

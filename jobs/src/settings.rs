@@ -159,9 +159,9 @@ fn from_json(document: Value) -> Result<Recipe> {
             _ if text.starts_with("unknown field") => "key",
             _ if text.starts_with("unknown variant") => "word",
             _ => {
-                let text = ["a nonzero u64", "u64", "f64", "bool"]
-                    .iter()
-                    .fold(text.clone(), |text, name| text.replace(&format!("expected {name}"), &format!("expected {}", in_words(name))));
+                let text = ["a nonzero u64", "u64", "f64", "bool"].iter().fold(text.clone(), |text, name| {
+                    text.replace(&format!("expected {name}"), &format!("expected {}", in_words(name)))
+                });
                 return Failure::usage(text);
             }
         };

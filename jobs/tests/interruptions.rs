@@ -1,4 +1,5 @@
 //! A run that is killed or stopped goes on to the same weights, bit for bit.
+#![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
 use std::{
@@ -81,7 +82,8 @@ fn killed_twenty_times_a_run_ends_in_the_same_weights() {
     for (number, (one, other)) in results(&whole).iter().zip(&results(&killed)).enumerate() {
         assert!(one == other, "result {number} differs after kills at {moments:?}");
     }
-    let losses = |workplace: &Workplace| workplace.json("runs/tiny/summary.json")["stages"][2]["result"]["eval_loss"].clone();
+    let losses =
+        |workplace: &Workplace| workplace.json("runs/tiny/summary.json")["stages"][2]["result"]["eval_loss"].clone();
     assert_eq!(losses(&whole), losses(&killed));
 }
 

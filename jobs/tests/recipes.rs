@@ -1,4 +1,5 @@
 //! Recipes and command lines that are wrong say where, what and what was meant; the recipes of the project are right.
+#![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
 use common::{Workplace, root};
@@ -46,7 +47,12 @@ fn values_of_the_wrong_type_or_range_name_place_and_key() {
         format!("name: a\nmodel: small\nstages:\n  - pretrain:\n      train: a\n      eval: b\n      {line}\n")
     };
     wrong(&training("learning_rate: -1"), ":7:22", "`learning_rate`: -1 is not above 0", "");
-    wrong(&training("batch_size: 0"), ":7:7", "`batch_size`: integer `0` where a whole number of at least 1 should be", "");
+    wrong(
+        &training("batch_size: 0"),
+        ":7:7",
+        "`batch_size`: integer `0` where a whole number of at least 1 should be",
+        "",
+    );
     wrong(&training("warmup_steps: many"), ":7:21", "`warmup_steps`: this is not a whole number", "");
     wrong(&training("learning_rate: [1]"), ":7:22", "`learning_rate`: a single value should be here", "");
     wrong("name: a\nseed: hello\nstages: []\n", ":2:7", "`seed`: this is not a whole number", "");
@@ -79,19 +85,54 @@ fn what_is_no_yaml_or_no_list_of_stages_is_told() {
 #[test]
 fn keys_that_do_not_go_together_are_told() {
     let stages = |stages: &str| format!("name: a\nmodel: small\nstages:\n{stages}");
-    wrong(&stages("  - pretrain: {train: a, epochs: 1, steps: 2}\n"), "", "stage `pretrain`: both `epochs` and `steps`", "");
-    wrong(&stages("  - finetune: {train: a}\n"), "", "stage `finetune`: the key `init` is missing", "put a training stage");
+    wrong(
+        &stages("  - pretrain: {train: a, epochs: 1, steps: 2}\n"),
+        "",
+        "stage `pretrain`: both `epochs` and `steps`",
+        "",
+    );
+    wrong(
+        &stages("  - finetune: {train: a}\n"),
+        "",
+        "stage `finetune`: the key `init` is missing",
+        "put a training stage",
+    );
     wrong(
         &stages("  - pretrain: {train: a}\n  - generate: {init: \"stage:pretran\"}\n"),
         "",
         "stage `generate`: `init`: no earlier stage called `pretran`",
         "did you mean `pretrain`?",
     );
-    wrong(&stages("  - finetune: {train: a, init: \"hf://a/b\"}\n"), "", "stage `finetune`: `init`: `hf://a/b` is not of the form hf://owner/repo/file", "");
-    wrong(&stages("  - pretrain: {train: a, decay_steps: 5}\n"), "", "stage `pretrain`: `decay_steps` and `decay_fraction` belong to", "");
-    wrong(&stages("  - pretrain: {train: a, early_stopping: 5}\n"), "", "stage `pretrain`: `early_stopping` and `evaluate_every` need `eval`", "");
-    wrong(&stages("  - pretrain: {train: a, batch_size: 3, accumulation_steps: 2}\n"), "", "stage `pretrain`: `batch_size` 3 does not divide", "");
-    wrong(&stages("  - pretrain: {train: a}\n  - pretrain: {train: a, name: pretrain}\n"), "", "two stages are called", "");
+    wrong(
+        &stages("  - finetune: {train: a, init: \"hf://a/b\"}\n"),
+        "",
+        "stage `finetune`: `init`: `hf://a/b` is not of the form hf://owner/repo/file",
+        "",
+    );
+    wrong(
+        &stages("  - pretrain: {train: a, decay_steps: 5}\n"),
+        "",
+        "stage `pretrain`: `decay_steps` and `decay_fraction` belong to",
+        "",
+    );
+    wrong(
+        &stages("  - pretrain: {train: a, early_stopping: 5}\n"),
+        "",
+        "stage `pretrain`: `early_stopping` and `evaluate_every` need `eval`",
+        "",
+    );
+    wrong(
+        &stages("  - pretrain: {train: a, batch_size: 3, accumulation_steps: 2}\n"),
+        "",
+        "stage `pretrain`: `batch_size` 3 does not divide",
+        "",
+    );
+    wrong(
+        &stages("  - pretrain: {train: a}\n  - pretrain: {train: a, name: pretrain}\n"),
+        "",
+        "two stages are called",
+        "",
+    );
     wrong("name: a/b\nstages: []\n", "", "name `a/b` is not a plain word", "");
     wrong("name: a\nmodel: {hidden_size: 100}\nstages: [pretrain: {train: a}]\n", "", "model: hidden_size is 100", "");
 }
@@ -156,7 +197,11 @@ fn the_command_line_says_what_is_wrong_with_it() {
     workplace.run(&["paln"]).fails(2, "`paln` is neither a recipe nor a command", "did you mean `plan`?");
     workplace.run(&["missing.yaml"]).fails(2, "missing.yaml: no such recipe", "");
     workplace.run(&["tiny.yaml", "--form", "pretrain"]).fails(2, "unexpected argument '--form'", "--from");
-    workplace.run(&["tiny.yaml", "--from", "pretran"]).fails(2, "no stage is called `pretran`", "did you mean `pretrain`?");
+    workplace.run(&["tiny.yaml", "--from", "pretran"]).fails(
+        2,
+        "no stage is called `pretran`",
+        "did you mean `pretrain`?",
+    );
     workplace.run(&["tiny.yaml", "--from", "finetune", "--until", "pretrain"]).fails(2, "later stage", "");
     workplace.run(&["tiny.yaml", "--nproc", "2"]).fails(2, "--nproc 2", "");
     workplace.run(&["tiny.yaml", "--only", "pretrain", "--from", "pretrain"]).fails(2, "cannot be used with", "");
@@ -192,7 +237,11 @@ fn missing_data_and_weights_are_named_with_where_to_get_them() {
     let workplace = Workplace::empty();
     let recipe = root().join("recipes/schubert.yaml").display().to_string();
     let run = workplace.run(&[&recipe]);
-    run.fails(1, "missing: data/schubert_scores", "https://huggingface.co/ElectricAlexis/NotaGen/blob/main/weights_notagen_pretrain_p_size_16");
+    run.fails(
+        1,
+        "missing: data/schubert_scores",
+        "https://huggingface.co/ElectricAlexis/NotaGen/blob/main/weights_notagen_pretrain_p_size_16",
+    );
     assert!(run.stderr().contains("put it at checkpoints/weights_notagen_pretrain"), "{}", run.stderr());
     assert!(run.stderr().contains("https://drive.google.com/"), "{}", run.stderr());
     assert!(!workplace.path("runs").exists());

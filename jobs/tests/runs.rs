@@ -1,4 +1,5 @@
 //! A run does what is missing, says why, keeps out a second runner, and leaves what it says it leaves.
+#![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
 use std::{
@@ -28,7 +29,9 @@ fn a_recipe_runs_to_music_and_the_second_time_does_nothing() {
     assert!(loss(2) < loss(1) && loss(1) < 5.0, "{summary}");
     assert_eq!(summary["stages"][2]["result"]["steps"], 6);
     assert_eq!(summary["stages"][3]["result"]["pieces"], 3);
-    for file in ["recipe.yaml", "state.json", "02-pretrain/metrics.jsonl", "02-pretrain/log.txt", "04-generate/summary.json"] {
+    for file in
+        ["recipe.yaml", "state.json", "02-pretrain/metrics.jsonl", "02-pretrain/log.txt", "04-generate/summary.json"]
+    {
         assert!(workplace.path("runs/tiny").join(file).is_file(), "{file}");
     }
     assert!(!workplace.read("runs/tiny/04-generate/original/00001.abc").is_empty());
@@ -96,7 +99,11 @@ fn published_weights_that_are_gone_are_published_again() {
 #[test]
 fn a_selection_runs_those_stages_and_needs_the_others() {
     let workplace = Workplace::new();
-    workplace.run(&["tiny.yaml", "--from", "finetune"]).fails(1, "starts from the weights of stage pretrain", "--from pretrain");
+    workplace.run(&["tiny.yaml", "--from", "finetune"]).fails(
+        1,
+        "starts from the weights of stage pretrain",
+        "--from pretrain",
+    );
     let run = workplace.good(&["tiny.yaml", "--only", "preprocess", "--json"]);
     assert_eq!(run.events("stage_started").len(), 1);
     let run = workplace.good(&["tiny.yaml", "--from", "pretrain", "--until", "pretrain", "--json"]);
@@ -133,7 +140,8 @@ fn weights_of_another_size_are_refused_before_anything_starts() {
 #[test]
 fn a_file_of_the_originals_is_not_overwritten() {
     let workplace = Workplace::new();
-    let name = "weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_12_c_layers_3_h_size_768_lr_0.0002_batch_8.pth";
+    let name =
+        "weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_12_c_layers_3_h_size_768_lr_0.0002_batch_8.pth";
     workplace.write(&format!("checkpoints/{name}"), "precious");
     workplace.write(
         "r.yaml",

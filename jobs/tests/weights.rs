@@ -1,4 +1,5 @@
 //! The commands around weights and pieces.
+#![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
 use common::Workplace;
@@ -40,7 +41,8 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
     workplace.good(&["tiny.yaml", "--until", "pretrain"]);
     let weights = workplace.published("tiny-pretrain").display().to_string();
     let generate = |output: &str, more: &[&str]| {
-        let base = ["generate", "--weights", &weights, "--output", output, "--seed", "5", "--max-patches", "10", "--json"];
+        let base =
+            ["generate", "--weights", &weights, "--output", output, "--seed", "5", "--max-patches", "10", "--json"];
         workplace.run(&[&base, more].concat())
     };
     let first = generate("one", &["--samples", "4"]);
@@ -58,7 +60,11 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
     let more = generate("two", &["--samples", "4"]);
     assert!(more.stderr().contains("2 pieces to write"), "{}", more.stderr());
     assert_eq!(workplace.read("one/original/00004.abc"), workplace.read("two/original/00004.abc"));
-    generate("two", &["--samples", "4", "--temperature", "0.5"]).fails(2, "two has pieces of other weights or settings", "--output");
+    generate("two", &["--samples", "4", "--temperature", "0.5"]).fails(
+        2,
+        "two has pieces of other weights or settings",
+        "--output",
+    );
     generate("three", &["--samples", "1", "--top-p", "0"]).fails(2, "top_p", "");
     workplace.run(&["generate", "--weights", "no.pth", "--output", "o", "--samples", "1"]).fails(1, "no.pth", "");
 }
@@ -67,7 +73,8 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
 fn preprocess_writes_folders_and_indexes() {
     let workplace = Workplace::new();
     workplace.write("scores/broken.abc", "no music\n");
-    let arguments = ["preprocess", "--scores", "scores", "--interleaved", "i", "--augmented", "a", "--eval-split", "0.25"];
+    let arguments =
+        ["preprocess", "--scores", "scores", "--interleaved", "i", "--augmented", "a", "--eval-split", "0.25"];
     let run = workplace.good(&[&arguments[..], &["--json"]].concat());
     let fields = &run.objects()[0];
     assert_eq!((&fields["pieces"], &fields["refused"]), (&12.into(), &1.into()), "{}", run.stderr());

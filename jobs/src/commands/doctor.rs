@@ -98,7 +98,8 @@ fn cpu() -> Value {
 
 fn cuda() -> Value {
     let driver = fs::read_to_string("/proc/driver/nvidia/version").ok();
-    let driver = driver.and_then(|text| text.lines().next().map(|line| line.trim_start_matches("NVRM version: ").to_owned()));
+    let driver =
+        driver.and_then(|text| text.lines().next().map(|line| line.trim_start_matches("NVRM version: ").to_owned()));
     let (usable, problem) = match torch_ext::load_cuda() {
         Ok(usable) => (usable, None),
         Err(error) => (false, Some(error.to_string())),

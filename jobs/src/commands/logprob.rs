@@ -17,7 +17,8 @@ pub fn run(weights: &Path, files: &[PathBuf], on: &On, json: bool) -> Result<()>
     let patchiliser = Patchiliser::new(usize::try_from(model.architecture().patch_size).unwrap_or(0))?;
     let mut rows = vec![["path", "patches", "tokens", "logp", "loss"].map(str::to_owned).to_vec()];
     for path in files {
-        let of_file = |failure: Failure| Failure::failed(format!("{}: {failure}", path.display())).hint_if(failure.hint_text());
+        let of_file =
+            |failure: Failure| Failure::failed(format!("{}: {failure}", path.display())).hint_if(failure.hint_text());
         let fields = piece(path, &model, &patchiliser).map_err(of_file)?;
         if json {
             progress::output(&fields);

@@ -23,7 +23,9 @@ pub fn run(recipes: &[PathBuf], json: bool) -> Result<()> {
             Err(failure) => {
                 if json {
                     let error = failure.to_string();
-                    progress::output(&json!({ "path": path, "valid": false, "error": error, "hint": failure.hint_text() }));
+                    progress::output(
+                        &json!({ "path": path, "valid": false, "error": error, "hint": failure.hint_text() }),
+                    );
                 }
                 // The last is reported by who called.
                 if let Some(earlier) = wrong.replace(failure) {

@@ -14,9 +14,7 @@ use crate::{
 pub fn run(command: &WeightsCommand, json: bool) -> Result<()> {
     match command {
         WeightsCommand::Inspect { files } => files.iter().try_for_each(|path| inspect(path, json)),
-        WeightsCommand::Export { file, output, dtype, everything } => {
-            export(file, output, *dtype, *everything, json)
-        }
+        WeightsCommand::Export { file, output, dtype, everything } => export(file, output, *dtype, *everything, json),
     }
 }
 

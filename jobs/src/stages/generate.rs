@@ -224,7 +224,8 @@ impl<'a> Pieces<'a> {
             }
             Event::Round { pieces, failed, patches, live, seconds } => {
                 let speed = *patches as f64 / seconds.max(f64::MIN_POSITIVE);
-                let text = format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s");
+                let text =
+                    format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s");
                 self.reporter.progress(*pieces as u64, Some(self.job.samples as u64), &text);
             }
             Event::Began { .. } | Event::Text { .. } => {}
@@ -279,5 +280,6 @@ impl<'a> Pieces<'a> {
 
 /// Whether the voices go together bar for bar, in number and length: what the original asks of a chosen piece.
 fn is_aligned(interleaved: &str) -> bool {
-    alignment::check_interleaved(&text::lines(interleaved)).is_ok_and(|found| found.bar_lines && found.bar_numbers && found.durations)
+    alignment::check_interleaved(&text::lines(interleaved))
+        .is_ok_and(|found| found.bar_lines && found.bar_numbers && found.durations)
 }

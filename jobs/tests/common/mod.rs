@@ -21,7 +21,10 @@ impl Workplace {
         let place = Workplace::empty();
         place.write("tiny.yaml", TINY);
         for number in 0..12 {
-            place.write(&format!("scores/{}_{number:02}.abc", if number < 8 { "bach" } else { "haydn" }), &score(number));
+            place.write(
+                &format!("scores/{}_{number:02}.abc", if number < 8 { "bach" } else { "haydn" }),
+                &score(number),
+            );
         }
         place
     }
@@ -114,7 +117,10 @@ impl Ran {
 /// A piece of two voices in standard ABC, as xml2abc writes it.
 fn score(number: usize) -> String {
     let note = |at: usize, beat: usize| {
-        format!("{}2", ["C", "D", "E", "F", "G", "A", "B", "c", "d", "e"][(number * 3 + at * 5 + beat * (beat + number)) % 10])
+        format!(
+            "{}2",
+            ["C", "D", "E", "F", "G", "A", "B", "c", "d", "e"][(number * 3 + at * 5 + beat * (beat + number)) % 10]
+        )
     };
     let bar = |at: usize| format!(" {} |", (0..4).map(|beat| note(at, beat)).collect::<Vec<_>>().join(" "));
     let music = |shift: usize| format!("{}]", (0..6 + number % 5).map(|at| bar(at + shift)).collect::<String>());
