@@ -148,10 +148,12 @@ impl Runner<'_> {
         );
         record.seconds = earlier + begun.elapsed().as_secs_f64();
         record.finished = Some(now());
-        let seconds = record.seconds;
         let outcome = match ended {
             Ok(Ended::Done(outputs)) => {
                 record.status = Status::Done;
+                // A training counts the time before a kill too, of which nothing is known here.
+                let counted = outputs.facts.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
+                record.seconds = record.seconds.max(counted);
                 record.result = outputs;
                 Ok(())
             }
@@ -166,6 +168,7 @@ impl Runner<'_> {
             }
         };
         self.record(&planned, &record)?;
+        let seconds = record.seconds;
         let facts = Value::Object(record.result.facts.clone());
         self.reporter.event("stage_ended", json!({ "status": record.status, "seconds": seconds, "result": facts }));
         if outcome.is_ok() {

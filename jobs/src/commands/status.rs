@@ -76,9 +76,9 @@ fn text(folder: &Path, holder: Option<&str>, state: &State) -> String {
         };
         text.push_str(&format!("{name:<16} {state} (begun {since})\n"));
         if record.status == Status::Running
-            && let Some(last) = last_line(&folder.join(&record.folder).join("metrics.jsonl"))
+            && let Some(last) = last_metrics(&folder.join(&record.folder).join("metrics.jsonl"))
         {
-            text.push_str(&format!("{:<16} {}\n", "", pairs(&last)));
+            text.push_str(&format!("{:<16} {}\n", "", words(&last)));
         }
     }
     text
@@ -96,25 +96,34 @@ fn object(folder: &Path, holder: Option<&str>, state: &State) -> Value {
                 "seconds": record.seconds,
                 "error": record.error,
                 "result": record.result,
-                "last": last_line(&folder.join(&record.folder).join("metrics.jsonl")),
+                "last": last_metrics(&folder.join(&record.folder).join("metrics.jsonl")),
             })
         })
         .collect();
     json!({ "folder": folder, "runner": holder, "stages": stages })
 }
 
-fn pairs(object: &Value) -> String {
-    let Value::Object(map) = object else { return object.to_string() };
-    map.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
+/// A line of a training's metrics for people.
+fn words(event: &Value) -> String {
+    let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
+    let of = format!("step {}, epoch {}, ", event["step"], event["epoch"]);
+    match event["event"].as_str() {
+        Some("step") => format!("{of}loss {:.4}, {:.0} patches/s", number("loss"), number("patches_per_second")),
+        Some("evaluated") => {
+            format!("{of}train loss {:.4}, eval loss {:.4}", number("train_loss"), number("eval_loss"))
+        }
+        _ => event.to_string(),
+    }
 }
 
-/// The last whole line of a file of JSON lines.
-fn last_line(path: &Path) -> Option<Value> {
+/// How far a training was at the last step or evaluation that it wrote down.
+fn last_metrics(path: &Path) -> Option<Value> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(1 << 14))).ok()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    let mut events = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.find(|event| event["event"] == "step" || event["event"] == "evaluated")
 }
