@@ -13,10 +13,10 @@ use super::{
 };
 
 /// Most steps of one pickle. NotaGen-large with its optimizer takes 60 thousand.
-const STEP_LIMIT: usize = 8 << 20;
+const STEP_LIMIT: usize = 4 << 20;
 
 /// Most values of the finished tree: a pickle may name one list many times over.
-const VALUE_LIMIT: u64 = 8 << 20;
+const VALUE_LIMIT: u64 = 4 << 20;
 
 /// Deepest nesting of the finished tree.
 const DEPTH_LIMIT: u64 = 128;
