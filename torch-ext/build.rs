@@ -19,6 +19,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .file("shim/shim.cpp")
+        .file("shim/linear.cpp")
         .compile("torch_ext_shim");
     println!("cargo:lib={}", lib.display());
     println!("cargo:rustc-link-search=native={}", lib.display());

@@ -6,32 +6,11 @@
 #include <dlfcn.h>
 #include <torch/torch.h>
 
-#include <cstring>
+#include "guarded.h"
 
-using at::Tensor;
 using List = std::vector<Tensor>;
 
 namespace {
-char* copy(const char* text) {
-  char* out = static_cast<char*>(malloc(strlen(text) + 1));
-  if (out) strcpy(out, text);
-  return out;
-}
-
-template <class F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    return copy(e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    return copy(e.what());
-  } catch (...) {
-    return copy("libtorch threw something that is not an exception");
-  }
-}
-
 List list(Tensor* const* tensors, size_t n) {
   List out;
   out.reserve(n);

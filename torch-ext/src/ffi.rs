@@ -51,6 +51,8 @@ unsafe extern "C" {
         allocated: *mut u64,
         peak: *mut u64,
     ) -> *mut c_char;
+    pub(crate) fn te_linear_supported() -> c_int;
+    pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_empty_cache(device: c_int) -> *mut c_char;
 }
 

@@ -7,6 +7,7 @@ mod autocast;
 mod checkpoint;
 mod device;
 mod ffi;
+mod linear;
 mod optim;
 
 pub use autocast::Autocast;
@@ -14,6 +15,7 @@ pub use checkpoint::checkpoint;
 pub use device::{
     DeviceMemory, ProcessMemory, device_memory, empty_cache, keep_freed_memory, load_cuda, process_memory,
 };
+pub use linear::Linear;
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
 
 /// A failure inside libtorch, or arguments that do not belong together.
