@@ -7,6 +7,7 @@ use crate::notagen::embed_patches;
 use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
 use tch::{Device, Kind, Tensor};
+use torch_ext::Linear;
 
 const EOS: u8 = 2;
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -40,18 +41,6 @@ impl Norm {
     fn forward(&self, x: &Tensor, kind: Kind) -> Result<Tensor> {
         let y = x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)?;
         Ok(y.f_to_kind(kind)?)
-    }
-}
-
-struct Linear {
-    /// (out, in)
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -125,10 +114,8 @@ impl Network {
             })
         };
         let linear = |name: String| -> Result<Linear> {
-            Ok(Linear {
-                weight: get(&format!("{name}.weight"), kind)?.f_transpose(0, 1)?.f_contiguous()?,
-                bias: Some(get(&format!("{name}.bias"), kind)?),
-            })
+            let weight = get(&format!("{name}.weight"), kind)?.f_transpose(0, 1)?;
+            Ok(Linear::new(&weight, Some(&get(&format!("{name}.bias"), kind)?))?)
         };
         let stack = |name: &str, layers: i64| -> Result<Stack> {
             let layer = |i: i64| -> Result<Layer> {
@@ -158,7 +145,7 @@ impl Network {
             patch: stack("patch_level_decoder.base", architecture.patch_layers)?,
             character_embedding: get(&wte, Kind::Float)?,
             character: stack(characters, architecture.char_layers)?,
-            to_logits: Linear { weight: get(&wte, kind)?, bias: None },
+            to_logits: Linear::new(&get(&wte, kind)?, None)?,
             patch_caches: Vec::new(),
             character_caches: Vec::new(),
             features: Tensor::f_zeros([0, architecture.hidden_size], (Kind::Float, device))?,

@@ -1,0 +1,169 @@
+//! Times generation with random weights at a few context lengths, and this machine's peaks to compare it with.
+//!
+//!     cargo run --release -p model --example generation -- --size small --pieces 32 --patches 512 --precision fp32
+//!
+//! As `scripts/bench/generation.py` measures the original's way: the cost of one patch at each context, summed up
+//! over a piece by trapezoids. Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the thread ran,
+//! for a machine that others use too.
+use model::generate::{Event, Generator, Options, Start};
+use model::{Architecture, NotaGen};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use tch::{Device, Kind, Tensor};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
+    let architecture = match get("--size", "small").as_str() {
+        "large" => Architecture::large(),
+        "medium" => Architecture::medium(),
+        _ => Architecture::small(),
+    };
+    let precision = get("--precision", "fp32");
+    let kind = match precision.as_str() {
+        "bf16" => Kind::BFloat16,
+        "fp16" => Kind::Half,
+        _ => Kind::Float,
+    };
+    let (pieces, patches): (usize, usize) = (get("--pieces", "32").parse()?, get("--patches", "512").parse()?);
+    let rounds: usize = get("--rounds", "4").parse()?;
+    let threads: i32 = get("--threads", "0").parse()?;
+    if threads > 0 {
+        tch::set_num_threads(threads);
+    }
+    let clock = Clock { cpu: get("--clock", "wall") == "cpu" };
+    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let model = NotaGen::new(&architecture, device, 0)?;
+    never_end(&model);
+    let mut generator = Generator::new(&model, kind)?;
+
+    let mut contexts: Vec<usize> = [0, 2, 4, 8, 12, 16].iter().map(|part| (patches * part / 16).max(1)).collect();
+    contexts.dedup();
+    let mut costs = Vec::new();
+    for &context in &contexts {
+        costs.push(seconds_a_round(&mut generator, pieces, context, rounds, clock)? / pieces as f64);
+    }
+    let steps = contexts.windows(2).zip(costs.windows(2));
+    let seconds: f64 = steps.map(|(n, s)| (n[1] - n[0]) as f64 * (s[0] + s[1]) / 2.0).sum();
+    let floor = Floor::measure(&architecture, kind, device, pieces, &contexts, clock);
+    let curve: serde_json::Map<String, serde_json::Value> =
+        contexts.iter().zip(&costs).map(|(n, s)| (n.to_string(), serde_json::json!(round(*s)))).collect();
+    println!(
+        "{}",
+        serde_json::json!({
+            "what": "generation here", "hidden_size": architecture.hidden_size, "precision": precision,
+            "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
+            "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve, "floor": floor.json(),
+        })
+    );
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Clock {
+    cpu: bool,
+}
+
+impl Clock {
+    /// Seconds of the wall clock, or that this thread has run.
+    fn now(self) -> f64 {
+        let run = || std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok();
+        if self.cpu && let Some(nanoseconds) = run() {
+            return nanoseconds / 1e9;
+        }
+        std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
+    }
+}
+
+fn round(x: f64) -> f64 {
+    format!("{x:.4e}").parse().unwrap_or(x)
+}
+
+/// Control characters get logits of zero, so that top-k drops them and every patch takes all of its characters.
+fn never_end(model: &NotaGen) {
+    let _no_grad = tch::no_grad_guard();
+    for (name, parameter) in model.parameters() {
+        if name == "char_level_decoder.base.transformer.wte.weight" {
+            let _ = parameter.narrow(0, 0, 32).zero_();
+        }
+    }
+}
+
+/// The shortest round of the batch behind `context` patches.
+fn seconds_a_round(generator: &mut Generator, pieces: usize, context: usize, rounds: usize, clock: Clock) -> Outcome<f64> {
+    // The opening patch, and lines of one patch each.
+    let prompt = (1..context).map(|_| "%23456789012345\n".to_owned()).collect();
+    let options = Options {
+        samples: pieces,
+        batch_size: Some(pieces),
+        starts: vec![Start { prompt, music: None }],
+        max_patches: Some(rounds + 2),
+        ..Options::default()
+    };
+    let (mut last, mut best) = (None, f64::INFINITY);
+    let summary = generator.run(&options, &mut |event| {
+        if let Event::Round { patches, .. } = event {
+            // The first round reads the prompt, the second warms up.
+            let now = clock.now();
+            if patches > pieces && let Some(last) = last.replace(now) {
+                best = best.min(now - last);
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if summary.patches != pieces * (rounds + 2) {
+        return Err(format!("{} patches instead of {}", summary.patches, pieces * (rounds + 2)).into());
+    }
+    Ok(best)
+}
+
+/// What the machine allows: operations over the measured peak of a large product, bytes over the measured bandwidth.
+struct Floor {
+    operations_per_second: f64,
+    bytes_per_second: f64,
+    compute: f64,
+    memory: f64,
+}
+
+impl Floor {
+    fn measure(a: &Architecture, kind: Kind, device: Device, pieces: usize, contexts: &[usize], clock: Clock) -> Floor {
+        let best = |work: &dyn Fn() -> Tensor| {
+            let time = || {
+                let start = clock.now();
+                let _ = work().double_value(&[0]);
+                clock.now() - start
+            };
+            (0..6).map(|_| time()).fold(f64::INFINITY, f64::min)
+        };
+        let n = 2048;
+        let x = Tensor::randn([n, n], (Kind::Float, device)).to_kind(kind);
+        let operations_per_second = 2.0 * (n as f64).powi(3) / best(&|| x.matmul(&x).view(-1));
+        let long = Tensor::ones([1 << 27], (Kind::Float, device));
+        let bytes_per_second = (4 << 27) as f64 / best(&|| long.sum(Kind::Float).view(-1));
+
+        let (h, element) = (a.hidden_size as f64, kind.elt_size_in_bytes() as f64);
+        let (patch, character) = (12.0 * h * h * a.patch_layers as f64, 12.0 * h * h * a.char_layers as f64 + 128.0 * h);
+        let steps = a.patch_size as f64;
+        let context = contexts.last().copied().unwrap_or(1) as f64 / 2.0;
+        let cached = 2.0 * h * context * a.patch_layers as f64;
+        Floor {
+            operations_per_second,
+            bytes_per_second,
+            compute: 2.0 * (patch + steps * character + cached) / operations_per_second,
+            memory: element * ((patch + steps * character) / pieces as f64 + cached) / bytes_per_second,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "gigaflops": round(self.operations_per_second / 1e9),
+            "gigabytes_per_second": round(self.bytes_per_second / 1e9),
+            "compute_seconds_a_patch": round(self.compute),
+            "memory_seconds_a_patch": round(self.memory),
+            "patches_per_second": round(1.0 / self.compute.max(self.memory)),
+        })
+    }
+}
