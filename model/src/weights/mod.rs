@@ -24,7 +24,7 @@ pub use error::Error;
 pub use export::{ExportOptions, Format, export};
 pub use infer::architecture;
 pub use inspect::{Inspection, inspect};
-pub use load::{load, load_into};
+pub use load::load;
 pub use name::{FileName, check_name, file_name, python_float};
 pub use optimizer::{Moments, OptimizerState, ParamGroup};
 pub use save::{CheckpointParts, save_checkpoint};
