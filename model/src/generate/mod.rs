@@ -196,6 +196,7 @@ impl Generator {
         if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half) {
             return Err(Error::Invalid(format!("music is written in Float, BFloat16 or Half, not in {kind:?}")));
         }
+        torch_ext::keep_freed_memory();
         let patchiliser = Patchiliser::new(model.architecture().patch_size as usize)?;
         Ok(Generator { network: Network::new(model, kind)?, patchiliser })
     }
