@@ -39,13 +39,11 @@ impl Fingerprint {
         for (key, value) in &settings {
             hash.update(format!("setting {key} {value}\n"));
         }
-        for (key, value) in inputs
-            .iter()
-            .map(|pair| ("input", pair))
-            .chain(stages.iter().map(|pair| ("stage", pair)))
-            .map(|(what, (key, value))| (format!("{what} {key}"), value))
-        {
-            hash.update(format!("{key} {value}\n"));
+        for (key, value) in &inputs {
+            hash.update(format!("input {key} {value}\n"));
+        }
+        for (key, value) in &stages {
+            hash.update(format!("stage {key} {value}\n"));
         }
         let digest = hex(hash);
         Fingerprint { settings, inputs, stages, digest }
@@ -58,6 +56,8 @@ impl Fingerprint {
         for key in union(&self.settings, &before.settings) {
             let (was, is) = (before.settings.get(key).unwrap_or(&none), self.settings.get(key).unwrap_or(&none));
             if was != is {
+                let [was, is] =
+                    [was, is].map(|value| if value.is_null() { "unset".to_owned() } else { value.to_string() });
                 reasons.push(format!("{key} {was} → {is}"));
             }
         }

@@ -40,15 +40,10 @@ pub fn check(path: &Path, expected: &Architecture) -> Result<()> {
 
 /// The network in a file; its dropout is that of `expected`, whose sizes it has to have.
 pub fn load(path: &Path, expected: Option<&Architecture>, device: Device) -> Result<NotaGen> {
-    if let Some(expected) = expected {
-        check(path, expected)?;
-    }
+    let Some(expected) = expected else { return Ok(weights::load(path, device)?) };
+    check(path, expected)?;
     let state = weights::load_state(path)?;
-    let architecture = match expected {
-        Some(expected) => expected.clone(),
-        None => weights::architecture(&state)?,
-    };
-    let model = NotaGen::new(&architecture, device, 0)?;
+    let model = NotaGen::new(expected, device, 0)?;
     model.load(|name| state.load(name, Device::Cpu).map_err(Failure::from))?;
     Ok(model)
 }
