@@ -228,17 +228,6 @@ impl Decoder {
         Ok(Decoder { wte, wpe, blocks, ln_f: Norm::new(b, &format!("{name}.ln_f"), hidden)?, dropout })
     }
 
-    /// The same decoder over other tensors, such as these in another type.
-    pub(crate) fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Decoder {
-        Decoder {
-            wte: f(&self.wte),
-            wpe: f(&self.wpe),
-            blocks: self.blocks.iter().map(|block| block.map(f)).collect(),
-            ln_f: self.ln_f.map(f),
-            dropout: self.dropout,
-        }
-    }
-
     /// `embedded` (tokens, hidden) and each token's place in its sequence (tokens) to features (tokens, hidden).
     pub(crate) fn forward(&self, embedded: &Tensor, position: &Tensor, groups: &[Group], mode: Mode) -> Result<Tensor> {
         let tokens: i64 = groups.iter().map(|g| g.rows * g.len).sum();
