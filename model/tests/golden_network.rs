@@ -1,4 +1,5 @@
 //! The network against transformers' GPT-2 in float32 (`golden/make_model.py`).
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 use model::patches::Patches;
 use model::{Architecture, Batch, Mode, NotaGen};
 use std::collections::HashMap;

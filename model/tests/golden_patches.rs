@@ -1,5 +1,5 @@
 //! Patches against the original's on every piece of the quickstart corpus (`golden/make_patches.py`).
-#![allow(clippy::unwrap_used)] // helpers of tests are tests
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 use std::{collections::HashMap, path::Path};
 

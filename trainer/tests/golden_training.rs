@@ -1,4 +1,5 @@
 //! Fifty steps against PyTorch, loss by loss (`golden/make_training.py`), in every precision.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 mod common;
 
 use common::{BATCH, golden, network, parts, pieces, settings};

@@ -1,4 +1,5 @@
 //! A training that moves to PyTorch and back, with its optimizer state.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 mod common;
 
 use common::{BATCH, golden, network, parts, pieces, root, settings};
