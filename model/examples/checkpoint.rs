@@ -25,6 +25,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("inspected in         {inspected:8.3} s, peak memory {:.1} MB", peak()? / 1e6);
 
     let start = Instant::now();
+    let state = weights::load_state(path)?;
+    for (_, tensor) in state.iter() {
+        drop(tensor.load(Device::Cpu)?);
+    }
+    println!("each tensor read in  {:8.3} s, peak memory {:.1} MB", start.elapsed().as_secs_f64(), peak()? / 1e6);
+
+    let start = Instant::now();
     let model = weights::load(path, Device::Cpu)?;
     let loaded = start.elapsed().as_secs_f64();
     let bytes: f64 = model.parameters().iter().map(|(_, tensor)| tensor.numel() as f64 * 4.0).sum();

@@ -4,6 +4,7 @@
 mod python;
 
 use std::{
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -248,6 +249,31 @@ fn weights_go_to_safetensors_and_back() {
     assert_eq!(rest[1], "[('best_epoch', 7), ('epoch', 7), ('min_eval_loss', 0.4375)]");
     assert_eq!(rest[2], "[('epoch', 5), ('metadata', {'note': 'kept'}), ('min_eval_loss', 0.25)]");
     assert_eq!(rest[3], "[('epoch', '5'), ('format', 'pt'), ('min_eval_loss', '0.25'), ('note', 'kept')]");
+}
+
+#[test]
+fn damaged_headers_and_entries_never_crash_an_inspection() {
+    for (name, rounds) in [("notagen.safetensors", 4000), ("bare.pth", 1000)] {
+        let whole = std::fs::read(path(name)).unwrap();
+        let scratch = path(&format!("damaged {name}"));
+        std::fs::write(&scratch, &whole).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&scratch).unwrap();
+        // The header of one, the pickle of the other.
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..rounds {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = random % 5000;
+            let byte = whole[at as usize];
+            file.write_all_at(&[byte ^ (1 << (random >> 61)) as u8], at).unwrap();
+            if let Err(error) = weights::inspect(&scratch) {
+                assert_eq!(error.to_string().lines().count(), 1, "{error}");
+            }
+            file.write_all_at(&[byte], at).unwrap();
+        }
+        assert_eq!(weights::inspect(&scratch).unwrap().parameters, files().facts["count"]);
+    }
 }
 
 #[test]

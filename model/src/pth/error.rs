@@ -158,7 +158,7 @@ pub enum Problem {
     #[error("cannot be written: {0}")]
     Unwritable(String),
     /// libtorch refused.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
 }
 

@@ -1,8 +1,8 @@
 //! The object tree of a `.pth` file.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Problem, storage::TensorRef};
 
@@ -70,17 +70,18 @@ impl TensorValue {
     }
 
     /// The tensor itself, on `device`; a tensor that is there already is shared, not copied.
-    pub fn load(&self, device: tch::Device) -> Result<Tensor, super::Error> {
+    pub fn load(&self, device: Device) -> Result<Tensor, super::Error> {
+        let torch = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| super::Error::new(&path, Problem::Torch(error))
+        };
         match self {
             TensorValue::Stored(tensor) => tensor.load(device),
             TensorValue::Cast(tensor, kind) => {
-                let loaded = tensor.load(tch::Device::Cpu)?;
-                loaded
-                    .f_to_kind(*kind)
-                    .and_then(|cast| cast.f_to_device(device))
-                    .map_err(|error| super::Error::new(tensor.storage().path(), Problem::Torch(error)))
+                let cast = tensor.load(Device::Cpu)?.f_to_kind(*kind).and_then(|cast| cast.f_to_device(device));
+                cast.map_err(torch(tensor.storage().path()))
             }
-            TensorValue::Loaded(tensor) => Ok(tensor.to_device(device)),
+            TensorValue::Loaded(tensor) => tensor.f_to_device(device).map_err(torch(Path::new("a tensor in memory"))),
         }
     }
 }

@@ -68,7 +68,8 @@ impl OptimizerState {
         let state = state.ok_or_else(|| at("optimizer.state", "is not a dict"))?;
         let mut moments = BTreeMap::new();
         for (key, value) in state.iter() {
-            let place = |field: &str| format!("optimizer.state[{key:?}]{field}");
+            let label = key.as_i64().map_or_else(|| format!("{key:?}"), |number| number.to_string());
+            let place = |field: &str| format!("optimizer.state[{label}]{field}");
             let number = key.as_i64().and_then(|key| usize::try_from(key).ok());
             let number = number.ok_or_else(|| at(&place(""), "is not numbered"))?;
             if value.get("max_exp_avg_sq").is_some() {
