@@ -70,8 +70,11 @@ struct Clock {
 impl Clock {
     /// Seconds of the wall clock, or that this thread has run.
     fn now(self) -> f64 {
-        let run = || std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok();
-        if self.cpu && let Some(nanoseconds) = run() {
+        let run =
+            || std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok();
+        if self.cpu
+            && let Some(nanoseconds) = run()
+        {
             return nanoseconds / 1e9;
         }
         std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
@@ -93,7 +96,13 @@ fn never_end(model: &NotaGen) {
 }
 
 /// The shortest round of the batch behind `context` patches.
-fn seconds_a_round(generator: &mut Generator, pieces: usize, context: usize, rounds: usize, clock: Clock) -> Outcome<f64> {
+fn seconds_a_round(
+    generator: &mut Generator,
+    pieces: usize,
+    context: usize,
+    rounds: usize,
+    clock: Clock,
+) -> Outcome<f64> {
     // The opening patch, and lines of one patch each.
     let prompt = (1..context).map(|_| "%23456789012345\n".to_owned()).collect();
     let options = Options {
@@ -108,7 +117,9 @@ fn seconds_a_round(generator: &mut Generator, pieces: usize, context: usize, rou
         if let Event::Round { patches, .. } = event {
             // The first round reads the prompt, the second warms up.
             let now = clock.now();
-            if patches > pieces && let Some(last) = last.replace(now) {
+            if patches > pieces
+                && let Some(last) = last.replace(now)
+            {
                 best = best.min(now - last);
             }
         }
@@ -145,7 +156,8 @@ impl Floor {
         let bytes_per_second = (4 << 27) as f64 / best(&|| long.sum(Kind::Float).view(-1));
 
         let (h, element) = (a.hidden_size as f64, kind.elt_size_in_bytes() as f64);
-        let (patch, character) = (12.0 * h * h * a.patch_layers as f64, 12.0 * h * h * a.char_layers as f64 + 128.0 * h);
+        let (patch, character) =
+            (12.0 * h * h * a.patch_layers as f64, 12.0 * h * h * a.char_layers as f64 + 128.0 * h);
         let steps = a.patch_size as f64;
         let context = contexts.last().copied().unwrap_or(1) as f64 / 2.0;
         let cached = 2.0 * h * context * a.patch_layers as f64;
