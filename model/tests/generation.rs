@@ -1,4 +1,5 @@
 //! Generation against the original's way (`scripts/reference/greedy.py`) and against itself.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 use model::generate::{Event, Failure, Generator, Options, Outcome, Piece, Start, Summary};
 use model::sampling::Sampling;
 use model::{Architecture, NotaGen};
@@ -8,6 +9,8 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 fn network() -> NotaGen {
+    // The network is small, and tests run side by side.
+    tch::set_num_threads(1);
     let architecture = Architecture { dropout: 0.0, ..Architecture::sized(64, 2, 1, 64) };
     let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
     let file = model::pth::File::open(&folder().join("greedy.pth")).unwrap();

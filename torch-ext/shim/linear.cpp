@@ -48,7 +48,9 @@ constexpr Block blocks[MOST + 1] = {nullptr,     block<1, A>, block<2, A>, block
 
 void panels(const float* x, const float* packed, const float* bias, float* out, int64_t rows, int64_t in, int64_t outs) {
   const int64_t n = (rows + MOST - 1) / MOST;
-  at::parallel_for(0, outs / PANEL, 1, [&](int64_t begin, int64_t end) {
+  // A thread is worth waking for a quarter of a million products.
+  const int64_t grain = std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, rows * in * PANEL));
+  at::parallel_for(0, outs / PANEL, grain, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
       const float* panel = packed + p * in * PANEL;
       const float* next = p + 1 < end ? panel + in * PANEL : panel;

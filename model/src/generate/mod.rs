@@ -6,6 +6,8 @@
 //! the shortened one in parts beside the others.
 mod network;
 mod random;
+#[cfg(test)]
+mod tests;
 mod track;
 
 use crate::patches::Patchiliser;
@@ -212,7 +214,7 @@ impl Generator {
             Device::Cpu => (available_memory()?, MOST_SLOTS_CPU),
             device => (torch_ext::device_memory(device)?.free, MOST_SLOTS_GPU),
         };
-        let fitting = free / 10 * 8 / self.network.bytes_per_slot().max(1);
+        let fitting = free / 10 * 8 / network::bytes_per_slot(self.architecture(), self.network.kind).max(1);
         Ok(usize::try_from(fitting).unwrap_or(most).clamp(1, most))
     }
 

@@ -74,6 +74,15 @@ struct Cache {
     values: Tensor,
 }
 
+/// Bytes of caches and working memory that one slot takes.
+pub(super) fn bytes_per_slot(a: &Architecture, kind: Kind) -> u64 {
+    let positions = a.patch_layers * a.patch_length + a.char_layers * (a.patch_size + 1);
+    let cache = 2 * positions * a.hidden_size * kind.elt_size_in_bytes() as i64;
+    // Reading 128 patches at once: the widest layer and a few of the others, in float32.
+    let work = 128 * 16 * a.hidden_size * 4;
+    (cache + work) as u64
+}
+
 fn caches(layers: usize, shape: [i64; 4], kind: Kind, device: Device) -> Result<Vec<Cache>> {
     let zeros = || Tensor::f_zeros(shape, (kind, device));
     (0..layers).map(|_| Ok(Cache { keys: zeros()?, values: zeros()? })).collect()
@@ -154,16 +163,6 @@ impl Network {
             device,
             kind,
         })
-    }
-
-    /// Bytes of caches and working memory that one slot takes.
-    pub(super) fn bytes_per_slot(&self) -> u64 {
-        let a = &self.architecture;
-        let positions = a.patch_layers * a.patch_length + a.char_layers * (a.patch_size + 1);
-        let cache = 2 * positions * a.hidden_size * self.kind.elt_size_in_bytes() as i64;
-        // Reading 128 patches at once: the widest layer and a few of the others, in float32.
-        let work = 128 * 16 * a.hidden_size * 4;
-        (cache + work) as u64
     }
 
     /// Makes room for so many pieces at once; what the caches held is lost.
