@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod autocast;
+mod bytes;
 mod checkpoint;
 mod device;
 mod ffi;
@@ -11,6 +12,7 @@ mod linear;
 mod optim;
 
 pub use autocast::Autocast;
+pub use bytes::filled;
 pub use checkpoint::checkpoint;
 pub use device::{
     DeviceMemory, ProcessMemory, device_memory, empty_cache, keep_freed_memory, load_cuda, process_memory,

@@ -6,9 +6,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Error, Problem, dtype::swap_width, error::io};
 
-/// How much is read at once: small enough to stay in the processor's cache on its way to the tensor.
-const CHUNK: usize = 1 << 20;
-
 /// A run of bytes in a file that one or more tensors look at.
 #[derive(Debug)]
 pub struct Storage {
@@ -163,31 +160,13 @@ impl TensorRef {
             return Ok(Tensor::f_empty(&self.shape, (self.kind, device))?);
         }
         let end = self.end().ok_or_else(|| self.outside())?;
-        // A byte that is neither 0 nor 1 must not become a C++ bool.
-        let raw = if self.kind == Kind::Bool { Kind::Uint8 } else { self.kind };
-        let mut line = self.read_line(raw, end - self.offset)?;
-        if raw != self.kind {
-            line = line.f_ne(0)?;
-        }
+        let mut at = self.offset as u64 * self.kind.elt_size_in_bytes() as u64;
+        let line = torch_ext::filled(end - self.offset, self.kind, |piece| {
+            self.storage.read(at, piece)?;
+            at += piece.len() as u64;
+            Ok::<_, Problem>(())
+        })?;
         let line = line.f_to_device(device)?;
         Ok(line.f_as_strided(&self.shape, &self.stride, 0)?)
-    }
-
-    /// The `len` elements from the offset on, in one dimension, on the CPU.
-    fn read_line(&self, kind: Kind, len: i64) -> Result<Tensor, Problem> {
-        let width = kind.elt_size_in_bytes();
-        let line = Tensor::f_empty([len], (kind, Device::Cpu))?;
-        let step = (CHUNK / width) as i64;
-        let mut buffer = vec![0; width * step.min(len) as usize];
-        let mut done = 0;
-        while done < len {
-            let count = step.min(len - done);
-            let bytes = &mut buffer[..width * count as usize];
-            self.storage.read((self.offset + done) as u64 * width as u64, bytes)?;
-            let chunk = Tensor::f_from_data_size(bytes, &[count], kind)?;
-            line.f_narrow(0, done, count)?.f_copy_(&chunk)?;
-            done += count;
-        }
-        Ok(line)
     }
 }
