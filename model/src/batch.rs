@@ -1,12 +1,16 @@
 //! Pieces of music as the tensors of one forward pass, without padding.
 //!
 //! The original pads pieces to the longest and patches to their full size (`collate_batch`, `CharLevelDecoder.forward`)
-//! and masks what it added; here only what counts is computed.
+//! and masks what it added; here only what counts is computed, and a few tokens more: the kernels of matrix products
+//! are made for one number of rows, so these numbers are rounded up to be met again.
 use crate::gpt2::{Group, push};
 use crate::notagen::VOCABULARY;
 use crate::patches::Patches;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
+
+const PATCHES_ROUNDED_TO: usize = 32;
+const TOKENS_ROUNDED_TO: usize = 256;
 
 /// The input of [`crate::NotaGen`]: all patches of all pieces, and the characters of all patches but the first of
 /// each piece, ordered by the patch's length.
@@ -18,16 +22,16 @@ pub struct Batch {
     pub patches: i64,
     /// Characters to predict, of all pieces.
     pub tokens: i64,
-    /// (patches, patch size): rows of the transposed patch embedding.
+    /// (patches, rounded up; patch size): rows of the transposed patch embedding.
     pub(crate) patch_rows: Tensor,
-    /// (patches): place in the piece.
+    /// (patches, rounded up): place in the piece.
     pub(crate) patch_position: Tensor,
     pub(crate) patch_groups: Vec<Group>,
     /// (target patches): the patch whose feature predicts this one.
     pub(crate) source: Tensor,
-    /// (tokens): a character, or 128 + the target patch where the patch's feature goes in.
+    /// (tokens, rounded up): a character, or 128 + the target patch where the patch's feature goes in.
     pub(crate) char_rows: Tensor,
-    /// (tokens): place in the patch.
+    /// (tokens, rounded up): place in the patch.
     pub(crate) char_position: Tensor,
     pub(crate) char_groups: Vec<Group>,
     /// (tokens): the character to predict.
@@ -82,12 +86,18 @@ impl Batch {
         for (row, &(length, p, place, source)) in targets.iter().enumerate() {
             batch.push(row, &pieces[p].row(place)[..length], p, source);
         }
-        let patches = patch_position.len() as i64;
+        let (patches, tokens) = (patch_position.len() as i64, batch.labels.len() as i64);
+        // Sequences of one token each: they see nothing and nothing sees them.
+        let rows = patch_position.len().next_multiple_of(PATCHES_ROUNDED_TO);
+        patch_groups.push(Group { rows: rows as i64 - patches, len: 1 });
+        patch_position.resize(rows, 0);
+        patch_rows.resize(rows * size, 0);
+        batch.round();
         Ok(Batch {
             pieces: pieces.len() as i64,
             patches,
-            tokens: batch.labels.len() as i64,
-            patch_rows: Tensor::from_slice(&patch_rows).f_view([patches, size as i64])?,
+            tokens,
+            patch_rows: Tensor::from_slice(&patch_rows).f_view([rows as i64, size as i64])?,
             patch_position: Tensor::from_slice(&patch_position),
             patch_groups,
             source: Tensor::from_slice(&batch.source),
@@ -147,6 +157,13 @@ impl Targets {
         }
         push(&mut self.groups, characters.len() as i64);
     }
+
+    fn round(&mut self) {
+        let rows = self.rows.len().next_multiple_of(TOKENS_ROUNDED_TO);
+        self.groups.push(Group { rows: (rows - self.rows.len()) as i64, len: 1 });
+        self.rows.resize(rows, 0);
+        self.position.resize(rows, 0);
+    }
 }
 
 /// Characters of a patch up to the special ones that fill it.
@@ -163,7 +180,8 @@ mod tests {
         let piece = Patches::from_rows(4, &[&[1, 1, 1, 2], &[65, 66, 67, 68], &[65, 2, 0, 0], &[1, 2, 2, 2]]).unwrap();
         let batch = Batch::new(&[piece], 8).unwrap();
         assert_eq!((batch.patches, batch.tokens), (4, 10));
-        assert_eq!(batch.char_groups, [Group { rows: 1, len: 2 }, Group { rows: 2, len: 4 }]);
+        let rounding = Group { rows: 246, len: 1 };
+        assert_eq!(batch.char_groups, [Group { rows: 1, len: 2 }, Group { rows: 2, len: 4 }, rounding]);
         assert_eq!(batch.order()[..3], [(0, 2, 0), (0, 2, 1), (0, 1, 0)]);
         assert_eq!(Vec::<i64>::try_from(&batch.source).unwrap(), [1, 0, 2]);
         assert_eq!(Vec::<i64>::try_from(batch.char_rows.slice(0, 0, 4, 1)).unwrap(), [128, 65, 129, 65]);

@@ -184,6 +184,8 @@ impl Block {
     /// Causal attention inside each sequence; `qkv` is (tokens, 3 * hidden).
     fn attention(&self, qkv: &Tensor, groups: &[Group], train: bool) -> TorchResult {
         let dropout = if train { self.dropout } else { 0.0 };
+        // A rounding group may be empty.
+        let groups: Vec<&Group> = groups.iter().filter(|g| g.rows > 0).collect();
         let sizes: Vec<i64> = groups.iter().map(|g| g.rows * g.len).collect();
         let parts = if groups.len() == 1 { vec![qkv.shallow_clone()] } else { qkv.f_split_with_sizes(&sizes, 0)? };
         let mut out = Vec::with_capacity(parts.len());

@@ -130,7 +130,7 @@ impl NotaGen {
         let table = Tensor::f_cat(&[wte.shallow_clone(), encoded.f_to_kind(wte.kind())?], 0)?;
         let embedded = Tensor::f_embedding(&table, &batch.char_rows, -1, false, false)?;
         let decoded = self.char_decoder.forward(&embedded, &batch.char_position, &batch.char_groups, mode)?;
-        Ok(decoded.f_linear::<&Tensor>(wte, None)?)
+        Ok(decoded.f_linear::<&Tensor>(wte, None)?.f_narrow(0, 0, batch.tokens)?)
     }
 
     /// The negative log-probability of the batch's characters, in float32 whatever the autocast type.

@@ -11,7 +11,7 @@ use model::{
     prompts,
     sampling::Sampling,
 };
-use notation::{alignment, rests, text};
+use notation::{alignment, interleave, rests, text};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -278,8 +278,10 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Whether the voices go together bar for bar, in number and length: what the original asks of a chosen piece.
+/// Whether the voices go together bar for bar, in number and length: what the original asks of a chosen piece
+/// (`RL/data.py`), of the piece with one voice after the other.
 fn is_aligned(interleaved: &str) -> bool {
-    alignment::check_interleaved(&text::lines(interleaved))
+    interleave::uninterleave(&text::lines(interleaved))
+        .and_then(|lines| alignment::check(&lines))
         .is_ok_and(|found| found.bar_lines && found.bar_numbers && found.durations)
 }
