@@ -3,7 +3,7 @@
 use model::generate::{Event, Failure, Generator, Options, Outcome, Piece, Start, Summary};
 use model::sampling::Sampling;
 use model::{Architecture, NotaGen};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use tch::{Device, Kind};
@@ -115,13 +115,13 @@ fn sampled(samples: usize, batch_size: usize) -> Options<'static> {
 
 #[test]
 fn a_piece_is_the_same_whatever_the_batch_size() {
-    for kind in [Kind::Float, Kind::BFloat16] {
-        let (reference, _) = run(kind, &sampled(32, 32));
-        let different: std::collections::HashSet<_> = texts(&reference).into_iter().collect();
-        assert!(different.len() > 16, "pieces differ from each other");
-        let ragged: std::collections::HashSet<_> = reference.values().map(|piece| piece.patches).collect();
+    for (kind, largest) in [(Kind::Float, 32), (Kind::BFloat16, 9)] {
+        let (reference, _) = run(kind, &sampled(largest, largest));
+        let different: HashSet<_> = texts(&reference).into_iter().collect();
+        assert!(different.len() > largest / 2, "pieces differ from each other");
+        let ragged: HashSet<_> = reference.values().map(|piece| piece.patches).collect();
         assert!(ragged.len() > 1, "pieces have different lengths");
-        for (batch_size, samples) in [(1, 4), (2, 8), (7, 32)] {
+        for (batch_size, samples) in [(1, 2), (2, 5), (7, 9)] {
             let (pieces, _) = run(kind, &sampled(samples, batch_size));
             assert_eq!(texts(&pieces), texts(&reference)[..samples], "{kind:?} in batches of {batch_size}");
         }

@@ -68,7 +68,7 @@ mod tests {
         for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 1.0)] {
             let (weight, bias, linear) = layer(kind);
             let without = Linear::new(&weight, None).unwrap();
-            for rows in [0, 1, 7, 11, 12, 22, 23, 32, 100] {
+            for rows in [0, 1, 7, 11, 12, 22, 23, 32, 100, 132, 133, 300] {
                 let x = Tensor::randn([rows, 200], (Kind::Float, Device::Cpu)).to_kind(kind);
                 for (ours, bias) in [(linear.forward(&x).unwrap(), Some(&bias)), (without.forward(&x).unwrap(), None)] {
                     let theirs = x.linear(&weight, bias);
