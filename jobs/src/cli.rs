@@ -155,9 +155,15 @@ pub struct GenerateArgs {
     /// What to write: "Period_Composer_Instrumentation".
     #[arg(long, conflicts_with = "continue_file")]
     pub prompt: Option<String>,
-    /// A piece to go on from; one without stream tags gets as long again.
+    /// A file of prompts, one a line, taken in turn.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "continue_file"])]
+    pub prompts: Option<PathBuf>,
+    /// A piece to go on from, standard or interleaved ABC; one without stream tags gets as long again.
     #[arg(long = "continue", value_name = "FILE")]
     pub continue_file: Option<PathBuf>,
+    /// Only every n-th piece, from number i on, i counted from 0: the n shards together are the whole.
+    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = shard)]
+    pub shard: (usize, usize),
     /// Give a piece up after this many seconds.
     #[arg(long)]
     pub max_seconds: Option<f64>,
@@ -169,6 +175,11 @@ pub struct GenerateArgs {
     pub max_patches: Option<u64>,
     #[command(flatten)]
     pub on: On,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(i, n)| i < n).ok_or_else(|| "shards of 4 are 0/4, 1/4, 2/4 and 3/4".to_owned())
 }
 
 /// Where to compute, and in what.

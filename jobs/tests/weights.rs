@@ -65,8 +65,42 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
         "two has pieces of other weights or settings",
         "--output",
     );
+    for shard in ["1/2", "0/2"] {
+        generate("shards", &["--samples", "4", "--shard", shard]);
+    }
+    for piece in ["00001", "00002", "00003", "00004"].map(|piece| format!("original/{piece}.abc")) {
+        assert_eq!(workplace.read(&format!("one/{piece}")), workplace.read(&format!("shards/{piece}")));
+    }
+    assert_eq!(workplace.json("shards/summary-1-of-2.json")["pieces"], 2);
+    generate("four", &["--samples", "1", "--shard", "2/2"]).fails(2, "0/4", "");
     generate("three", &["--samples", "1", "--top-p", "0"]).fails(2, "top_p", "");
     workplace.run(&["generate", "--weights", "no.pth", "--output", "o", "--samples", "1"]).fails(1, "no.pth", "");
+}
+
+#[test]
+fn pieces_begin_with_prompts_or_with_another_piece() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = workplace.published("tiny-pretrain").display().to_string();
+    let generate = |output: &str, more: &[&str]| {
+        let base = ["generate", "--weights", &weights, "--output", output, "--max-patches", "8", "--samples", "2"];
+        workplace.run(&[&base, more].concat())
+    };
+    workplace.write("prompts.txt", "Baroque_Bach, Johann Sebastian_Choral\n\nRomantic_Brahms, Johannes_Keyboard\n");
+    assert_eq!(generate("prompted", &["--prompts", "prompts.txt"]).code(), 0);
+    assert!(workplace.read("prompted/original/00001.abc").starts_with("%Baroque\n%Bach, Johann Sebastian\n%Choral\n"));
+    assert!(workplace.read("prompted/original/00002.abc").starts_with("%Romantic\n"));
+    workplace.write("none.txt", "\n");
+    generate("none", &["--prompts", "none.txt"]).fails(1, "none.txt: no prompts", "Period_Composer");
+
+    // Standard ABC becomes the form that the network writes.
+    let score = "scores/bach_00.abc";
+    assert_eq!(generate("continued", &["--continue", score]).code(), 0);
+    let bar = workplace.read("data/augmented/C/bach_00_C.abc");
+    let bar = bar.lines().find(|line| line.starts_with("[V:1]")).unwrap();
+    assert!(workplace.read("continued/original/00001.abc").contains(bar), "{bar}");
+    workplace.write("score.musicxml", "<?xml version='1.0'?><score-partwise/>");
+    generate("xml", &["--continue", "score.musicxml"]).fails(1, "score.musicxml: MusicXML is not read", "xml2abc");
 }
 
 #[test]

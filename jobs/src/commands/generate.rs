@@ -1,7 +1,11 @@
 //! `generate`: pieces from weights, from the command line.
-use std::{fs, time::UNIX_EPOCH};
+use std::{fs, path::Path, time::UNIX_EPOCH};
 
 use model::sampling::Sampling;
+use notation::{
+    preprocess::{Keys, convert},
+    text,
+};
 use serde_json::Value;
 
 use crate::{
@@ -28,11 +32,11 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
     if args.samples == 0 || args.batch_size == Some(0) {
         return Err(Failure::usage("--samples and --batch-size are counted from 1"));
     }
-    let continue_from = args
-        .continue_file
-        .as_ref()
-        .map(|path| fs::read_to_string(path).map_err(|error| Failure::io("read", path, error)))
-        .transpose()?;
+    let continue_from = args.continue_file.as_deref().map(piece).transpose()?;
+    let prompts = match &args.prompts {
+        Some(path) => prompts(path)?,
+        None => args.prompt.iter().cloned().collect(),
+    };
     let job = Job {
         weights: there(&args.weights)?,
         output: args.output.clone(),
@@ -40,7 +44,8 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         batch_size: args.batch_size.map(size),
         seed: args.seed,
         sampling,
-        prompts: args.prompt.iter().cloned().collect(),
+        prompts,
+        shard: args.shard,
         continue_from,
         max_seconds: args.max_seconds,
         max_characters: args.max_characters.map(size),
@@ -73,6 +78,39 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")
             .hint("the same command goes on from here")),
     }
+}
+
+/// The prompts of a file, one a line.
+fn prompts(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
+    let prompts: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if prompts.is_empty() {
+        return Err(Failure::failed(format!("{}: no prompts in it", path.display()))
+            .hint("one Period_Composer_Instrumentation a line"));
+    }
+    Ok(prompts)
+}
+
+/// A piece to go on from, in the form that the network writes.
+fn piece(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
+    let start = bytes.trim_ascii_start();
+    if start.starts_with(b"PK") || start.starts_with(b"<") {
+        return Err(Failure::failed(format!("{}: MusicXML is not read in this version", path.display()))
+            .hint("convert it to ABC first: xml2abc.py -d 8 -c 6 -x"));
+    }
+    let wrong = |error: notation::Error| Failure::failed(format!("{}: {error}", path.display())).hint_if(error.hint());
+    let text = text::decode(&bytes).map_err(wrong)?;
+    if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
+        return Ok(text.to_owned());
+    }
+    // One key is asked for, so one comes.
+    let reduced = convert(&bytes, Keys::Original).map_err(wrong)?.reduced;
+    reduced
+        .into_iter()
+        .next()
+        .map(|(_, abc)| abc)
+        .ok_or_else(|| Failure::failed(format!("{}: no music", path.display())))
 }
 
 /// What the pieces depend on.

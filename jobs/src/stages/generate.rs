@@ -20,7 +20,7 @@ use crate::{
     failure::{Failure, Result},
     loading,
     plan::Planned,
-    progress::Reporter,
+    progress::{self, Reporter},
     recipe::{Generate, Precision},
     stages::{Context, Ended},
     state::Outputs,
@@ -36,12 +36,30 @@ pub struct Job {
     pub sampling: Sampling,
     /// Taken in turn; none is one empty prompt.
     pub prompts: Vec<String>,
+    /// (i, n): only pieces whose number, from 0, leaves i when divided by n.
+    pub shard: (usize, usize),
     pub continue_from: Option<String>,
     pub max_seconds: Option<f64>,
     pub max_characters: Option<usize>,
     pub max_patches: Option<usize>,
     pub precision: Precision,
     pub device: Device,
+}
+
+impl Job {
+    /// The numbers, from 0, of the pieces of its shard.
+    fn pieces(&self) -> impl Iterator<Item = usize> {
+        let (first, step) = self.shard;
+        (first..self.samples).step_by(step)
+    }
+
+    /// Shards of one folder do not share a summary.
+    fn summary(&self) -> PathBuf {
+        self.output.join(match self.shard {
+            (_, 1) => "summary.json".to_owned(),
+            (i, n) => format!("summary-{i}-of-{n}.json"),
+        })
+    }
 }
 
 pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result<Ended> {
@@ -59,6 +77,7 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
             temperature: stage.sampling.temperature.get(),
         },
         prompts: stage.prompt.iter().chain(stage.prompts.iter().flatten()).cloned().collect(),
+        shard: (0, 1),
         continue_from: None,
         max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
         max_characters: stage.max_characters.map(|characters| size(characters.get())),
@@ -90,6 +109,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         seed: job.seed,
         sampling: job.sampling,
         starts: pieces.starts(),
+        shard: job.shard,
         max_patches: job.max_patches,
         skip: &|index| is_written(&job.output, index),
         check: &|abc| rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string()),
@@ -110,7 +130,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
     }
     let summary = pieces.summary()?;
     let Value::Object(facts) = summary else { return Err(Failure::failed("the summary is no object")) };
-    let files = ["original", "interleaved", "summary.json"].map(|file| job.output.join(file)).to_vec();
+    let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
     Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
 }
 
@@ -164,16 +184,16 @@ struct Pieces<'a> {
     patches: u64,
     failed: u64,
     seconds: f64,
+    /// In this run.
+    to_write: usize,
     failure: Option<Failure>,
 }
 
 impl<'a> Pieces<'a> {
     /// Counts on from an interrupted run's summary.
     fn new(job: &'a Job, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
-        let before: Value = fs::read(job.output.join("summary.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let before: Value =
+            fs::read(job.summary()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let count = |key: &str| before[key].as_u64().unwrap_or(0);
         Pieces {
             job,
@@ -182,6 +202,7 @@ impl<'a> Pieces<'a> {
             patches: count("patches"),
             failed: count("failed"),
             seconds: before["seconds"].as_f64().unwrap_or(0.0),
+            to_write: 0,
             failure: None,
         }
     }
@@ -207,6 +228,7 @@ impl<'a> Pieces<'a> {
     fn event(&mut self, event: &Event) -> ControlFlow<()> {
         match event {
             Event::Started { pieces, batch_size } => {
+                self.to_write = *pieces;
                 self.reporter.say(format!("{pieces} pieces to write, {batch_size} at a time"));
             }
             Event::Finished(piece) => {
@@ -224,9 +246,16 @@ impl<'a> Pieces<'a> {
             }
             Event::Round { pieces, failed, patches, live, seconds } => {
                 let speed = *patches as f64 / seconds.max(f64::MIN_POSITIVE);
+                let left = match *pieces {
+                    0 => String::new(),
+                    done => {
+                        let seconds = seconds / done as f64 * (self.to_write - done.min(self.to_write)) as f64;
+                        format!(", {} left", progress::duration(seconds))
+                    }
+                };
                 let text =
-                    format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s");
-                self.reporter.progress(*pieces as u64, Some(self.job.samples as u64), &text);
+                    format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s{left}");
+                self.reporter.progress(*pieces as u64, Some(self.to_write as u64), &text);
             }
             Event::Began { .. } | Event::Text { .. } => {}
         }
@@ -255,7 +284,7 @@ impl<'a> Pieces<'a> {
     fn summary(&self) -> Result<Value> {
         let job = self.job;
         let (mut pieces, mut aligned) = (0_u64, 0_u64);
-        for index in (0..job.samples).filter(|index| is_written(&job.output, *index)) {
+        for index in job.pieces().filter(|index| is_written(&job.output, *index)) {
             let path = file(&job.output, "interleaved", index);
             let abc = fs::read_to_string(&path).map_err(|error| Failure::io("read", &path, error))?;
             pieces += 1;
@@ -273,7 +302,7 @@ impl<'a> Pieces<'a> {
             "sampling": { "top_k": job.sampling.top_k, "top_p": job.sampling.top_p, "temperature": job.sampling.temperature },
         });
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?;
-        save(&job.output.join("summary.json"), &text)?;
+        save(&job.summary(), &text)?;
         Ok(summary)
     }
 }
