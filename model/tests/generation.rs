@@ -97,6 +97,7 @@ fn a_text_that_gets_too_long_fails_where_the_originals_does_and_is_tried_again()
         })
         .unwrap();
     let text = golden["text"].as_str().unwrap().to_owned();
+    assert!(summary.patches > 20 && summary.seconds > 0.0, "{summary:?}");
     let reason = Failure::Characters(options.max_characters);
     assert_eq!(failures, [(1, reason.clone(), text.clone(), true), (2, reason, text, false)]);
     assert_eq!((summary.pieces, summary.failed, summary.given_up.as_slice()), (0, 2, [0].as_slice()));
@@ -115,7 +116,7 @@ fn sampled(samples: usize, batch_size: usize) -> Options<'static> {
 
 #[test]
 fn a_piece_is_the_same_whatever_the_batch_size() {
-    for (kind, largest) in [(Kind::Float, 32), (Kind::BFloat16, 9)] {
+    for (kind, largest) in [(Kind::Float, 32), (Kind::BFloat16, 9), (Kind::Half, 9)] {
         let (reference, _) = run(kind, &sampled(largest, largest));
         let different: HashSet<_> = texts(&reference).into_iter().collect();
         assert!(different.len() > largest / 2, "pieces differ from each other");

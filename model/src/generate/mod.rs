@@ -51,7 +51,8 @@ pub struct Options<'a> {
     pub starts: Vec<Start>,
     /// An attempt that gets longer has failed (the original's limit is 102,400).
     pub max_characters: usize,
-    /// An attempt that takes longer has failed (the original's limit is 20 minutes, for a piece alone).
+    /// An attempt that takes longer has failed (the original's limit is 20 minutes). Counted is its share: the time of
+    /// a round of the batch, divided by the pieces in it.
     pub max_seconds: f64,
     /// A piece of so many patches, the prompt's not counted, is complete.
     pub max_patches: Option<usize>,
@@ -94,7 +95,7 @@ pub struct Piece {
     pub text: String,
     /// Patches written in the attempt that gave it.
     pub patches: usize,
-    /// Time that this attempt took.
+    /// This attempt's share of the time.
     pub seconds: f64,
     /// Attempts that it took.
     pub attempts: u32,
@@ -321,9 +322,13 @@ impl<'r, 'o> Run<'r, 'o> {
             if flow.is_break() || self.slots.iter().all(Option::is_none) {
                 break;
             }
+            let round = Instant::now();
             flow = match self.predict() {
                 Err(error) => self.lower(error, on_event)?,
-                Ok(predicted) => self.accept(predicted, on_event)?,
+                Ok(predicted) => {
+                    self.share(round.elapsed().as_secs_f64());
+                    self.accept(predicted, on_event)?
+                }
             };
         }
         Ok(flow)
@@ -381,6 +386,14 @@ impl<'r, 'o> Run<'r, 'o> {
         Ok(ready.into_iter().map(|(slot, _)| slot).zip(written).collect())
     }
 
+    /// Counts the time of one round.
+    fn share(&mut self, seconds: f64) {
+        let live = self.slots.iter().flatten().count().max(1) as f64;
+        for track in self.slots.iter_mut().flatten() {
+            track.seconds += seconds / live;
+        }
+    }
+
     fn accept(
         &mut self,
         predicted: Vec<(usize, Vec<u8>)>,
@@ -423,7 +436,7 @@ impl<'r, 'o> Run<'r, 'o> {
         on_event(Event::Finished(&Piece {
             index: track.index,
             patches: track.patches,
-            seconds: track.started.elapsed().as_secs_f64(),
+            seconds: track.seconds,
             attempts: track.attempt + 1,
             outcome,
             text: track.text,
