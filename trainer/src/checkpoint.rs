@@ -7,9 +7,11 @@ use crate::telemetry::Event;
 use crate::train::Report;
 use crate::{Error, Result, schedule};
 use model::NotaGen;
-use model::pth::{self, Dict, Value};
+use model::pth::{TensorValue, Value};
+use model::weights::{self, Checkpoint, CheckpointParts, LrSchedule, Moments, OptimizerState, ParamGroup};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use tch::{Device, Tensor};
@@ -29,6 +31,8 @@ pub struct Position {
     pub step_in_epoch: u64,
     /// Steps that the schedule has advanced: those not skipped.
     pub scheduled: u64,
+    /// Optimizer steps in all.
+    pub total_steps: u64,
     /// Steps skipped.
     pub skipped: u64,
     /// Steps skipped since the last that was not.
@@ -158,9 +162,8 @@ impl Checkpoints {
     /// Loads the newest checkpoint, where there is one.
     pub fn resume(&self, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Option<Position>> {
         let Some(path) = steps(&self.folder)?.pop() else { return Ok(None) };
-        let mut root = load(&path, model, optimizer)?;
-        let ours = root.remove(OURS);
-        let text = ours.as_ref().and_then(Value::as_str);
+        let checkpoint = load(&path, model, optimizer)?;
+        let text = checkpoint.entry(OURS).and_then(Value::as_str);
         let position: Position = text
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or_else(|| problem(&path, format!("no readable `{OURS}`, which says where the training was")))?;
@@ -178,17 +181,17 @@ impl Checkpoints {
         optimizer: &mut Optimizer,
         steps_per_epoch: u64,
     ) -> Result<Position> {
-        let root = load(path, model, optimizer)?;
-        let number = |key: &str| root.get(key).and_then(Value::as_u64).unwrap_or(0);
-        let scheduled = root.get("lr_sched").and_then(|s| s.get("last_epoch")).and_then(Value::as_u64);
-        let best = root.get("min_eval_loss").and_then(Value::as_f64).filter(|&loss| loss < NO_LOSS);
-        let step = number("epoch") * steps_per_epoch;
+        let checkpoint = load(path, model, optimizer)?;
+        let number = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+        let epoch = number(checkpoint.epoch()?);
+        let step = epoch * steps_per_epoch;
+        let schedule = checkpoint.schedule()?;
         Ok(Position {
             step,
-            epoch: number("epoch"),
-            scheduled: scheduled.unwrap_or(step),
-            best_epoch: number("best_epoch"),
-            best_eval_loss: best,
+            epoch,
+            scheduled: schedule.map_or(step, |schedule| number(Some(schedule.last_epoch))),
+            best_epoch: number(checkpoint.best_epoch()?),
+            best_eval_loss: checkpoint.min_eval_loss()?.filter(|&loss| loss < NO_LOSS),
             ..Position::default()
         })
     }
@@ -202,12 +205,12 @@ impl Checkpoints {
         settings: &Settings,
     ) -> Result<PathBuf> {
         let position = Position { scale: optimizer.scale(), ..at.clone() };
-        let mut root = snapshot(model, optimizer, &position, settings)?;
+        let mut parts = snapshot(model, optimizer, &position, settings)?;
         let text = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
-        root.insert(OURS, text);
+        parts.notagen_train = Some(text.into());
         let path = self.folder.join(format!("step_{:09}.pth", at.step));
         let (folder, keep) = (self.folder.clone(), self.keep);
-        self.write(path.clone(), root, move || {
+        self.write(path.clone(), parts, move || {
             let steps = steps(&folder)?;
             for old in &steps[..steps.len().saturating_sub(keep)] {
                 std::fs::remove_file(old).at(old)?;
@@ -225,14 +228,19 @@ impl Checkpoints {
         at: &Position,
         settings: &Settings,
     ) -> Result<()> {
-        let root = snapshot(model, optimizer, at, settings)?;
-        self.write(self.best(), root, || Ok(()))
+        let parts = snapshot(model, optimizer, at, settings)?;
+        self.write(self.best(), parts, || Ok(()))
     }
 
-    fn write(&mut self, path: PathBuf, root: Dict, then: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    fn write(
+        &mut self,
+        path: PathBuf,
+        parts: CheckpointParts,
+        then: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         self.finish()?;
         self.writing = Some(std::thread::spawn(move || {
-            pth::write(&path, &Value::Dict(root)).map_err(Error::from)?;
+            weights::save_checkpoint(&path, &parts)?;
             then()
         }));
         Ok(())
@@ -273,94 +281,63 @@ fn steps(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(steps)
 }
 
-/// The state of a training as PyTorch lays it out, copied so that training can go on while it is written.
-fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Settings) -> Result<Dict> {
+/// The state of a training, copied so that training can go on while it is written.
+fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Settings) -> Result<CheckpointParts> {
     let _no_grad = tch::no_grad_guard();
     let mut copies: HashMap<usize, Tensor> = HashMap::new();
-    let mut copy = |tensor: &Tensor| -> Tensor {
+    let mut copy = |tensor: &Tensor| -> Result<Tensor> {
         // Tied tensors stay tied.
-        copies.entry(tensor.data_ptr() as usize).or_insert_with(|| tensor.to_device(Device::Cpu).copy()).shallow_clone()
+        let place = tensor.data_ptr() as usize;
+        if let Entry::Vacant(entry) = copies.entry(place) {
+            let mut copy = tensor.f_empty_like()?.f_to_device(Device::Cpu)?;
+            copy.f_copy_(tensor)?;
+            entry.insert(copy);
+        }
+        Ok(copies[&place].shallow_clone())
     };
-    let mut weights = Dict::ordered();
-    for (name, tensor) in model.state_dict() {
-        weights.insert(name, copy(&tensor));
-    }
-    let mut state = Dict::new();
+    let weights = model.state_dict().into_iter().map(|(name, tensor)| Ok((name, copy(&tensor)?)));
+    let weights = weights.collect::<Result<Vec<_>>>()?;
+    let mut moments = BTreeMap::new();
     for (i, &place) in optimizer.places.iter().enumerate() {
-        let moments = &optimizer.state;
-        let mut entry = Dict::new();
-        entry.insert("step", copy(&moments.steps[i]));
-        entry.insert("exp_avg", copy(&moments.exp_avgs[i]));
-        entry.insert("exp_avg_sq", copy(&moments.exp_avg_sqs[i]));
-        state.insert(place as i64, entry);
+        let of = &optimizer.state;
+        let step = of.steps[i].f_double_value(&[])?;
+        let (exp_avg, exp_avg_sq) = (copy(&of.exp_avgs[i])?, copy(&of.exp_avg_sqs[i])?);
+        let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
+        moments.insert(place, Moments { step, exp_avg, exp_avg_sq });
     }
-    let factor = schedule::factor(settings.schedule, settings.warmup_steps, u64::MAX, at.scheduled);
-    let (base, rate) = (settings.learning_rate, settings.learning_rate * factor);
-    let mut group = Dict::new();
-    group.insert("lr", rate);
-    group.insert("betas", Value::Tuple(vec![Value::Float(0.9), Value::Float(0.999)]));
-    group.insert("eps", 1e-8);
-    group.insert("weight_decay", settings.weight_decay);
-    for flag in ["amsgrad", "maximize", "capturable", "differentiable"] {
-        group.insert(flag, false);
-    }
-    group.insert("foreach", Value::None);
-    group.insert("fused", Value::None);
-    group.insert("decoupled_weight_decay", true);
-    group.insert("initial_lr", base);
-    group.insert("params", (0..model.parameters().len() as i64).map(Value::Int).collect::<Vec<_>>());
-    let mut adamw = Dict::new();
-    adamw.insert("state", state);
-    adamw.insert("param_groups", vec![Value::Dict(group)]);
-    // `LambdaLR.state_dict()`, as `get_constant_schedule_with_warmup` gives it.
-    let mut schedule = Dict::new();
-    schedule.insert("base_lrs", vec![Value::Float(base)]);
-    schedule.insert("last_epoch", at.scheduled);
-    schedule.insert("_step_count", at.scheduled + 1);
-    schedule.insert("_is_initial", false);
-    schedule.insert("_get_lr_called_within_step", false);
-    schedule.insert("_last_lr", vec![Value::Float(rate)]);
-    schedule.insert("lr_lambdas", vec![Value::Dict(Dict::new())]);
-    let mut root = Dict::new();
-    root.insert("model", weights);
-    root.insert("optimizer", adamw);
-    root.insert("lr_sched", schedule);
-    root.insert("epoch", at.current_epoch());
-    root.insert("best_epoch", at.best_epoch);
-    root.insert("min_eval_loss", at.best_eval_loss.unwrap_or(NO_LOSS));
-    Ok(root)
+    let base = settings.learning_rate;
+    let factor = schedule::factor(settings.schedule, settings.warmup_steps, at.total_steps, at.scheduled);
+    let group = ParamGroup {
+        initial_lr: Some(base),
+        weight_decay: settings.weight_decay,
+        ..ParamGroup::new(base * factor, model.parameters().len())
+    };
+    let (base_lrs, last_lr, last_epoch) = (vec![base], vec![base * factor], at.scheduled as i64);
+    Ok(CheckpointParts {
+        model: weights,
+        optimizer: Some(OptimizerState { moments, groups: vec![group] }),
+        schedule: Some(LrSchedule { base_lrs, last_lr, last_epoch }),
+        epoch: Some(at.current_epoch() as i64),
+        best_epoch: Some(at.best_epoch as i64),
+        min_eval_loss: Some(at.best_eval_loss.unwrap_or(NO_LOSS)),
+        notagen_train: None,
+    })
 }
 
-/// Loads weights and optimizer state, and gives the rest.
-fn load(path: &Path, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Dict> {
+/// Loads weights and optimizer state.
+fn load(path: &Path, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Checkpoint> {
     let _no_grad = tch::no_grad_guard();
-    let file = pth::File::open(path).map_err(Error::from)?;
-    let Value::Dict(root) = file.into_root() else {
-        return Err(problem(path, "not a dict of model and optimizer".to_owned()));
-    };
-    let entry = |dict: Option<&Value>, key: &str| -> Result<Option<Tensor>> {
-        match dict.and_then(|dict| dict.get(key)).and_then(Value::as_tensor) {
-            None => Ok(None),
-            Some(tensor) => Ok(Some(tensor.load(Device::Cpu).map_err(Error::from)?)),
-        }
-    };
-    model.load::<Error>(|name| entry(root.get("model"), name))?;
-    let state = root.get("optimizer").and_then(|o| o.get("state")).and_then(Value::as_dict);
-    let state = state.ok_or_else(|| problem(path, "no optimizer state".to_owned()))?;
-    let by_place: HashMap<i64, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_i64()?, v))).collect();
+    let checkpoint = Checkpoint::open(path)?;
+    model.load::<Error>(|name| Ok(checkpoint.state().load(name, Device::Cpu)?))?;
+    let state = checkpoint.optimizer()?.ok_or_else(|| problem(path, "no optimizer state".to_owned()))?;
+    state.check(path, model.architecture())?;
     for (i, &place) in optimizer.places.iter().enumerate() {
-        let Some(of) = by_place.get(&(place as i64)) else {
-            return Err(problem(path, format!("no optimizer state for parameter {place}")));
-        };
-        let moments = &optimizer.state;
-        for (key, to) in
-            [("step", &moments.steps[i]), ("exp_avg", &moments.exp_avgs[i]), ("exp_avg_sq", &moments.exp_avg_sqs[i])]
-        {
-            let from = entry(Some(of), key)?
-                .filter(|from| from.size() == to.size())
-                .ok_or_else(|| problem(path, format!("no {key} of shape {:?} for parameter {place}", to.size())))?;
-            to.shallow_clone().f_copy_(&from)?;
-        }
+        let missing = || problem(path, format!("no optimizer state for parameter {place}"));
+        let from = state.moments.get(&place).ok_or_else(missing)?;
+        let to = &optimizer.state;
+        let _ = to.steps[i].shallow_clone().f_fill_(from.step)?;
+        to.exp_avgs[i].shallow_clone().f_copy_(&from.exp_avg.load(Device::Cpu)?)?;
+        to.exp_avg_sqs[i].shallow_clone().f_copy_(&from.exp_avg_sq.load(Device::Cpu)?)?;
     }
-    Ok(root)
+    Ok(checkpoint)
 }

@@ -69,6 +69,9 @@ pub enum Error {
     /// A weights file that could not be read or written.
     #[error(transparent)]
     Pth(#[from] model::pth::Error),
+    /// A weights file that is not what it has to be.
+    #[error(transparent)]
+    Weights(#[from] model::weights::Error),
 }
 
 impl From<tch::TchError> for Error {
@@ -98,6 +101,7 @@ impl Error {
                 Some("a preprocess stage writes the index files".to_owned())
             }
             Error::Pth(error) => error.hint(),
+            Error::Weights(error) => error.hint(),
             _ => None,
         }
     }

@@ -77,6 +77,7 @@ pub fn train(
         (None, Some(path)) => checkpoints.resume_from(path, model, &mut optimizer, data.steps_per_epoch)?,
         (None, None) => Position::default(),
     };
+    position.total_steps = data.total_steps;
     let mut telemetry = Telemetry::resume(folder, position.step, observer)?;
     telemetry.event(&data.started(position.step))?;
     let mut clock = Clock::start(&position);
