@@ -193,20 +193,6 @@ fn a_run_stops_when_told_and_keeps_what_it_had() {
 }
 
 #[test]
-fn a_batch_that_does_not_fit_in_memory_is_lowered() {
-    let mut lowered = Vec::new();
-    let result = Generator::new(&network(), Kind::Float).unwrap().run(&sampled(1 << 24, 1 << 24), &mut |event| {
-        if let Event::Lowered { from, to } = event {
-            lowered.push((from, to));
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    });
-    assert!(result.unwrap().stopped);
-    assert_eq!(lowered.first(), Some(&(1 << 24, 1 << 23)));
-}
-
-#[test]
 fn music_is_gone_on_from() {
     let (whole, _) = run(Kind::Float, &Options { sampling: Sampling::GREEDY, ..sampled(1, 1) });
     let text = &whole[&0].text;

@@ -6,6 +6,8 @@ use crate::{Batch, Mode};
 use std::collections::HashSet;
 
 fn network() -> NotaGen {
+    // The network is small, and tests run side by side.
+    tch::set_num_threads(1);
     let architecture = Architecture { dropout: 0.0, ..Architecture::sized(256, 2, 2, 128) };
     let model = NotaGen::new(&architecture, Device::Cpu, 3).unwrap();
     let _no_grad = tch::no_grad_guard();
@@ -129,6 +131,14 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
     assert_eq!(none, 0);
     assert!(whole.iter().all(|text| text.len() > 40));
     assert_eq!(texts(3), (whole, 1));
+}
+
+#[test]
+fn caches_that_do_not_fit_are_known_as_such() {
+    let mut generator = Generator::new(&network(), Kind::Float).unwrap();
+    // More than any address space.
+    let error = generator.network.resize(1 << 40).unwrap_err();
+    assert!(out_of_memory(&error), "{error}");
 }
 
 #[test]
