@@ -151,6 +151,10 @@ impl Checkpoints {
     pub fn open(folder: &Path, keep: usize) -> Result<Checkpoints> {
         let folder = folder.join("checkpoints");
         std::fs::create_dir_all(&folder).at(&folder)?;
+        // What a killed run was writing.
+        for path in files(&folder, |name| name.starts_with('.') && name.ends_with(".part"))? {
+            std::fs::remove_file(&path).at(&path)?;
+        }
         Ok(Checkpoints { folder, keep: keep.max(1), writing: None })
     }
 
@@ -269,16 +273,20 @@ fn problem(path: &Path, problem: String) -> Error {
 
 /// The step checkpoints in a folder, oldest first.
 fn steps(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut steps = Vec::new();
+    files(folder, |name| name.starts_with("step_") && name.ends_with(".pth"))
+}
+
+/// The files of a folder whose names are wanted, in the order of their names.
+fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).at(folder)? {
-        let path = entry.at(folder)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("step_") && name.ends_with(".pth") {
-            steps.push(path);
+        let entry = entry.at(folder)?;
+        if wanted(&entry.file_name().to_string_lossy()) {
+            files.push(entry.path());
         }
     }
-    steps.sort();
-    Ok(steps)
+    files.sort();
+    Ok(files)
 }
 
 /// The state of a training, copied so that training can go on while it is written.
