@@ -31,6 +31,7 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
             loading::load(&path, Some(&architecture), context.device)?
         }
     };
+    torch_ext::keep_freed_memory();
     let mut watch = Watch { reporter: context.reporter, total_steps: 0 };
     match trainer::train(&settings, &model, context.folder, context.stop, &mut watch) {
         Ok(Outcome::Finished(report)) => {
