@@ -1,5 +1,6 @@
-//! Compiles the shim against the same libtorch that `tch` links.
-use std::{env, path::Path, path::PathBuf};
+//! Compiles the shim against the same libtorch that `tch` links. `libtorch_cuda` is not linked but loaded where there is a
+//! device (`load_cuda`), so that one binary serves both kinds of machines.
+use std::{env, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");
@@ -25,17 +26,7 @@ fn main() {
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=dylib=torch_cpu");
     println!("cargo:rustc-link-lib=dylib=c10");
-    link_cuda(&lib);
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
-}
-
-/// `torch_cuda` registers its kernels when it is loaded and exports nothing that we call, so the
-/// linker drops it unless it is told not to. The small CPU set carries the file without what it needs.
-fn link_cuda(lib: &Path) {
-    println!("cargo:rerun-if-changed={}", lib.display());
-    let cublas = lib.join("../../nvidia/cu13/lib/libcublas.so.13");
-    let complete = lib.join("libtorch_cuda.so").is_file() && cublas.is_file();
-    println!("cargo:cuda={}", if complete { "1" } else { "0" });
 }
 
 fn fail(message: &str) -> ! {
