@@ -8,14 +8,7 @@ fn dropout_acts_in_training_alone_and_follows_the_seed() {
     let patchiliser = Patchiliser::new(16).unwrap();
     let piece = patchiliser.encode_train("L:1/8\nK:C\n[V:1]CDEF GABc|[V:2]C8|\n", 64, &mut |_| 0).unwrap();
     let batch = Batch::new(&[piece], 64).unwrap();
-    let architecture = Architecture {
-        patch_size: 16,
-        patch_length: 64,
-        patch_layers: 2,
-        char_layers: 2,
-        hidden_size: 128,
-        dropout: 0.1,
-    };
+    let architecture = Architecture { dropout: 0.1, ..Architecture::sized(64, 2, 2, 128) };
     let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
     let loss = |mode: Mode, seed: i64| {
         tch::manual_seed(seed);

@@ -15,19 +15,10 @@ fn folder() -> std::path::PathBuf {
 }
 
 fn network() -> NotaGen {
-    let architecture = Architecture {
-        patch_size: 16,
-        patch_length: 64,
-        patch_layers: 2,
-        char_layers: 2,
-        hidden_size: 128,
-        dropout: 0.0,
-    };
+    let architecture = Architecture { dropout: 0.0, ..Architecture::sized(64, 2, 2, 128) };
     let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
-    let file = model::pth::File::open(&folder().join("model.pth")).unwrap();
-    let weights = file.root().get("model").unwrap();
-    let get = |name: &str| Ok(weights.get(name).and_then(|v| v.as_tensor()).map(|t| t.load(Device::Cpu).unwrap()));
-    model.load::<model::Error>(get).unwrap();
+    let state = model::weights::load_state(&folder().join("model.pth")).unwrap();
+    model.load::<model::Error>(|name| Ok(state.load(name, Device::Cpu)?)).unwrap();
     model
 }
 
