@@ -17,12 +17,18 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No scores where scores should be.
-    #[error("{}: no .abc files here", path.display())]
+    #[error("{}: no scores here", path.display())]
     NoScores {
         /// The folder.
         path: PathBuf,
-        /// It has MusicXML files instead.
-        musicxml: bool,
+    },
+    /// Two scores of one name: their results would have the same files.
+    #[error("{} and {}: two scores of one name", path.display(), other.display())]
+    SameName {
+        /// One of them.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
     },
     /// A path that cannot be written into an index.
     #[error("{}: the name is not UTF-8", path.display())]
@@ -53,6 +59,16 @@ pub enum Error {
     #[error("stopped; what is done is kept")]
     Stopped,
 
+    /// A score in MusicXML that cannot be read.
+    #[error("{}{problem}", prefix(name, place))]
+    MusicXml {
+        /// What the caller calls the score; may be empty.
+        name: String,
+        /// Where in it.
+        place: crate::musicxml::Place,
+        /// What is wrong.
+        problem: String,
+    },
     /// Bytes that are not UTF-8.
     #[error("line {line}: not UTF-8 (byte {byte} of the file)")]
     Encoding {
@@ -152,6 +168,36 @@ pub enum Error {
         /// The signature.
         key: String,
     },
+    /// ABC without a note or a rest.
+    #[error("{file}:{line}:1: no music: not a note or a rest up to here")]
+    NoNotes {
+        /// As the caller named it.
+        file: String,
+        /// The last line, counted from 1.
+        line: usize,
+    },
+    /// Text that is no ABC.
+    #[error("{file}:1:1: not ABC: it has none of the fields X, L, M, K and V")]
+    NotAbc {
+        /// As the caller named it.
+        file: String,
+    },
+    /// More bars than any piece has.
+    #[error("{file}:{line}:1: too many bars and voices")]
+    TooLong {
+        /// As the caller named it.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A piece that a MIDI file cannot hold.
+    #[error("{file}: {problem}")]
+    Midi {
+        /// As the caller named it.
+        file: String,
+        /// Why.
+        problem: String,
+    },
     /// Reduced ABC from which the rests cannot be found.
     #[error("cannot restore the rests: {0}")]
     Unreduce(&'static str),
@@ -161,14 +207,19 @@ fn place(voice: &str, bar: usize) -> String {
     if voice.is_empty() { String::new() } else { format!("voice {voice}, bar {bar}: ") }
 }
 
+fn prefix(name: &str, place: &crate::musicxml::Place) -> String {
+    let place = place.to_string();
+    [name, &place].iter().filter(|text| !text.is_empty()).map(|text| format!("{text}: ")).collect()
+}
+
 impl Error {
     /// A way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NoScores { musicxml: true, .. } => {
-                Some("it has MusicXML: convert it to ABC first (abctoolkit's xml2abc with -d 8 -c 6 -x)".into())
+            Error::NoScores { .. } => {
+                Some("put one piece a file there: MusicXML (.mxl, .musicxml, .xml) or standard ABC (.abc)".into())
             }
-            Error::NoScores { .. } => Some("put one piece a file there, standard ABC, named <piece>.abc".into()),
+            Error::SameName { .. } => Some("rename one of them, or remove it".into()),
             Error::NoMusic => Some("pieces of one voice need `V:1` lines too, as xml2abc writes them".into()),
             _ => None,
         }

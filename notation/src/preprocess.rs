@@ -1,7 +1,7 @@
-//! A folder of standard ABC to what NotaGen trains on.
+//! A folder of scores, MusicXML or standard ABC, to what NotaGen trains on.
 //!
 //! ```text
-//! scores/<name>.abc  ─►  <interleaved>/<name>.abc
+//! scores/<name>.mxl  ─►  <interleaved>/<name>.abc
 //!                        <augmented>/<Key>/<name>_<Key>.abc
 //!                        <augmented>.jsonl, <augmented>_train.jsonl, <augmented>_eval.jsonl
 //!                        <augmented>_report.jsonl
@@ -12,7 +12,8 @@
 //! run goes on where another was killed. The report, a line a piece, is what tells it: a piece is done
 //! when its line has the hash of its input.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::index::{Entry, file_name};
+use crate::musicxml::{self, Warning};
 use crate::{Error, Key, Result, alignment, bars, clean, interleave, rests, text, transpose};
+
+/// What a score's file name ends in.
+const ENDS: [&str; 4] = ["abc", "mxl", "musicxml", "xml"];
+
+/// More warnings of one piece than these are counted in the report, not listed.
+const MOST_WARNINGS: usize = 10;
 
 /// Changes when the same input would give other output; older reports are not believed then.
 const VERSION: u32 = 1;
@@ -52,7 +60,8 @@ impl Keys {
 /// What to preprocess, and where to.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folder of standard ABC files, `<name>.abc`; its subfolders and other files are left alone.
+    /// Folder of scores: `<name>.abc` (standard ABC), `.mxl`, `.musicxml` or `.xml`; its subfolders and other
+    /// files are left alone.
     pub scores: PathBuf,
     /// Folder for interleaved ABC.
     pub interleaved: PathBuf,
@@ -126,7 +135,7 @@ pub enum Progress<'a> {
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
-    /// The file's name without `.abc`.
+    /// The file's name without its end.
     pub name: String,
     /// The original key as the header has it; absent if the piece was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +149,9 @@ pub struct Piece {
     /// Why it was refused: the file and what is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What was odd about it and did not keep it from being converted; of many the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Of the input.
     pub sha256: String,
     /// Of this crate's conversion.
@@ -178,12 +190,37 @@ pub struct Converted {
     pub bars: usize,
 }
 
-/// Converts one piece of standard ABC.
+/// A score's bytes as standard ABC: MusicXML, plain or compressed, is converted, with warnings. Which of the
+/// two it is, its first bytes say.
+///
+/// # Errors
+/// [`Error::MusicXml`] and [`Error::Encoding`].
+pub fn standard(bytes: &[u8]) -> Result<(Cow<'_, str>, Vec<Warning>)> {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let utf16 = [b"\xff\xfe".as_slice(), b"\xfe\xff", b"\0<"].iter().any(|start| bytes.starts_with(start));
+    if utf16 || start.starts_with(b"<") || start.starts_with(b"PK\x03\x04") {
+        let converted = musicxml::to_abc(bytes, "", &musicxml::Options::default())?;
+        return Ok((Cow::Owned(converted.abc), converted.warnings));
+    }
+    Ok((Cow::Borrowed(text::decode(bytes)?), Vec::new()))
+}
+
+/// Where the score of a name is in a folder.
+pub fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    ENDS.iter().map(|end| folder.join(format!("{name}.{end}"))).find(|path| path.is_file())
+}
+
+/// Converts one piece, MusicXML or standard ABC.
 ///
 /// # Errors
 /// Says what about the piece is wrong, without its file.
 pub fn convert(bytes: &[u8], keys: Keys) -> Result<Converted> {
-    let lines = clean::fields(&text::lines(text::decode(bytes)?))?;
+    convert_standard(&standard(bytes)?.0, keys)
+}
+
+/// Converts one piece of standard ABC.
+fn convert_standard(abc: &str, keys: Keys) -> Result<Converted> {
+    let lines = clean::fields(&text::lines(abc))?;
     let found = bars::bars(&lines)?;
     let aligned = alignment::check_bars(&found)?;
     let (voices, bars) = (found.voices.len(), found.voices[0].bars.len());
@@ -214,7 +251,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
     if !(0.0..=1.0).contains(&options.eval_split) {
         return Err(Error::EvalSplit { value: options.eval_split });
     }
-    let names = scores(&options.scores)?;
+    let scores = scores(&options.scores)?;
     for folder in [&options.interleaved, &options.augmented] {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
@@ -233,21 +270,21 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
     let journal = OpenOptions::new().append(true).open(&report).map_err(Error::io(&report))?;
     let journal = Mutex::new(journal);
 
-    progress(Progress::Started { pieces: names.len() });
+    progress(Progress::Started { pieces: scores.len() });
     let done = AtomicUsize::new(0);
     let work = || {
-        names
+        scores
             .par_iter()
-            .map(|name| {
+            .map(|(name, path)| {
                 if options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                     return Err(Error::Stopped);
                 }
-                let (piece, unchanged) = piece(options, name, known.get(name))?;
+                let (piece, unchanged) = piece(options, name, path, known.get(name))?;
                 if !unchanged {
                     append(&journal, &piece).map_err(Error::io(&report))?;
                 }
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                progress(Progress::Piece { done, pieces: names.len(), piece: &piece, unchanged });
+                progress(Progress::Piece { done, pieces: scores.len(), piece: &piece, unchanged });
                 Ok((piece, unchanged))
             })
             .collect::<Result<Vec<_>>>()
@@ -261,7 +298,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
             .install(work),
     }?;
 
-    for gone in known.keys().filter(|name| names.binary_search(name).is_err()) {
+    for gone in known.keys().filter(|name| !scores.contains_key(*name)) {
         remove(&options.files(gone, &Key::ALL))?;
     }
     let unchanged = pieces.iter().filter(|(_, unchanged)| *unchanged).count();
@@ -272,34 +309,33 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
     Ok(Report { converted, refused: pieces.len() - converted, unchanged, train, eval, pieces })
 }
 
-/// The names of the pieces, sorted.
-fn scores(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    let mut musicxml = false;
+/// The names of the pieces with their files, sorted.
+fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut scores: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         let file = path.file_name().unwrap_or_default();
         let file = file.to_str().ok_or_else(|| Error::Name { path: path.clone() })?;
-        musicxml |= [".xml", ".mxl", ".musicxml"].iter().any(|end| file.ends_with(end));
-        if let Some(name) = file.strip_suffix(".abc")
+        if let Some((name, end)) = file.rsplit_once('.')
+            && ENDS.contains(&end)
             && !name.is_empty()
             && !name.starts_with('.')
             && path.is_file()
+            && let Some(other) = scores.insert(name.to_owned(), path.clone())
         {
-            names.push(name.to_owned());
+            let (path, other) = if other < path { (other, path) } else { (path, other) };
+            return Err(Error::SameName { path, other });
         }
     }
-    if names.is_empty() {
-        return Err(Error::NoScores { path: folder.to_owned(), musicxml });
+    if scores.is_empty() {
+        return Err(Error::NoScores { path: folder.to_owned() });
     }
-    names.sort();
-    Ok(names)
+    Ok(scores)
 }
 
 /// Converts a piece and writes its files, unless that was done; the flag says so.
-fn piece(options: &Options, name: &str, known: Option<&Piece>) -> Result<(Piece, bool)> {
-    let path = options.scores.join(format!("{name}.abc"));
-    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+fn piece(options: &Options, name: &str, path: &Path, known: Option<&Piece>) -> Result<(Piece, bool)> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
     let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(known) = known.filter(|known| known.sha256 == sha256 && known.version == VERSION) {
         let complete = match &known.key {
@@ -314,9 +350,24 @@ fn piece(options: &Options, name: &str, known: Option<&Piece>) -> Result<(Piece,
     if known.is_some() {
         remove(&options.files(name, &Key::ALL))?;
     }
-    let mut piece =
-        Piece { name: name.to_owned(), key: None, voices: None, bars: None, refused: None, sha256, version: VERSION };
-    match convert(&bytes, options.keys) {
+    let mut piece = Piece {
+        name: name.to_owned(),
+        key: None,
+        voices: None,
+        bars: None,
+        refused: None,
+        warnings: Vec::new(),
+        sha256,
+        version: VERSION,
+    };
+    let converted = standard(&bytes).and_then(|(abc, warnings)| {
+        piece.warnings = warnings.iter().take(MOST_WARNINGS).map(ToString::to_string).collect();
+        if warnings.len() > MOST_WARNINGS {
+            piece.warnings.push(format!("and {} more", warnings.len() - MOST_WARNINGS));
+        }
+        convert_standard(&abc, options.keys)
+    });
+    match converted {
         Ok(converted) => {
             let keys: Vec<Key> = converted.reduced.iter().map(|(key, _)| *key).collect();
             let texts = std::iter::once(&converted.interleaved).chain(converted.reduced.iter().map(|(_, text)| text));

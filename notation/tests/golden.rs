@@ -1,12 +1,13 @@
 //! The original's results, made by `golden/preprocess.py`: on the hand-written pieces of `data/` and on the
-//! corpus of the quickstart, which `scripts/corpus` makes.
+//! corpus of the quickstart, which `scripts/corpus` fetches; 20 of its scores the original's converter
+//! fails on, and they have no golden results.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 use std::fs;
 use std::path::Path;
 
-use notation::preprocess::{Keys, convert};
+use notation::preprocess::{Keys, convert, find, standard};
 use notation::{Key, alignment, clean, interleave, rests, text, transpose};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -77,8 +78,9 @@ fn unreduced(text: &str) -> String {
 
 /// What differs from the original in one piece.
 fn differences(golden: &Golden, folder: &Path) -> Vec<String> {
-    let bytes = fs::read(folder.join(format!("{}.abc", golden.name))).unwrap();
-    let source = String::from_utf8(bytes.clone()).unwrap();
+    let Some(path) = find(folder, &golden.name) else { return vec![format!("{}: missing", golden.name)] };
+    let bytes = fs::read(path).unwrap();
+    let source = standard(&bytes).unwrap().0;
     let mut wrong = Vec::new();
     let mut same = |what: &str, ours: &str, theirs: Option<&str>| {
         if Some(ours) != theirs {
@@ -150,10 +152,6 @@ fn compare(golden: &str, folder: &Path) {
     let text = fs::read_to_string(path).unwrap();
     let pieces: Vec<Golden> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let wrong: Vec<String> = pieces.par_iter().flat_map(|piece| differences(piece, folder)).collect();
-    let found = fs::read_dir(folder)
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "abc"));
-    assert_eq!(found.count(), pieces.len(), "pieces in {}", folder.display());
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -150,6 +150,39 @@ fn only_what_changed_is_done_again() {
 }
 
 #[test]
+fn musicxml_is_read_as_the_abc_that_it_becomes() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/musicxml");
+    let folder = tempfile::tempdir().unwrap();
+    let [xml, abc] = ["xml", "abc"].map(|end| {
+        let options = Options::new(folder.path().join(end), folder.path().join("i").join(end), folder.path().join("a"));
+        let options = Options { augmented: options.augmented.join(end), keys: Keys::All, ..options };
+        fs::create_dir_all(&options.scores).unwrap();
+        fs::create_dir_all(options.augmented.parent().unwrap()).unwrap();
+        for name in ["two_staves", "tuplets", "overlaps", "groups"] {
+            let file = format!("{name}.{end}");
+            fs::copy(golden.join(&file), options.scores.join(&file)).unwrap();
+        }
+        fs::write(options.scores.join(format!("broken.{end}")), "<score-partwise>\n<part>").unwrap();
+        (quietly(&options), options)
+    });
+    let below = |folder: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
+        files(folder).into_iter().map(|(path, text)| (path.strip_prefix(folder).unwrap().to_owned(), text)).collect()
+    };
+    assert_eq!(below(&xml.1.interleaved).len(), 4);
+    assert_eq!(below(&xml.1.interleaved), below(&abc.1.interleaved));
+    assert_eq!(below(&xml.1.augmented), below(&abc.1.augmented));
+    let piece = |name: &str| xml.0.pieces.iter().find(|piece| piece.name == name).unwrap().clone();
+    let refused = piece("broken").refused.unwrap();
+    assert!(
+        refused.ends_with("broken.xml: line 2, column 1: <part> is not closed: the file ends too early"),
+        "{refused}"
+    );
+    assert!(piece("overlaps").warnings[0].contains("notes overlap"), "{:?}", piece("overlaps").warnings);
+    assert!(piece("tuplets").warnings.is_empty());
+    assert_eq!(quietly(&xml.1).unchanged, 5);
+}
+
+#[test]
 fn all_keys_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { keys: Keys::All, ..options(folder.path()) };
@@ -165,9 +198,12 @@ fn folders_and_options_that_are_wrong_are_named() {
     let mut options = Options::new(folder.path().join("none"), folder.path().join("i"), folder.path().join("a"));
     assert!(run(&options, &|_| ()).unwrap_err().to_string().contains("none: No such file"));
     options.scores = folder.path().to_owned();
-    fs::write(folder.path().join("a.mxl"), "").unwrap();
     let error = run(&options, &|_| ()).unwrap_err();
-    assert!(error.to_string().ends_with("no .abc files here") && error.hint().unwrap().contains("MusicXML"));
+    assert!(error.to_string().ends_with("no scores here") && error.hint().unwrap().contains("MusicXML"));
+    fs::write(folder.path().join("a.mxl"), "").unwrap();
+    fs::write(folder.path().join("a.abc"), "").unwrap();
+    let error = run(&options, &|_| ()).unwrap_err().to_string();
+    assert!(error.contains("a.abc and ") && error.ends_with("a.mxl: two scores of one name"), "{error}");
     options.eval_split = f64::NAN;
     assert!(matches!(run(&options, &|_| ()), Err(Error::EvalSplit { .. })));
 }

@@ -1,0 +1,80 @@
+//! What is wrong with a piece, and where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Warnings kept for one piece; those beyond are counted.
+const MOST: usize = 500;
+
+/// Something in a piece that is not as it should be, and what was made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The file's name, as the caller gave it.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The voice as `V:2`; empty outside the music.
+    pub voice: String,
+    /// Counted from 1 in the voice; 0 outside the music.
+    pub bar: usize,
+    /// What is wrong, and what was done.
+    pub problem: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        if self.bar > 0 {
+            write!(f, "voice {}, bar {}: ", self.voice, self.bar)?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+/// A place in the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+}
+
+/// Collects the warnings of a piece.
+#[derive(Clone, Debug)]
+pub(crate) struct Diagnostics {
+    pub file: String,
+    pub warnings: Vec<Warning>,
+    left_out: usize,
+}
+
+impl Diagnostics {
+    pub fn new(file: &str) -> Diagnostics {
+        Diagnostics { file: file.to_owned(), warnings: Vec::new(), left_out: 0 }
+    }
+
+    /// `bar` is counted from 1; 0 outside the music.
+    pub fn add(&mut self, at: Position, voice: &str, bar: usize, problem: impl Into<String>) {
+        if self.warnings.len() < MOST {
+            let voice = if voice.is_empty() { String::new() } else { format!("V:{voice}") };
+            let (file, problem) = (self.file.clone(), problem.into());
+            self.warnings.push(Warning { file, line: at.line, column: at.column, voice, bar, problem });
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// All of them in the order of the text.
+    pub fn finish(mut self) -> Vec<Warning> {
+        self.warnings.sort_by_key(|warning| (warning.line, warning.column));
+        if self.left_out > 0 {
+            let problem = format!("{} more warnings are left out", self.left_out);
+            let (line, column) = self.warnings.last().map_or((1, 1), |last| (last.line, last.column));
+            self.warnings.push(Warning { file: self.file, line, column, voice: String::new(), bar: 0, problem });
+        }
+        self.warnings
+    }
+}

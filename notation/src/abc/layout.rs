@@ -1,0 +1,182 @@
+//! `%%score`: which voices share a staff, which staves an instrument, what brackets hold together.
+
+use std::collections::HashMap;
+
+use super::diagnostics::{Diagnostics, Position};
+use super::score::{Bracket, Listed, Part, Voice};
+
+/// Brackets inside brackets; deeper ones are left out.
+const DEEPEST: usize = 32;
+
+#[derive(Debug)]
+enum Node {
+    Voice(usize),
+    /// The bracket as written, whether starred, and what is in it.
+    Group(char, bool, Vec<Node>),
+}
+
+/// Parts and brackets of a `%%score` line; voices that it leaves out come after, each a part of its own.
+pub(crate) fn layout(
+    score: Option<(&str, Position)>,
+    voices: &[Voice],
+    diagnostics: &mut Diagnostics,
+) -> (Vec<Listed>, Vec<Part>) {
+    let mut result = Layout { voices, listed: Vec::new(), parts: Vec::new() };
+    let mut placed = vec![false; voices.len()];
+    let at = score.map_or(Position { line: 1, column: 1 }, |(_, at)| at);
+    if let Some((text, at)) = score {
+        for node in parse(text, at, voices, &mut placed, diagnostics) {
+            result.add(&node);
+        }
+    }
+    for place in 0..voices.len() {
+        if !placed[place] {
+            if score.is_some() {
+                let problem = format!("%%score leaves out voice V:{}, which gets a staff of its own", voices[place].id);
+                diagnostics.add(at, "", 0, problem);
+            }
+            result.part(vec![vec![place]]);
+        }
+    }
+    (result.listed, result.parts)
+}
+
+fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagnostics: &mut Diagnostics) -> Vec<Node> {
+    let places: HashMap<&str, usize> = voices.iter().enumerate().map(|(i, voice)| (voice.id.as_str(), i)).collect();
+    let spaced: String =
+        text.chars().flat_map(|c| if "{}[]()|".contains(c) { vec![' ', c, ' '] } else { vec![c] }).collect();
+    let mut open: Vec<(char, bool, Vec<Node>)> = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut unbalanced = false;
+    for word in spaced.split_whitespace() {
+        let first = word.chars().next().unwrap_or('|');
+        match first {
+            '{' | '[' | '(' => {
+                if open.len() < DEEPEST {
+                    open.push((first, false, std::mem::take(&mut nodes)));
+                }
+            }
+            '}' | ']' | ')' => {
+                let bracket = match first {
+                    '}' => '{',
+                    ']' => '[',
+                    _ => '(',
+                };
+                if open.iter().any(|(opened, ..)| *opened == bracket) {
+                    // Brackets that this one closes over end with it.
+                    while let Some((opened, star, outer)) = open.pop() {
+                        let inner = std::mem::replace(&mut nodes, outer);
+                        nodes.push(Node::Group(opened, star, inner));
+                        if opened == bracket {
+                            break;
+                        }
+                        unbalanced = true;
+                    }
+                } else {
+                    unbalanced = true;
+                }
+            }
+            '|' => {}
+            '*' if word.len() == 1 => {
+                if let Some((_, star, _)) = open.last_mut() {
+                    *star = nodes.is_empty();
+                }
+            }
+            _ => match places.get(word.trim_start_matches('*')) {
+                Some(place) if !placed[*place] => {
+                    placed[*place] = true;
+                    nodes.push(Node::Voice(*place));
+                }
+                Some(_) => diagnostics.add(at, "", 0, format!("%%score has voice {word} twice")),
+                None => diagnostics.add(at, "", 0, format!("%%score has voice {word}, which is not there")),
+            },
+        }
+    }
+    unbalanced |= !open.is_empty();
+    while let Some((opened, star, outer)) = open.pop() {
+        let inner = std::mem::replace(&mut nodes, outer);
+        nodes.push(Node::Group(opened, star, inner));
+    }
+    if unbalanced {
+        diagnostics.add(at, "", 0, "the brackets of %%score do not match");
+    }
+    nodes
+}
+
+struct Layout<'a> {
+    voices: &'a [Voice],
+    listed: Vec<Listed>,
+    parts: Vec<Part>,
+}
+
+impl Layout<'_> {
+    fn add(&mut self, node: &Node) {
+        match node {
+            Node::Voice(place) => self.part(vec![vec![*place]]),
+            Node::Group('(', _, nodes) => {
+                let staff = flat(nodes);
+                if !staff.is_empty() {
+                    self.part(vec![staff]);
+                }
+            }
+            Node::Group(bracket, star, nodes) => {
+                if *bracket == '{'
+                    && let Some(staves) = staves(nodes)
+                    && (*star || self.one_instrument(&staves))
+                {
+                    self.part(staves);
+                    return;
+                }
+                self.listed.push(Listed::Open(if *bracket == '{' { Bracket::Brace } else { Bracket::Square }));
+                let before = self.parts.len();
+                for node in nodes {
+                    self.add(node);
+                }
+                if self.parts.len() == before {
+                    self.listed.pop();
+                } else {
+                    self.listed.push(Listed::Close);
+                }
+            }
+        }
+    }
+
+    /// As in the original: one name for all of its voices' staves.
+    fn one_instrument(&self, staves: &[Vec<usize>]) -> bool {
+        let named = |staff: &&Vec<usize>| staff.iter().any(|place| !self.voices[*place].name.is_empty());
+        staves.iter().filter(named).count() == 1
+    }
+
+    fn part(&mut self, staves: Vec<Vec<usize>>) {
+        let named = staves.iter().flatten().map(|place| &self.voices[*place]).find(|voice| !voice.name.is_empty());
+        let (name, short_name) = named.map(|voice| (voice.name.clone(), voice.short_name.clone())).unwrap_or_default();
+        self.listed.push(Listed::Part(self.parts.len()));
+        self.parts.push(Part { name, short_name, staves });
+    }
+}
+
+/// The staves of an instrument, if the nodes are no more than staves.
+fn staves(nodes: &[Node]) -> Option<Vec<Vec<usize>>> {
+    let staves: Option<Vec<Vec<usize>>> = nodes
+        .iter()
+        .map(|node| match node {
+            Node::Voice(place) => Some(vec![*place]),
+            Node::Group('(', _, nodes) => Some(flat(nodes)),
+            Node::Group(..) => None,
+        })
+        .collect();
+    staves
+        .map(|staves| staves.into_iter().filter(|staff| !staff.is_empty()).collect::<Vec<_>>())
+        .filter(|s| !s.is_empty())
+}
+
+fn flat(nodes: &[Node]) -> Vec<usize> {
+    let mut places = Vec::new();
+    for node in nodes {
+        match node {
+            Node::Voice(place) => places.push(*place),
+            Node::Group(_, _, nodes) => places.extend(flat(nodes)),
+        }
+    }
+    places
+}

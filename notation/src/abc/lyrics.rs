@@ -1,0 +1,62 @@
+//! Lines of lyrics (`w:`).
+
+use super::score::Syllable;
+
+/// What a note gets of a line of lyrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sung {
+    /// `*`
+    Skip,
+    /// `|`: on to the next bar.
+    Bar,
+    /// Text, or `_`, which holds the syllable before (no text).
+    Syllable(Syllable),
+}
+
+pub(crate) fn syllables(line: &str) -> Vec<Sung> {
+    let mut found = Vec::new();
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            ' ' | '\t' | ']' => {}
+            '*' | '-' => found.push(Sung::Skip),
+            '_' => found.push(Sung::Syllable(Syllable { text: String::new(), hyphen: false })),
+            '|' => found.push(Sung::Bar),
+            _ => {
+                let mut text = String::new();
+                let mut next = Some(c);
+                while let Some(c) = next {
+                    match c {
+                        '\\' => text.extend(chars.next()),
+                        '~' => text.push(' '),
+                        _ => text.push(c),
+                    }
+                    next = chars.next_if(|c| !"*-_| \t]".contains(*c));
+                }
+                let hyphen = chars.next_if_eq(&'-').is_some();
+                found.push(Sung::Syllable(Syllable { text, hyphen }));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syllables_hyphens_and_holds() {
+        let syllable = |text: &str, hyphen| Sung::Syllable(Syllable { text: text.into(), hyphen });
+        let expected = [
+            syllable("ne-_ab", true),
+            syllable("sence", false),
+            Sung::Skip,
+            syllable("", false),
+            Sung::Bar,
+            syllable("qu'il y", false),
+        ];
+        assert_eq!(syllables(r" ne\-\_ab-sence * _ | qu'il~y"), expected);
+        assert_eq!(syllables("\\"), [syllable("", false)]);
+    }
+}

@@ -1,0 +1,234 @@
+//! A line of music, character by character.
+
+use super::diagnostics::Position;
+use super::score::{BarLine, Style};
+
+/// A place in a line.
+pub(crate) struct Scan<'a> {
+    pub text: &'a str,
+    pub at: usize,
+    line: usize,
+    /// A byte and its column; moves with the questions, so that all of them together are linear.
+    known: std::cell::Cell<(usize, usize)>,
+}
+
+impl<'a> Scan<'a> {
+    pub fn new(text: &'a str, line: usize) -> Scan<'a> {
+        Scan { text, at: 0, line, known: std::cell::Cell::new((0, 1)) }
+    }
+
+    pub fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    pub fn ahead(&self, by: usize) -> Option<u8> {
+        self.text.as_bytes().get(self.at + by).copied()
+    }
+
+    pub fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Past the character here, whatever it is.
+    pub fn skip(&mut self) -> Option<char> {
+        let c = self.rest().chars().next()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    pub fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    pub fn position(&self) -> Position {
+        let (byte, column) = self.known.get();
+        let column = if byte <= self.at {
+            column + self.text[byte..self.at].chars().count()
+        } else {
+            column - self.text[self.at..byte].chars().count()
+        };
+        self.known.set((self.at, column));
+        Position { line: self.line, column }
+    }
+
+    /// Where `close` comes, counted from here, before any of `not`.
+    pub fn find(&self, close: u8, not: &[u8]) -> Option<usize> {
+        let bytes = self.rest().as_bytes();
+        let end = bytes.iter().position(|b| *b == close || not.contains(b))?;
+        (bytes[end] == close).then_some(end)
+    }
+
+    /// Digits; `None` if there are none or too many.
+    pub fn number(&mut self) -> Option<i64> {
+        let bytes = self.rest().as_bytes();
+        let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+        let number = super::header::number(&self.rest()[..digits]);
+        self.at += digits;
+        number
+    }
+
+    /// The length of a note as a fraction: `3`, `3/2`, `/`, `//`, `/4`.
+    pub fn length(&mut self) -> (i64, i64) {
+        let numerator = self.number();
+        let mut slashes = 0;
+        while self.eat(b'/') {
+            slashes += 1;
+        }
+        let mut denominator = 1;
+        if slashes > 0 {
+            let number = self.number().filter(|n| *n > 0);
+            denominator = number.unwrap_or(2).min(10_000) << (slashes - 1).min(10);
+        }
+        (numerator.filter(|n| *n > 0).unwrap_or(1).min(100_000), denominator)
+    }
+
+    /// A bar line with its ending, if one is here.
+    pub fn bar_line(&mut self) -> Option<BarLine> {
+        let bytes = self.rest().as_bytes();
+        let here = |at: usize| bytes.get(at).copied();
+        let starts = match here(0)? {
+            b'|' => true,
+            b'.' => here(1) == Some(b'|'),
+            b':' => matches!(here(1), Some(b'|' | b':' | b'[' | b']')),
+            b'[' => here(1) == Some(b'|') || (here(1), here(2)) == (Some(b':'), Some(b'|')),
+            _ => false,
+        };
+        if !starts {
+            return None;
+        }
+        let mut line = BarLine::default();
+        let mut length = usize::from(here(0) == Some(b'.'));
+        let (mut bars, mut colons, mut square) = (0, 0, false);
+        while let Some(byte) = here(length) {
+            match byte {
+                b'|' => {
+                    bars += 1;
+                    line.repeat_end |= colons > 0;
+                    colons = 0;
+                }
+                b':' => colons += 1,
+                b']' if length > 0 => square = true,
+                b'[' if length == 0 || matches!(here(length + 1), Some(b'|' | b']')) => square = true,
+                _ => break,
+            }
+            length += 1;
+        }
+        if bars == 0 && colons > 0 && !square {
+            // `::`
+            line.repeat_end = true;
+        }
+        line.repeat_start = colons > 0 && (bars > 0 || colons > 1);
+        if bars == 0 && square {
+            line.repeat_end |= colons > 0;
+            line.repeat_start = false;
+        }
+        line.style = match (here(0), bars, square) {
+            (Some(b'.'), 1, _) => Style::Dotted,
+            (Some(b'['), 1, true) if here(2) == Some(b']') => Style::Invisible,
+            (_, _, true) => Style::Final,
+            (_, 2.., _) => Style::Double,
+            _ => Style::Single,
+        };
+        self.at += length;
+        line.ending = self.ending();
+        Some(line)
+    }
+
+    /// `1`, `1,3`, `1-3` or, after a `[`, `"text"`, of which the first quote is kept.
+    fn ending(&mut self) -> String {
+        let mut from = self.at;
+        let spaces = self.rest().bytes().take_while(|b| *b == b' ').count();
+        if self.ahead(spaces) == Some(b'[') && self.ahead(spaces + 1).is_some_and(|b| b.is_ascii_digit() || b == b'"') {
+            from += spaces + 1;
+        }
+        let rest = &self.text[from..];
+        if from > self.at && rest.starts_with('"') {
+            let Some(end) = rest[1..].find('"') else { return String::new() };
+            self.at = from + end + 2;
+            return if end == 0 { String::new() } else { rest[..=end].chars().take(40).collect() };
+        }
+        let length = rest.bytes().take_while(|b| b.is_ascii_digit()).count();
+        if length == 0 {
+            return String::new();
+        }
+        let mut end = length;
+        while matches!(rest.as_bytes().get(end), Some(b',' | b'-'))
+            && rest.as_bytes().get(end + 1).is_some_and(u8::is_ascii_digit)
+        {
+            end += 1 + rest.bytes().skip(end + 1).take_while(u8::is_ascii_digit).count();
+        }
+        self.at = from + end;
+        rest[..end.min(40)].to_owned()
+    }
+
+    /// An ending without a bar line: `[1`.
+    pub fn lone_ending(&mut self) -> Option<String> {
+        let starts = self.peek() == Some(b'[') && self.ahead(1).is_some_and(|b| b.is_ascii_digit() || b == b'"');
+        if !starts {
+            return None;
+        }
+        let before = self.at;
+        let ending = self.ending();
+        if ending.is_empty() {
+            self.at = before;
+            return None;
+        }
+        Some(ending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> (Style, bool, bool, String, usize) {
+        let mut scan = Scan::new(text, 1);
+        let line = scan.bar_line().unwrap();
+        (line.style, line.repeat_end, line.repeat_start, line.ending, scan.at)
+    }
+
+    #[test]
+    fn bar_lines() {
+        let plain = |style, end, start, at| (style, end, start, String::new(), at);
+        assert_eq!(line("| A"), plain(Style::Single, false, false, 1));
+        assert_eq!(line("|]"), plain(Style::Final, false, false, 2));
+        assert_eq!(line("||"), plain(Style::Double, false, false, 2));
+        assert_eq!(line("|:A"), plain(Style::Single, false, true, 2));
+        assert_eq!(line(":|"), plain(Style::Single, true, false, 2));
+        assert_eq!(line("::A"), plain(Style::Single, true, true, 2));
+        assert_eq!(line(":|:A"), plain(Style::Single, true, true, 3));
+        assert_eq!(line(":||:A"), plain(Style::Double, true, true, 4));
+        assert_eq!(line("[|]"), plain(Style::Invisible, false, false, 3));
+        assert_eq!(line(".|A"), plain(Style::Dotted, false, false, 2));
+        assert_eq!(line(":|]"), plain(Style::Final, true, false, 3));
+        assert_eq!(line("|[V:2]"), plain(Style::Single, false, false, 1));
+        assert_eq!(line("|[ce]"), plain(Style::Single, false, false, 1));
+        assert_eq!(line("[:|A"), plain(Style::Final, true, false, 3));
+        assert_eq!(line(":|2 A").3, "2");
+        assert_eq!(line("|1,3-4A"), (Style::Single, false, false, "1,3-4".into(), 6));
+        assert_eq!(line("| [1 A").3, "1");
+        assert_eq!(line("|[\"Fine\" A").3, "\"Fine");
+        assert_eq!(Scan::new("[\"\"", 1).lone_ending(), None);
+        assert!(Scan::new(": A", 1).bar_line().is_none());
+        assert!(Scan::new("[ce]", 1).bar_line().is_none());
+    }
+
+    #[test]
+    fn lengths() {
+        let length = |text: &str| Scan::new(text, 1).length();
+        assert_eq!([length(""), length("3"), length("/"), length("//")], [(1, 1), (3, 1), (1, 2), (1, 4)]);
+        assert_eq!([length("3/2"), length("/4"), length("//4"), length("0")], [(3, 2), (1, 4), (1, 8), (1, 1)]);
+        assert_eq!(length("99999999999/0"), (1, 2));
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let mut scan = Scan::new("éé|A", 3);
+        scan.at = 5;
+        assert_eq!(scan.position().column, 4);
+        scan.at = 2;
+        assert_eq!(scan.position().column, 2);
+    }
+}

@@ -1,0 +1,201 @@
+//! The part list: names, and what brackets and braces join.
+
+use std::collections::HashMap;
+
+use super::xml::{Fault, Node};
+
+/// Groups within groups beyond this are damage.
+const DEEPEST: usize = 64;
+
+/// An entry of the part list.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// A part with its name and abbreviation.
+    Part(Names),
+    /// Parts that belong together.
+    Group { members: Vec<Entry>, brace: bool, bar_lines: bool, names: Names },
+}
+
+/// A name and its abbreviation.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(pub String, pub String);
+
+impl Names {
+    /// As the original joins a group's with a part's.
+    fn after(&self, before: &Names) -> Names {
+        Names(format!("{}:{}", before.0, self.0), format!("{}:{}", before.1, self.1))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Group {
+    brace: bool,
+    bar_lines: bool,
+    names: Names,
+}
+
+fn names(node: Node, name: &str, abbreviation: &str) -> Names {
+    let text = |path| node.find_text(path).unwrap_or_default().to_owned();
+    Names(text(name), text(abbreviation))
+}
+
+/// The entries of a `<part-list>`. A group that is not closed ends with the list, or where its number begins again.
+pub(super) fn read(list: Node) -> Result<Vec<Entry>, Fault> {
+    // Every group ends; one that ends in another's place trades what is known of it with that one.
+    enum Event<'a> {
+        Part(Node<'a>),
+        Start(Node<'a>, String),
+        Stop(String),
+    }
+    let mut events = Vec::new();
+    let mut open: Vec<String> = Vec::new();
+    for node in list.elements() {
+        if node.name() != "part-group" {
+            events.push(Event::Part(node));
+            continue;
+        }
+        let number = node.attribute("number").unwrap_or_default().into_owned();
+        let place = open.iter().rposition(|other| *other == number);
+        if node.attribute_is("type", "start") {
+            match place {
+                Some(_) => events.push(Event::Stop(number.clone())),
+                None => open.push(number.clone()),
+            }
+            if open.len() > DEEPEST {
+                return Err(Fault::at(node, format!("more than {DEEPEST} part groups in one another")));
+            }
+            events.push(Event::Start(node, number));
+        } else if let Some(place) = place {
+            open.remove(place);
+            events.push(Event::Stop(number));
+        }
+    }
+    events.extend(open.into_iter().rev().map(Event::Stop));
+
+    let mut known: HashMap<String, Group> = HashMap::new();
+    let mut levels: Vec<Vec<Entry>> = vec![Vec::new()];
+    let mut order: Vec<String> = Vec::new();
+    let mut events = events.into_iter().peekable();
+    while let Some(event) = events.next() {
+        match event {
+            Event::Part(node) => {
+                if let Some(level) = levels.last_mut() {
+                    level.push(Entry::Part(names(node, "part-name", "part-abbreviation")));
+                }
+            }
+            Event::Start(node, number) => {
+                let group = Group {
+                    brace: node.find_text("group-symbol") == Some("brace"),
+                    bar_lines: node.find_text("group-barline") == Some("yes"),
+                    names: names(node, "group-name", "group-abbreviation"),
+                };
+                known.insert(number.clone(), group);
+                order.push(number);
+                levels.push(Vec::new());
+            }
+            Event::Stop(number) => {
+                let innermost = order.pop().unwrap_or_default();
+                if number != innermost && matches!(events.peek(), Some(Event::Stop(_))) {
+                    let [this, inner] = [&number, &innermost].map(|name| known.remove(name).unwrap_or_default());
+                    known.insert(number.clone(), inner);
+                    known.insert(innermost, this);
+                }
+                let Group { brace, bar_lines, names } = known.get(&number).cloned().unwrap_or_default();
+                let members = levels.pop().unwrap_or_default();
+                if let Some(level) = levels.last_mut() {
+                    level.push(Entry::Group { members, brace, bar_lines, names });
+                }
+            }
+        }
+    }
+    Ok(levels.into_iter().next().unwrap_or_default())
+}
+
+/// What the header says of the parts: the signs after `%%score`, and the names of each part.
+#[derive(Default)]
+pub(super) struct Layout {
+    pub signs: Vec<String>,
+    pub names: Vec<Names>,
+    /// Parts used up.
+    parts: usize,
+}
+
+impl Layout {
+    /// `parts` has the voices on the staves of each part, by their numbers in ABC.
+    pub(super) fn new(entries: &[Entry], parts: &[Vec<Vec<usize>>]) -> Layout {
+        let mut layout = Layout::default();
+        for entry in entries {
+            // Entries without a part end the entry, as in the original.
+            let _ = layout.entry(entry, None, false, parts);
+        }
+        while layout.parts < parts.len() {
+            let _ = layout.part(Names::default(), parts);
+        }
+        layout
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        outer: Option<&Names>,
+        bar_lines: bool,
+        parts: &[Vec<Vec<usize>>],
+    ) -> Option<()> {
+        match entry {
+            Entry::Part(names) => {
+                let names = match outer.filter(|outer| !outer.0.is_empty()) {
+                    Some(outer) => names.after(outer),
+                    None => names.clone(),
+                };
+                self.part(names, parts)
+            }
+            Entry::Group { members, brace, bar_lines: own, names } => {
+                // A group of one part is there for its name.
+                if let [Entry::Part(part)] = members.as_slice() {
+                    return self.part(names.after(part), parts);
+                }
+                let bar_lines = bar_lines || *own;
+                self.signs.push(if *brace { "{" } else { "[" }.to_owned());
+                for member in members {
+                    self.entry(member, Some(names), bar_lines, parts)?;
+                    if bar_lines {
+                        self.signs.push("|".to_owned());
+                    }
+                }
+                if bar_lines {
+                    self.signs.pop();
+                }
+                self.signs.push(if *brace { "}" } else { "]" }.to_owned());
+                Some(())
+            }
+        }
+    }
+
+    /// The next part: staves of several voices in parentheses, several staves in braces.
+    fn part(&mut self, names: Names, parts: &[Vec<Vec<usize>>]) -> Option<()> {
+        let staves = parts.get(self.parts)?;
+        self.parts += 1;
+        self.names.push(names);
+        let several = staves.len() > 1;
+        if several {
+            self.signs.push("{".to_owned());
+        }
+        for (place, staff) in staves.iter().enumerate() {
+            if place > 0 {
+                self.signs.push("|".to_owned());
+            }
+            let voices = staff.iter().map(usize::to_string);
+            if staff.len() == 1 {
+                self.signs.extend(voices);
+            } else {
+                self.signs.push("(".to_owned());
+                self.signs.extend(voices);
+                self.signs.push(")".to_owned());
+            }
+        }
+        if several {
+            self.signs.push("}".to_owned());
+        }
+        Some(())
+    }
+}

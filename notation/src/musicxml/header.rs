@@ -1,0 +1,104 @@
+//! The header: the piece, and the names, clefs and percussion of its voices.
+
+use super::groups::{Entry, Layout, Names};
+use super::length::UNIT;
+use super::pitch;
+use super::reader::Carried;
+use super::score::Part;
+use super::voices::Written;
+
+/// What the header has to say of the parts written so far.
+#[derive(Default)]
+pub(super) struct Voices {
+    /// The voices on the staves of each part, by number.
+    pub parts: Vec<Vec<Vec<usize>>>,
+    /// In the order of parts and staves.
+    lines: Vec<Line>,
+}
+
+struct Line {
+    number: usize,
+    clef: String,
+    drums: Vec<String>,
+}
+
+impl Voices {
+    /// Adds a part; its voices are those written.
+    pub(super) fn add(&mut self, part: &Part, written: &[Written]) {
+        let mut staves = Vec::new();
+        for (staff, slots) in &part.staves {
+            let of_staff: Vec<&Written> =
+                slots.iter().filter_map(|slot| written.iter().find(|written| written.slot == *slot)).collect();
+            if of_staff.is_empty() {
+                continue;
+            }
+            let clef = part.clefs.get(staff).map_or("treble", String::as_str);
+            for Written { slot, number } in &of_staff {
+                let voice = &part.voices[*slot];
+                let mut clef = clef.to_owned();
+                if clef.starts_with("tab") && !voice.stems && !clef.contains("nostems") {
+                    clef.push_str(" nostems");
+                }
+                let mut drums = Vec::new();
+                if !voice.drums.is_empty() && !clef.contains("perc") {
+                    clef = format!("{clef} map=perc").trim().to_owned();
+                }
+                for (name, drum) in &voice.drums {
+                    if pitch::midi(name) != drum.pitch || *name != drum.step {
+                        let head = if drum.head.is_empty() { "normal" } else { &drum.head };
+                        drums.push(format!("I:percmap {name} {} {} {head}\n", drum.step, drum.pitch));
+                    }
+                }
+                self.lines.push(Line { number: *number, clef, drums });
+            }
+            staves.push(of_staff.iter().map(|written| written.number).collect());
+        }
+        self.parts.push(staves);
+    }
+
+    /// The header's lines.
+    pub(super) fn header(&self, titles: &str, entries: &[Entry], carried: &Carried) -> String {
+        let layout = Layout::new(entries, &self.parts);
+        let mut header = format!("X:1\n{titles}");
+        if layout.signs.len() > 1 {
+            header.push_str(&format!("%%score {}\n", layout.signs.join(" ")));
+        }
+        header.push_str(&format!("L:1/{UNIT}\n"));
+        if let Some(tempo) = &carried.tempo {
+            let (notes, of) = tempo.unit;
+            header.push_str(&format!("Q:{notes}/{of}={}\n", tempo.rate));
+        }
+        header.push_str(&format!("M:{}\n", carried.meter.as_deref().unwrap_or("none")));
+        header.push_str(&format!("K:{}\n", carried.key.as_deref().unwrap_or("none")));
+        let mut names: Vec<Option<&Names>> =
+            vec![None; 1 + self.lines.iter().map(|line| line.number).max().unwrap_or(0)];
+        for (part, part_names) in self.parts.iter().zip(&layout.names) {
+            if let Some(first) = part.first().and_then(|staff| staff.first()) {
+                names[*first] = Some(part_names);
+            }
+        }
+        for Line { number, clef, drums } in &self.lines {
+            header.push_str(&format!("V:{number} {clef} "));
+            if let Some(Names(name, abbreviation)) = names[*number] {
+                let (name, abbreviation) = (quoted(name), quoted(abbreviation));
+                if !name.is_empty() {
+                    header.push_str(&format!("nm=\"{name}\""));
+                }
+                if !abbreviation.is_empty() {
+                    header.push_str(&format!(" snm=\"{abbreviation}\""));
+                }
+            }
+            header.push('\n');
+            if clef.contains("perc") {
+                header.push_str("K:none\n");
+            }
+            drums.iter().for_each(|line| header.push_str(line));
+        }
+        header
+    }
+}
+
+/// A name on one line, without the colons that groups leave.
+fn quoted(name: &str) -> String {
+    name.replace('\n', "\\n").replace(".:", ".").trim_matches(':').to_owned()
+}

@@ -1,0 +1,188 @@
+//! The marks of XML: tags, text, character data. Everything else is passed over.
+//!
+//! A scanner of its own because scores are long: it takes a third of quick-xml's time, and that was most of
+//! a conversion's.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::xml::Fault;
+
+/// What comes next; the ranges are bytes of the text.
+pub(super) enum Mark {
+    /// `<tag`…`>`: what is between the brackets, the name's length, and whether the element ends with it.
+    Start { tag: Range<usize>, name: usize, ends: bool },
+    /// The name of `</name>`.
+    End(Range<usize>),
+    /// Text between tags, and whether there are entities in it.
+    Text(Range<usize>, bool),
+    /// What is in a CDATA section.
+    Data(Range<usize>),
+    /// A document type.
+    Type(Range<usize>),
+}
+
+/// Reads a text mark after mark.
+pub(super) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+fn fault(at: usize, problem: &str) -> Fault {
+    Fault { at: Some(at), problem: format!("not well-formed XML: {problem}") }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a str) -> Scanner<'a> {
+        Scanner { text, at: 0 }
+    }
+
+    /// The next mark, or nothing at the end.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<Mark>, Fault> {
+        loop {
+            let from = self.at;
+            let rest = &self.text.as_bytes()[from..];
+            match rest {
+                [] => return Ok(None),
+                [b'<', b'/', ..] => return self.end().map(Some),
+                [b'<', b'!', b'-', b'-', ..] => self.past(4, "-->", "a comment is not closed")?,
+                [b'<', b'?', ..] => self.past(2, "?>", "a processing instruction is not closed")?,
+                _ if rest.starts_with(b"<![CDATA[") => {
+                    self.past(9, "]]>", "a CDATA section is not closed")?;
+                    return Ok(Some(Mark::Data(from + 9..self.at - 3)));
+                }
+                [b'<', b'!', ..] => return self.document_type().map(Some),
+                [b'<', ..] => return self.start().map(Some),
+                _ => {
+                    let mut entities = false;
+                    let stops = |byte: &u8| {
+                        entities |= *byte == b'&';
+                        *byte == b'<'
+                    };
+                    self.at += rest.iter().position(stops).unwrap_or(rest.len());
+                    return Ok(Some(Mark::Text(from..self.at, entities)));
+                }
+            }
+        }
+    }
+
+    /// Goes on after an ending that comes after so many bytes.
+    fn past(&mut self, skipped: usize, end: &str, problem: &str) -> Result<(), Fault> {
+        let found = self.text.get(self.at + skipped..).and_then(|rest| rest.find(end));
+        let found = found.ok_or_else(|| fault(self.at, problem))?;
+        self.at += skipped + found + end.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn end(&mut self) -> Result<Mark, Fault> {
+        let from = self.at + 2;
+        let rest = &self.text.as_bytes()[from..];
+        let close = rest.iter().position(|byte| *byte == b'>').ok_or_else(|| fault(self.at, "a tag is not closed"))?;
+        let spaces = rest[..close].iter().rev().take_while(|byte| is_space(**byte)).count();
+        self.at = from + close + 1;
+        Ok(Mark::End(from..from + close - spaces))
+    }
+
+    #[inline]
+    fn start(&mut self) -> Result<Mark, Fault> {
+        let from = self.at + 1;
+        let rest = &self.text.as_bytes()[from..];
+        let name =
+            rest.iter().position(|byte| is_space(*byte) || matches!(byte, b'>' | b'/' | b'<')).unwrap_or(rest.len());
+        if !rest.first().is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':' | 128..)) {
+            return Err(fault(self.at, "< that begins no tag"));
+        }
+        let mut quote = 0;
+        let closes = |byte: &u8| match *byte {
+            byte if quote != 0 => {
+                quote = if byte == quote { 0 } else { quote };
+                byte == b'<'
+            }
+            byte @ (b'"' | b'\'') => {
+                quote = byte;
+                false
+            }
+            byte => matches!(byte, b'>' | b'<'),
+        };
+        let close = name + rest[name..].iter().position(closes).unwrap_or(rest.len() - name);
+        if rest.get(close) != Some(&b'>') {
+            return Err(fault(self.at, "a tag is not closed"));
+        }
+        let ends = close > name && rest[close - 1] == b'/';
+        self.at = from + close + 1;
+        Ok(Mark::Start { tag: from..from + close - usize::from(ends), name, ends })
+    }
+
+    fn document_type(&mut self) -> Result<Mark, Fault> {
+        let from = self.at;
+        let (mut quote, mut brackets) = (0, 0);
+        let closes = |byte: &u8| {
+            match *byte {
+                byte if quote != 0 => quote = if byte == quote { 0 } else { quote },
+                byte @ (b'"' | b'\'') => quote = byte,
+                b'[' => brackets += 1,
+                b']' => brackets -= 1,
+                b'>' => return brackets <= 0,
+                _ => {}
+            }
+            false
+        };
+        let close = self.text.as_bytes()[from..].iter().position(closes);
+        self.at += 1 + close.ok_or_else(|| fault(from, "the document type is not closed"))?;
+        Ok(Mark::Type(from..self.at))
+    }
+}
+
+/// The entities that a document type defines with plain text.
+pub(super) fn entities(document_type: &str) -> HashMap<&str, &str> {
+    let defined = document_type.split("<!ENTITY").skip(1).filter_map(|rest| {
+        let (name, rest) = rest.trim_start().split_once(char::is_whitespace)?;
+        let rest = rest.trim_start();
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        let (value, _) = rest[1..].split_once(quote)?;
+        (!value.contains(['<', '&', '%'])).then_some((name, value))
+    });
+    defined.collect()
+}
+
+/// A text with its entities put in; where and why not, if there is one that is unknown.
+pub(super) fn unescaped(text: &str, entities: &HashMap<&str, &str>) -> Result<String, (usize, String)> {
+    let mut pieces = text.split('&');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    let mut at = plain.len();
+    for piece in pieces {
+        let (name, rest) = piece.split_once(';').ok_or_else(|| (at, "& that begins no entity".to_owned()))?;
+        match name {
+            "amp" => plain.push('&'),
+            "lt" => plain.push('<'),
+            "gt" => plain.push('>'),
+            "quot" => plain.push('"'),
+            "apos" => plain.push('\''),
+            _ => match (name.strip_prefix('#'), entities.get(name)) {
+                (Some(number), _) => match character(number) {
+                    Some(c) => plain.push(c),
+                    None => return Err((at, format!("&{name}; is not a character"))),
+                },
+                (None, Some(value)) => plain.push_str(value),
+                (None, None) => return Err((at, format!("the entity &{name}; is not defined"))),
+            },
+        }
+        plain.push_str(rest);
+        at += 1 + piece.len();
+    }
+    Ok(plain)
+}
+
+fn character(number: &str) -> Option<char> {
+    let code = match number.strip_prefix('x') {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => number.parse(),
+    };
+    code.ok().and_then(char::from_u32).filter(|c| *c != '\0')
+}

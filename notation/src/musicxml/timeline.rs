@@ -1,0 +1,121 @@
+//! A voice's bar in order of time: gaps filled, overlaps resolved, dotted rhythms abbreviated.
+
+use super::score::{Item, Note};
+
+const SHORTENED: &str = "notes overlap: a rest was shortened";
+const JOINED: &str = "notes overlap: a chord was made of them";
+const LOST: &str = "notes overlap: a note was left out";
+
+/// Longer than a 64th of a whole note.
+pub(super) fn long_enough(length: i64, divisions: i64) -> bool {
+    length * 16 > divisions
+}
+
+/// Puts what was read of a bar one after another, with invisible rests in the gaps.
+pub(super) fn settle(
+    mut items: Vec<Item>,
+    notes: &mut Vec<Note>,
+    divisions: i64,
+    odd: &mut impl FnMut(&'static str),
+) -> Vec<Item> {
+    items.sort_by_key(|item| match item {
+        Item::Note(id) => notes[*id].time,
+        Item::Sign { time, .. } => *time,
+    });
+    let mut bar: Vec<Item> = Vec::with_capacity(items.len());
+    let mut now = 0;
+    // Rests that take the beam of the note after them.
+    let mut rests: Vec<usize> = Vec::new();
+    for item in items {
+        let time = match &item {
+            Item::Note(id) => notes[*id].time,
+            Item::Sign { time, .. } => *time,
+        };
+        if time > now && long_enough(time - now, divisions) {
+            rests.push(bar.len());
+            bar.push(Item::Note(notes.len()));
+            notes.push(Note { length: time - now, heads: vec!["x".to_owned()], ..Note::default() });
+        }
+        let id = match item {
+            Item::Sign { time, text } => {
+                // A sign has no length: it moves to where it fits.
+                now = now.max(time);
+                bar.push(Item::Sign { time: now, text });
+                continue;
+            }
+            Item::Note(id) => id,
+        };
+        if time < now {
+            if notes[id].rests(&["z"]) {
+                continue;
+            }
+            let before = match bar.last() {
+                Some(Item::Note(before)) if notes[*before].time <= time => *before,
+                _ => {
+                    odd(LOST);
+                    continue;
+                }
+            };
+            if notes[before].rests(&["z"]) {
+                odd(SHORTENED);
+                notes[before].length = time - notes[before].time;
+                if notes[before].length == 0 {
+                    bar.pop();
+                }
+            } else {
+                odd(JOINED);
+                let heads = notes[id].heads.clone();
+                notes[before].heads.extend(heads);
+                let rest = time + notes[id].length - now;
+                if rest <= 0 {
+                    continue;
+                }
+                notes[id].length = rest;
+                notes[id].time = now;
+            }
+        }
+        bar.push(Item::Note(id));
+        let note = &notes[id];
+        now = note.time + note.length;
+        if note.rests(&["z", "x", "zx"]) {
+            rests.push(bar.len() - 1);
+        } else if !rests.is_empty() {
+            let copies = note.beamed && !note.grace;
+            for place in rests.drain(..).filter(|_| copies) {
+                if let Some(Item::Note(rest)) = bar.get(place) {
+                    notes[*rest].beamed = true;
+                }
+            }
+        }
+    }
+    bar
+}
+
+/// Writes a pair of beamed notes of which one is three times as long as the other as equal ones with `>` or `<`.
+pub(super) fn break_rhythm(bar: &[Item], notes: &mut [Note]) {
+    let ids: Vec<usize> =
+        bar.iter().filter_map(|item| if let Item::Note(id) = item { Some(*id) } else { None }).collect();
+    let mut place = 0;
+    while place + 1 < ids.len() {
+        let (first, second) = (&notes[ids[place]], &notes[ids[place + 1]]);
+        let (short, long) = (first.length, second.length);
+        if first.ratio.is_none() && second.ratio.is_none() && first.length > 0 && second.beamed {
+            let sign = if short * 3 == long {
+                '<'
+            } else if long * 3 == short {
+                '>'
+            } else {
+                place += 1;
+                continue;
+            };
+            let lengthen = |note: &mut Note, by_two: bool| {
+                note.length = if by_two { note.length * 2 } else { note.length * 2 / 3 };
+            };
+            lengthen(&mut notes[ids[place]], sign == '<');
+            lengthen(&mut notes[ids[place + 1]], sign == '>');
+            notes[ids[place]].after.insert(0, sign);
+            place += 1;
+        }
+        place += 1;
+    }
+}
