@@ -54,6 +54,56 @@ unsafe extern "C" {
     pub(crate) fn te_linear_supported() -> c_int;
     pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_empty_cache(device: c_int) -> *mut c_char;
+    pub(crate) fn te_store_new(
+        host: *const c_char,
+        port: u16,
+        server: c_int,
+        timeout_ms: i64,
+        prefix: *const c_char,
+        out: *mut Ptr,
+        listens: *mut u16,
+    ) -> *mut c_char;
+    pub(crate) fn te_store_free(store: Ptr);
+    pub(crate) fn te_store_set(store: Ptr, key: *const c_char, data: *const u8, length: usize) -> *mut c_char;
+    pub(crate) fn te_store_get(
+        store: Ptr,
+        key: *const c_char,
+        found: *mut c_int,
+        data: *mut *mut c_char,
+        length: *mut usize,
+    ) -> *mut c_char;
+    pub(crate) fn te_group_new(
+        store: Ptr,
+        number: c_int,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        host: *const c_char,
+        interface: *const c_char,
+        nccl: *const c_char,
+        out: *mut Ptr,
+    ) -> *mut c_char;
+    pub(crate) fn te_group_free(group: Ptr);
+    pub(crate) fn te_group_fail(group: Ptr);
+    pub(crate) fn te_group_all_reduce(group: Ptr, tensor: Ptr, op: c_int) -> *mut c_char;
+    pub(crate) fn te_group_broadcast(group: Ptr, tensors: *const Ptr, n: usize, root: c_int) -> *mut c_char;
+    pub(crate) fn te_group_all_gather(group: Ptr, tensor: Ptr, out: *const Ptr, n: usize) -> *mut c_char;
+    pub(crate) fn te_group_barrier(group: Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_new(
+        group: Ptr,
+        params: *const Ptr,
+        n: usize,
+        first_bytes: i64,
+        bytes: i64,
+        compressed: c_int,
+        out: *mut Ptr,
+    ) -> *mut c_char;
+    pub(crate) fn te_reducer_free(reducer: Ptr, group: Ptr);
+    pub(crate) fn te_reducer_begin(reducer: Ptr, group: Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_finish(reducer: Ptr, group: Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_nothing(params: *const Ptr, n: usize, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_buckets(reducer: Ptr) -> usize;
+    pub(crate) fn te_reducer_trace(reducer: Ptr, out: *mut crate::reducer::Bucket, n: usize) -> usize;
 }
 
 /// Turns the shim's message into an error, first line only: libtorch appends pages of C++ frames.

@@ -10,6 +10,9 @@ mod device;
 mod ffi;
 mod linear;
 mod optim;
+mod ranks;
+mod reducer;
+mod store;
 
 pub use autocast::Autocast;
 pub use bytes::filled;
@@ -19,6 +22,10 @@ pub use device::{
 };
 pub use linear::Linear;
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
+
+pub use ranks::{Group, Reduce};
+pub use reducer::{Bucket, Reducer, ReducerOptions};
+pub use store::{Join, Server, World};
 
 /// A failure inside libtorch, or arguments that do not belong together.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,168 @@
+//! Ranks as threads of one process: collectives, the exchange of gradients, and peers that fail.
+#![allow(clippy::unwrap_used)]
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+use torch_ext::{Group, Join, Reduce, Reducer, ReducerOptions, Server, World};
+
+const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+/// Runs `work` on every rank and returns what they give, by rank.
+fn ranks<T: Send + 'static>(
+    size: usize,
+    timeout: u64,
+    work: impl Fn(Arc<World>) -> T + Send + Sync + 'static,
+) -> Vec<T> {
+    let server = Server::start().unwrap();
+    let (port, work) = (server.port(), Arc::new(work));
+    let threads: Vec<_> = (0..size)
+        .map(|rank| {
+            let work = work.clone();
+            thread::spawn(move || {
+                let timeout = Duration::from_secs(timeout);
+                let host = "127.0.0.1".to_owned();
+                let join = Join { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
+                work(Arc::new(World::join(&join).unwrap()))
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+fn group(world: &Arc<World>) -> Arc<Group> {
+    Arc::new(Group::new(world, Device::Cpu).unwrap())
+}
+
+#[test]
+fn collectives_put_the_ranks_together() {
+    let found = ranks(3, 30, |world| {
+        let group = group(&world);
+        let mine = || Tensor::from_slice(&[group.rank() as f32, 1.0]);
+        let (sum, most, first) = (mine(), mine(), mine());
+        group.all_reduce(&sum, Reduce::Sum).unwrap();
+        group.all_reduce(&most, Reduce::Max).unwrap();
+        group.broadcast(std::slice::from_ref(&first), 2).unwrap();
+        group.barrier().unwrap();
+        let all = Tensor::stack(&group.all_gather(&mine()).unwrap(), 0);
+        [sum, most, first, all].map(|tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap())
+    });
+    for of in found {
+        assert_eq!(of, [vec![3.0, 3.0], vec![2.0, 1.0], vec![2.0, 1.0], vec![0.0, 1.0, 1.0, 1.0, 2.0, 1.0]]);
+    }
+}
+
+/// Six layers of a megabyte.
+fn layers() -> Vec<Tensor> {
+    (0..6).map(|i| (Tensor::ones([512, 512], CPU) * (0.001 * f64::from(i + 1))).set_requires_grad(true)).collect()
+}
+
+fn forward(layers: &[Tensor], rows: &Tensor) -> Tensor {
+    layers.iter().fold(rows.shallow_clone(), |x, layer| x.matmul(layer).relu()).sum(Kind::Float)
+}
+
+#[test]
+fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
+    let found = ranks(2, 30, |world| {
+        let layers = layers();
+        let options = ReducerOptions { bucket: 1 << 20, first_bucket: 1 << 20, compress: None };
+        let reducer = Reducer::new(&group(&world), &layers, options).unwrap();
+        let rows = Tensor::ones([64, 512], CPU) * (world.rank() + 1) as f64;
+        // Two passes of which the second exchanges what both have added up.
+        forward(&layers, &rows).backward();
+        let loss = forward(&layers, &rows);
+        reducer.begin().unwrap();
+        let begun = Instant::now();
+        loss.backward();
+        let ended = begun.elapsed().as_secs_f64();
+        reducer.finish().unwrap();
+        let trace = reducer.trace();
+        (
+            layers.iter().map(|layer| f64::try_from(layer.grad().sum(Kind::Double)).unwrap()).collect::<Vec<_>>(),
+            trace,
+            ended,
+        )
+    });
+    // One process with the rows of both ranks, twice.
+    let layers = layers();
+    let rows = Tensor::cat(&[Tensor::ones([64, 512], CPU), Tensor::ones([64, 512], CPU) * 2.0], 0);
+    for _ in 0..2 {
+        forward(&layers, &rows).backward();
+    }
+    let expected: Vec<f64> = layers.iter().map(|l| f64::try_from(l.grad().sum(Kind::Double)).unwrap()).collect();
+    for (sums, trace, ended) in found {
+        for (ours, theirs) in sums.iter().zip(&expected) {
+            assert!((ours / theirs - 1.0).abs() < 1e-5, "{sums:?}, {expected:?}");
+        }
+        println!("backward {ended:.4} s: {trace:?}");
+        assert_eq!(trace.len(), 6);
+        assert!(trace.windows(2).all(|pair| pair[0].ready <= pair[1].ready));
+        assert!(trace[0].ready < trace[5].ready && trace[0].ready < ended, "{ended}: {trace:?}");
+    }
+}
+
+#[test]
+fn gradients_travel_in_half_precision_and_a_rank_may_have_nothing_to_add() {
+    for (compress, tolerance) in [(None, 0.0), (Some(Kind::Half), 1e-3), (Some(Kind::BFloat16), 1e-2)] {
+        let found = ranks(2, 30, move |world| {
+            let param = Tensor::from_slice(&[1.0f32, 3.0]).set_requires_grad(true);
+            let options = ReducerOptions { compress, ..ReducerOptions::default() };
+            let reducer = Reducer::new(&group(&world), std::slice::from_ref(&param), options).unwrap();
+            let loss = match world.rank() {
+                0 => (&param * &param).sum(Kind::Float) * 1.001,
+                _ => reducer.nothing().unwrap(),
+            };
+            reducer.begin().unwrap();
+            loss.backward();
+            reducer.finish().unwrap();
+            Vec::<f64>::try_from(param.grad().to_kind(Kind::Double)).unwrap()
+        });
+        for grad in found {
+            for (ours, theirs) in grad.iter().zip([2.002, 6.006]) {
+                assert!((ours / theirs - 1.0).abs() <= tolerance + 1e-6, "{compress:?}: {grad:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_does_not_come_is_named_within_the_time_out() {
+    let found = ranks(3, 2, |world| {
+        let group = group(&world);
+        group.barrier().unwrap();
+        if world.rank() == 1 {
+            thread::sleep(Duration::from_secs(9));
+            return (String::new(), Duration::ZERO);
+        }
+        let begun = Instant::now();
+        (group.barrier().unwrap_err().to_string(), begun.elapsed())
+    });
+    for (error, after) in [&found[0], &found[2]] {
+        assert!(error.contains("rank 1 lives but has not come so far"), "{error}");
+        assert!(*after < Duration::from_secs(8), "{after:?}");
+    }
+}
+
+#[test]
+fn a_rank_that_fails_tells_the_others_why() {
+    let found = ranks(2, 30, |world| {
+        let group = group(&world);
+        if world.rank() == 1 {
+            world.fail("score.abc: no such file");
+            return String::new();
+        }
+        let waits = world.wait("never", 1).unwrap_err().to_string();
+        format!("{waits} / {}", group.barrier().unwrap_err())
+    });
+    assert!(found[0].starts_with("rank 1 failed: score.abc: no such file / rank 1 failed: score.abc"), "{found:?}");
+}
+
+#[test]
+fn no_one_to_meet_is_an_error() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(1));
+    let join = Join { host, port, serve: false, rank: 1, size: 2, timeout, prefix: String::new() };
+    let error = World::join(&join).unwrap_err().to_string();
+    assert!(error.contains("rank 1 cannot reach the others at 127.0.0.1"), "{error}");
+}
