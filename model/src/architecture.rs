@@ -94,27 +94,7 @@ impl Architecture {
             ("char_layers", self.char_layers),
             ("hidden_size", self.hidden_size),
         ];
-        for (field, value) in sizes {
-            if value < 1 {
-                return Err(Error { field, value: value.to_string(), rule: "it must be at least 1" });
-            }
-            if value > 1 << 20 {
-                return Err(Error { field, value: value.to_string(), rule: "it must be at most 1048576" });
-            }
-        }
-        if self.patch_size < 2 {
-            let value = self.patch_size.to_string();
-            return Err(Error { field: "patch_size", value, rule: "a patch holds a character and its end" });
-        }
-        if self.hidden_size % HEAD_SIZE != 0 {
-            let value = self.hidden_size.to_string();
-            return Err(Error { field: "hidden_size", value, rule: "it must be a multiple of 64, the size of a head" });
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            let value = self.dropout.to_string();
-            return Err(Error { field: "dropout", value, rule: "it must be at least 0 and less than 1" });
-        }
-        Ok(())
+        check_sizes(&sizes, self.patch_size, self.hidden_size, self.dropout)
     }
 
     /// Every parameter's name and shape, in the order of PyTorch's `model.parameters()`. The state
@@ -138,6 +118,36 @@ impl Architecture {
     }
 }
 
+/// What holds for the sizes of every network here; all of `sizes` have to be positive.
+pub(crate) fn check_sizes(
+    sizes: &[(&'static str, i64)],
+    patch_size: i64,
+    hidden_size: i64,
+    dropout: f64,
+) -> Result<(), Error> {
+    for &(field, value) in sizes {
+        if value < 1 {
+            return Err(Error { field, value: value.to_string(), rule: "it must be at least 1" });
+        }
+        if value > 1 << 20 {
+            return Err(Error { field, value: value.to_string(), rule: "it must be at most 1048576" });
+        }
+    }
+    if patch_size < 2 {
+        let value = patch_size.to_string();
+        return Err(Error { field: "patch_size", value, rule: "a patch holds a character and its end" });
+    }
+    if hidden_size % HEAD_SIZE != 0 {
+        let value = hidden_size.to_string();
+        return Err(Error { field: "hidden_size", value, rule: "it must be a multiple of 64, the size of a head" });
+    }
+    if !(0.0..1.0).contains(&dropout) {
+        let value = dropout.to_string();
+        return Err(Error { field: "dropout", value, rule: "it must be at least 0 and less than 1" });
+    }
+    Ok(())
+}
+
 /// The output layer's name in the state dict.
 pub const TIED: &str = "char_level_decoder.base.lm_head.weight";
 
@@ -145,7 +155,14 @@ pub const TIED: &str = "char_level_decoder.base.lm_head.weight";
 pub const TIED_TO: &str = "char_level_decoder.base.transformer.wte.weight";
 
 /// Names and shapes of transformers' `GPT2Model`; its `Conv1D` weights are (in, out).
-fn gpt2(list: &mut Vec<(String, Vec<i64>)>, prefix: &str, vocabulary: i64, positions: i64, layers: i64, h: i64) {
+pub(crate) fn gpt2(
+    list: &mut Vec<(String, Vec<i64>)>,
+    prefix: &str,
+    vocabulary: i64,
+    positions: i64,
+    layers: i64,
+    h: i64,
+) {
     let mut add = |name: String, shape: &[i64]| list.push((format!("{prefix}.{name}"), shape.to_vec()));
     add("wte.weight".into(), &[vocabulary, h]);
     add("wpe.weight".into(), &[positions, h]);

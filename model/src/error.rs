@@ -1,5 +1,7 @@
 //! The crate's error.
 
+use std::path::{Path, PathBuf};
+
 /// What can go wrong in building and running a model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,6 +39,22 @@ pub enum Error {
         /// The published one most like it.
         nearest: Option<String>,
     },
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of a feature that is none.
+    #[error("{}: {problem}", path.display())]
+    Feature {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file of weights that cannot be used.
     #[error(transparent)]
     Weights(#[from] crate::weights::Error),
@@ -61,3 +79,14 @@ impl Error {
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
+
+pub(crate) trait At<T> {
+    /// Names the file in an input or output error.
+    fn at(self, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+}

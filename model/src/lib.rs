@@ -3,8 +3,10 @@
 pub mod architecture;
 mod batch;
 mod error;
+pub mod features;
 pub mod generate;
 mod gpt2;
+pub mod m3;
 mod notagen;
 pub mod patches;
 pub mod prompts;

@@ -89,36 +89,15 @@ impl NotaGen {
 
     /// Names and tensors in the order of PyTorch's `model.state_dict()`, the tied output embedding under both names.
     pub fn state_dict(&self) -> Vec<(String, Tensor)> {
-        let mut state: Vec<_> = self
-            .parameters
-            .iter()
-            .map(|(name, t)| (name.clone(), t.f_detach().unwrap_or_else(|_| t.shallow_clone())))
-            .collect();
-        if let Some(tied) = state.iter().find(|(name, _)| name == CHAR_WTE).map(|(_, t)| t.shallow_clone()) {
-            state.push((TIED.to_owned(), tied));
-        }
-        state
+        state_dict(&self.parameters, TIED, CHAR_WTE)
     }
 
     /// Copies weights in: `get` gives the tensor of a name, or nothing where the file has none.
     pub fn load<E: From<Error>>(
         &self,
-        mut get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
+        get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
     ) -> std::result::Result<(), E> {
-        let _no_grad = tch::no_grad_guard();
-        for (name, parameter) in &self.parameters {
-            let tensor = match get(name)? {
-                Some(tensor) => tensor,
-                None if name == CHAR_WTE => get(TIED)?.ok_or_else(|| Error::Missing(name.clone()))?,
-                None => return Err(Error::Missing(name.clone()).into()),
-            };
-            if tensor.size() != parameter.size() {
-                let (expected, found) = (parameter.size(), tensor.size());
-                return Err(Error::Shape { what: name.clone(), expected, found }.into());
-            }
-            parameter.shallow_clone().f_copy_(&tensor).map_err(Error::from)?;
-        }
-        Ok(())
+        copy_weights(&self.parameters, TIED, CHAR_WTE, get)
     }
 
     /// The logits of every predicted character, (tokens, 128), in the order of [`Batch::order`].
@@ -140,15 +119,49 @@ impl NotaGen {
         Ok(Loss { sum, tokens: batch.tokens })
     }
 
-    /// The log-probability of each piece in nats, (pieces): the sum over the characters of all patches but the first.
+    /// The log-probability of each piece in nats, (pieces) in float32: the sum over the characters of all patches but
+    /// the first. Added up in float64, since thousands of float32 additions in a row would lose what DPO compares.
     pub fn log_probability(&self, batch: &Batch, mode: Mode) -> Result<Tensor> {
         let logits = self.logits(batch, mode)?.f_to_kind(Kind::Float)?;
         let token =
             logits.f_log_softmax(-1, Kind::Float)?.f_gather(1, &batch.labels.f_unsqueeze(1)?, false)?.f_squeeze()?;
-        let token = token.f_view([batch.tokens])?;
-        let zeros = Tensor::f_zeros([batch.pieces], (Kind::Float, token.device()))?;
-        Ok(zeros.f_index_add(0, &batch.token_piece, &token)?)
+        let token = token.f_view([batch.tokens])?.f_to_kind(Kind::Double)?;
+        let zeros = Tensor::f_zeros([batch.pieces], (Kind::Double, token.device()))?;
+        Ok(zeros.f_index_add(0, &batch.token_piece, &token)?.f_to_kind(Kind::Float)?)
     }
+}
+
+/// A state dict of parameters, in which `tied` is another name of `tied_to`, the last.
+pub(crate) fn state_dict(parameters: &[(String, Tensor)], tied: &str, tied_to: &str) -> Vec<(String, Tensor)> {
+    let detached = |t: &Tensor| t.f_detach().unwrap_or_else(|_| t.shallow_clone());
+    let mut state: Vec<_> = parameters.iter().map(|(name, t)| (name.clone(), detached(t))).collect();
+    if let Some(tensor) = state.iter().find(|(name, _)| name == tied_to).map(|(_, t)| t.shallow_clone()) {
+        state.push((tied.to_owned(), tensor));
+    }
+    state
+}
+
+/// Copies weights into parameters; where there is no `tied_to`, `tied` has its values.
+pub(crate) fn copy_weights<E: From<Error>>(
+    parameters: &[(String, Tensor)],
+    tied: &str,
+    tied_to: &str,
+    mut get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
+) -> std::result::Result<(), E> {
+    let _no_grad = tch::no_grad_guard();
+    for (name, parameter) in parameters {
+        let tensor = match get(name)? {
+            Some(tensor) => tensor,
+            None if name == tied_to => get(tied)?.ok_or_else(|| Error::Missing(name.clone()))?,
+            None => return Err(Error::Missing(name.clone()).into()),
+        };
+        if tensor.size() != parameter.size() {
+            let (expected, found) = (parameter.size(), tensor.size());
+            return Err(Error::Shape { what: name.clone(), expected, found }.into());
+        }
+        parameter.shallow_clone().f_copy_(&tensor).map_err(Error::from)?;
+    }
+    Ok(())
 }
 
 /// One-hot characters times a matrix is the sum of one row a character: (patches, patch size) row numbers to

@@ -27,6 +27,11 @@ impl Patches {
         Ok(patches)
     }
 
+    /// From the characters of whole patches.
+    pub(crate) fn from_characters(size: usize, characters: Vec<u8>) -> Patches {
+        Patches { size, characters }
+    }
+
     /// Characters in a patch.
     pub fn patch_size(&self) -> usize {
         self.size
@@ -53,11 +58,11 @@ impl Patches {
     }
 }
 
-const BOS: u8 = 1;
-const EOS: u8 = 2;
+pub(crate) const BOS: u8 = 1;
+pub(crate) const EOS: u8 = 2;
 const SPECIAL: u8 = 0;
 /// In the order in which the original tries them.
-const BARLINES: [&str; 7] = ["|:", "::", ":|", "[|", "||", "|]", "|"];
+pub(crate) const BARLINES: [&str; 7] = ["|:", "::", ":|", "[|", "||", "|]", "|"];
 
 /// What generation goes on from: whole patches, and the characters of a patch that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,23 +122,51 @@ impl Patchiliser {
         let Some(body) = lines.iter().position(|line| line.contains("[V:")) else {
             return Err(Error::Invalid("no line of music: none has a voice such as [V:1]".to_owned()));
         };
+        let music = lines.len() - body;
+        let tagged = lines[body..].iter().enumerate().map(|(i, line)| format!("[r:{i}/{}]{line}\n", music - i - 1));
+        Ok(self.piece(&lines[..body], &tagged.collect::<Vec<_>>(), patch_length, pick))
+    }
+
+    /// As [`Patchiliser::encode_train`], of a text as the network writes it, whose lines of music have their tags
+    /// already (`encode` in the original's `RL/utils.py`). The music begins at the first line with `[r:`; a text
+    /// without one is encoded, and tagged, as training data.
+    pub fn encode_tagged(
+        &self,
+        abc: &str,
+        patch_length: usize,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Result<Patches> {
+        let lines: Vec<&str> = abc.split('\n').filter(|line| !line.is_empty()).collect();
+        let Some(body) = lines.iter().position(|line| line.starts_with("[r:")) else {
+            return self.encode_train(abc, patch_length, pick);
+        };
+        check_characters(abc)?;
+        let music: Vec<String> = lines[body..].iter().map(|line| format!("{line}\n")).collect();
+        Ok(self.piece(&lines[..body], &music, patch_length, pick))
+    }
+
+    /// Metadata and tagged lines of music between the patches that open and end a piece.
+    fn piece(
+        &self,
+        metadata: &[&str],
+        music: &[String],
+        patch_length: usize,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Patches {
         let mut patches = Patches::new(self.size);
         patches.characters.extend(self.bos_patch());
-        for line in &lines[..body] {
+        for line in metadata {
             self.split(&format!("{line}\n"), true, &mut patches);
         }
-        let (metadata, music) = (patches.len(), lines.len() - body);
-        let tagged = lines[body..].iter().enumerate().map(|(i, line)| format!("[r:{i}/{}]{line}\n", music - i - 1));
-        let tagged: Vec<String> = tagged.collect();
-        let whole = self.body(&tagged);
+        let whole = self.body(music);
         // The end patch counts in the length, and is cut off like any other.
-        let total = metadata + whole.len() + 1;
+        let total = patches.len() + whole.len() + 1;
         let from = if total > patch_length { cut(&whole, total - patch_length, pick) } else { 0 };
-        let kept = if from == 0 { whole } else { self.body(&tagged[from..]) };
+        let kept = if from == 0 { whole } else { self.body(&music[from..]) };
         patches.characters.extend(kept.characters);
         patches.characters.extend(self.eos_patch());
         patches.characters.truncate(patch_length * self.size);
-        Ok(patches)
+        patches
     }
 
     /// Interleaved ABC to go on from (`encode_generate`): the last bar is left open.
@@ -257,7 +290,7 @@ fn split_bars(lines: &[String]) -> Vec<String> {
 }
 
 /// Python's `re.split` with the barlines as a group, without empty parts.
-fn split_at_barlines(line: &str) -> Vec<&str> {
+pub(crate) fn split_at_barlines(line: &str) -> Vec<&str> {
     let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
     while at < line.len() {
         match BARLINES.iter().find(|barline| line.as_bytes()[at..].starts_with(barline.as_bytes())) {
@@ -326,5 +359,17 @@ mod tests {
         let text: String = (1..patches.len() - 1).map(|i| patchiliser.decode(patches.row(i))).collect();
         assert_eq!(text, "K:C\n[r:0/1][V:1]ABcd|[V:2]E4|\n[r:1/0][V:1]e4|\n");
         assert_eq!(patches.row(patches.len() - 1), patchiliser.eos_patch());
+    }
+
+    #[test]
+    fn a_text_with_tags_is_encoded_as_the_text_that_they_were_given_to() {
+        let patchiliser = Patchiliser::new(16).unwrap();
+        let (plain, tagged) = ("K:C\n[V:1]A|\n[V:1]B|\n", "K:C\n[r:0/1][V:1]A|\n[r:1/0][V:1]B|\n");
+        let expected = patchiliser.encode_train(plain, 64, &mut |_| 0).unwrap();
+        assert_eq!(patchiliser.encode_tagged(tagged, 64, &mut |_| 0).unwrap(), expected);
+        assert_eq!(patchiliser.encode_tagged(plain, 64, &mut |_| 0).unwrap(), expected);
+        // Tags are the network's own, right or wrong.
+        let wrong = patchiliser.encode_tagged("K:C\n[r:7/7][V:1]A|\n", 64, &mut |_| 0).unwrap();
+        assert_eq!(patchiliser.decode(wrong.row(2)), "[r:7/7][V:1]A|\n");
     }
 }

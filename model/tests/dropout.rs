@@ -1,34 +1,47 @@
 //! Dropout. The only test of its program: libtorch's generator is one for all threads.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
+use model::m3::{self, M3, M3Architecture, M3Batch, Masking};
 use model::patches::Patchiliser;
 use model::{Architecture, Batch, Checkpointing, Mode, NotaGen};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-#[test]
-fn dropout_acts_in_training_alone_and_follows_the_seed() {
-    let patchiliser = Patchiliser::new(16).unwrap();
-    let piece = patchiliser.encode_train("L:1/8\nK:C\n[V:1]CDEF GABc|[V:2]C8|\n", 64, &mut |_| 0).unwrap();
-    let batch = Batch::new(&[piece], 64).unwrap();
-    let architecture = Architecture { dropout: 0.1, ..Architecture::sized(64, 2, 2, 128) };
-    let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
-    let loss = |mode: Mode, seed: i64| {
+const PIECE: &str = "L:1/8\nK:C\n[V:1]CDEF GABc|[V:2]C8|\n";
+
+fn check(loss: &dyn Fn(Mode) -> Tensor, parameters: &[(String, Tensor)]) {
+    let seeded = |mode: Mode, seed: i64| {
         tch::manual_seed(seed);
-        model.loss(&batch, mode).unwrap().sum.double_value(&[])
+        loss(mode).double_value(&[])
     };
-    assert_eq!(loss(Mode::EVAL, 1), loss(Mode::EVAL, 2));
-    assert_eq!(loss(Mode::TRAIN, 1), loss(Mode::TRAIN, 1));
-    assert_ne!(loss(Mode::TRAIN, 1), loss(Mode::TRAIN, 2));
+    assert_eq!(seeded(Mode::EVAL, 1), seeded(Mode::EVAL, 2));
+    assert_eq!(seeded(Mode::TRAIN, 1), seeded(Mode::TRAIN, 1));
+    assert_ne!(seeded(Mode::TRAIN, 1), seeded(Mode::TRAIN, 2));
     // Recomputed blocks draw the same dropout twice: the gradient is that of the loss that was computed.
     let mode = Mode { train: true, checkpointing: Some(Checkpointing { seed: 5, autocast: Kind::Float }) };
     let gradient = |seed| {
-        for (_, parameter) in model.parameters() {
+        for (_, parameter) in parameters {
             parameter.shallow_clone().zero_grad();
         }
         tch::manual_seed(seed);
-        let loss = model.loss(&batch, mode).unwrap().sum;
+        let loss = loss(mode);
         loss.backward();
-        (loss.double_value(&[]), model.parameters()[0].1.grad().copy())
+        (loss.double_value(&[]), parameters[0].1.grad().copy())
     };
     let (first, second) = (gradient(1), gradient(1));
     assert_eq!(first.0, second.0);
     assert!(first.1.equal(&second.1));
+}
+
+#[test]
+fn dropout_acts_in_training_alone_and_follows_the_seed() {
+    let piece = Patchiliser::new(16).unwrap().encode_train(PIECE, 64, &mut |_| 0).unwrap();
+    let batch = Batch::new(&[piece], 64).unwrap();
+    let architecture = Architecture { dropout: 0.1, ..Architecture::sized(64, 2, 2, 128) };
+    let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
+    check(&|mode| model.loss(&batch, mode).unwrap().sum, model.parameters());
+
+    let piece = m3::Patchiliser::new(64).unwrap().encode(PIECE).unwrap();
+    let batch = M3Batch::new(&[m3::mask(piece, 0.45, Masking::Train, &mut |_| 0)], 64, 512).unwrap();
+    let sizes = M3Architecture { patch_layers: 2, token_layers: 2, hidden_size: 128, ..M3Architecture::default() };
+    let model = M3::new(&sizes, Device::Cpu, 0).unwrap();
+    check(&|mode| model.loss(&batch, mode).unwrap().sum, model.parameters());
 }

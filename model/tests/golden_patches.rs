@@ -4,7 +4,7 @@
 use std::{collections::HashMap, path::Path};
 
 use model::patches::{Patches, Patchiliser};
-use notation::preprocess::{Keys, convert};
+use notation::preprocess::{Keys, convert, find};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -51,11 +51,11 @@ fn folder() -> &'static Path {
 /// A piece as `preprocess` writes it, from its score.
 fn corpus_piece(piece: &str) -> String {
     let (key, name) = piece.split_once('/').unwrap();
-    let score = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../data/quickstart/scores")
-        .join(name.replace(&format!("_{key}.abc"), ".abc"));
-    let bytes = std::fs::read(&score).unwrap_or_else(|_| panic!("{} is missing: run scripts/corpus", score.display()));
-    convert(&bytes, Keys::Original).unwrap().reduced.remove(0).1
+    let scores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/quickstart/scores");
+    let name = name.replace(&format!("_{key}.abc"), "");
+    let score = find(&scores, &name);
+    let score = score.unwrap_or_else(|| panic!("{name} of {} is missing: run scripts/corpus", scores.display()));
+    convert(&std::fs::read(score).unwrap(), Keys::Original).unwrap().reduced.remove(0).1
 }
 
 /// Cut with the choices given, in turn; also the numbers that they were choices of.

@@ -9,7 +9,8 @@ use std::{
 
 use tch::Device;
 
-use super::{Error, LrSchedule, OptimizerState, StateDict, infer, safetensors};
+use super::inspect::{Network, kind};
+use super::{Error, LrSchedule, OptimizerState, StateDict, infer, m3_architecture, safetensors};
 use crate::pth::{self, Dict, TensorRef, TensorValue, Value};
 
 /// Where checkpoints keep the weights, if they are not the top itself.
@@ -89,14 +90,16 @@ impl Checkpoint {
         self.number("min_eval_loss")
     }
 
-    /// The optimizer's state, if there is one; its shapes are checked where this is a NotaGen.
+    /// The optimizer's state, if there is one; its shapes are checked where this is a NotaGen or an M3.
     pub fn optimizer(&self) -> Result<Option<OptimizerState>, Error> {
         let Some(value) = self.entry("optimizer") else {
             return Ok(None);
         };
         let state = OptimizerState::from_value(&self.path, value)?;
-        if infer::is_notagen(&self.state) {
-            state.check(&self.path, &infer::architecture(&self.state)?)?;
+        match kind(&self.state) {
+            Some(Network::NotaGen) => state.check(&self.path, &infer::architecture(&self.state)?.parameters())?,
+            Some(Network::M3) => state.check(&self.path, &m3_architecture(&self.state)?.0.parameters())?,
+            _ => {}
         }
         Ok(Some(state))
     }

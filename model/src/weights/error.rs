@@ -35,6 +35,16 @@ pub enum Error {
         /// The network.
         kind: String,
     },
+    /// The weights of another network than one that hears music.
+    #[error("{}: these are the weights of {kind}, not of {wanted}", path.display())]
+    NotMusic {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        kind: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
     /// A tensor that is not there.
     #[error("{}: the tensor `{key}` is missing{}", path.display(), others(*more))]
     MissingKey {
@@ -46,10 +56,12 @@ pub enum Error {
         more: usize,
     },
     /// A tensor that the network does not have.
-    #[error("{}: a NotaGen of these sizes has no tensor `{key}`{}", path.display(), others(*more))]
+    #[error("{}: {network} of these sizes has no tensor `{key}`{}", path.display(), others(*more))]
     UnexpectedKey {
         /// The file.
         path: PathBuf,
+        /// The network.
+        network: &'static str,
         /// The first such tensor.
         key: String,
         /// How many more there are.

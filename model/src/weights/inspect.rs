@@ -65,7 +65,7 @@ impl Network {
 pub(super) fn kind(state: &StateDict) -> Option<Network> {
     if infer::is_notagen(state) {
         Some(Network::NotaGen)
-    } else if state.get("music_proj.weight").is_some() && state.get("text_proj.weight").is_some() {
+    } else if state.get("music_proj.weight").is_some() && state.get("music_model.patch_embedding.weight").is_some() {
         Some(Network::Clamp2)
     } else if state.get("encoder.patch_embedding.weight").is_some() {
         Some(Network::M3)

@@ -8,6 +8,7 @@ mod checkpoint;
 mod error;
 mod export;
 mod infer;
+mod infer_m3;
 mod inspect;
 mod load;
 mod name;
@@ -23,9 +24,10 @@ pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use export::{ExportOptions, Format, export};
 pub use infer::architecture;
+pub use infer_m3::m3_architecture;
 pub use inspect::{Inspection, inspect};
-pub use load::load;
-pub use name::{FileName, check_name, file_name, python_float};
+pub use load::{load, load_m3};
+pub use name::{FileName, check_name, dpo_file_name, file_name, m3_file_name, python_float};
 pub use optimizer::{Moments, OptimizerState, ParamGroup};
 pub use save::{CheckpointParts, save_checkpoint};
 pub use schedule::LrSchedule;
@@ -37,7 +39,7 @@ pub fn load_state(path: &Path) -> Result<StateDict, Error> {
 }
 
 /// The optimizer's state in a `.pth` file, which has to be there; its moments are still in the file.
-/// Where the file holds a NotaGen, their shapes are those of its parameters.
+/// Where the file holds a NotaGen or an M3, their shapes are those of its parameters.
 pub fn optimizer_state(path: &Path) -> Result<OptimizerState, Error> {
     let missing = || Error::MissingEntry { path: path.to_path_buf(), key: "optimizer" };
     Checkpoint::open(path)?.optimizer()?.ok_or_else(missing)

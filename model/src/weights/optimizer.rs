@@ -8,10 +8,7 @@ use std::{
 use tch::Tensor;
 
 use super::{Error, checkpoint::scalar};
-use crate::{
-    Architecture,
-    pth::{Dict, TensorValue, Value},
-};
+use crate::pth::{Dict, TensorValue, Value};
 
 /// The state of an AdamW over parameters numbered as in PyTorch's `model.parameters()`.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +100,9 @@ impl OptimizerState {
         }
     }
 
-    /// Refuses a state that is not of this network: other numbers of parameters, other shapes.
-    pub fn check(&self, path: &Path, architecture: &Architecture) -> Result<(), Error> {
-        let parameters = architecture.parameters();
+    /// Refuses a state that is not of a network with these parameters, in the order of PyTorch's
+    /// `model.parameters()`: other numbers of them, other shapes.
+    pub fn check(&self, path: &Path, parameters: &[(String, Vec<i64>)]) -> Result<(), Error> {
         let count: usize = self.groups.iter().map(|group| group.params.len()).sum();
         if count != parameters.len() {
             let what = format!("has {count} parameters, the network has {}", parameters.len());

@@ -23,15 +23,14 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// Takes wrappers' prefixes off the names, and passes over the causal masks that transformers
-    /// kept as buffers until version 4.30.
+    /// Takes wrappers' prefixes off the names, and passes over what transformers kept as buffers until version 4.30.
     pub(super) fn new(path: &Path, mut tensors: Vec<(String, Arc<TensorRef>)>) -> Self {
         while let Some(wrapper) = wrapper(&tensors) {
             for (name, _) in &mut tensors {
                 name.drain(..wrapper.len());
             }
         }
-        tensors.retain(|(name, tensor)| !is_mask(name, tensor.shape()));
+        tensors.retain(|(name, tensor)| !is_buffer(name, tensor.shape()));
         let index = tensors.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
         Self { path: path.to_path_buf(), tensors, index }
     }
@@ -84,6 +83,11 @@ fn wrapper(tensors: &[(String, Arc<TensorRef>)]) -> Option<&'static str> {
     WRAPPERS.into_iter().find(everywhere).filter(|_| !tensors.is_empty())
 }
 
-fn is_mask(name: &str, shape: &[i64]) -> bool {
-    name.ends_with(".attn.bias") && shape.len() == 4 || name.ends_with(".attn.masked_bias") && shape.is_empty()
+/// What transformers kept in state dicts besides parameters: causal masks, numbers of positions and token types.
+fn is_buffer(name: &str, shape: &[i64]) -> bool {
+    let ends = |end: &str| name.ends_with(end);
+    ends(".attn.bias") && shape.len() == 4
+        || ends(".attn.masked_bias") && shape.is_empty()
+        || ends(".embeddings.position_ids")
+        || ends(".embeddings.token_type_ids")
 }

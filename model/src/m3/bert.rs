@@ -1,0 +1,217 @@
+//! The encoder: BERT (Devlin et al. 2019) over patches, after transformers' `modeling_bert.py` and the original's
+//! `M3PatchEncoder`: post-norm, `gelu` by the error function, learned positions, the first token-type row added.
+//!
+//! Runs of different lengths share one tensor of shape (patches, hidden); see [`crate::gpt2`].
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::M3Architecture;
+use super::pack::Pack;
+use crate::Result;
+use crate::architecture::{HEAD_SIZE, VOCABULARY};
+use crate::gpt2::{Group, Init, Mode};
+use crate::notagen::embed_patches;
+
+const LAYER_NORM_EPS: f64 = 1e-12;
+const INITIAL_STD: f64 = 0.02;
+
+type TorchResult = std::result::Result<Tensor, TchError>;
+
+/// Gives the tensor of a name and shape, new or from a file.
+pub(super) type Source<'a> = dyn FnMut(String, &[i64], Init) -> Result<Tensor> + 'a;
+
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Norm {
+    fn new(source: &mut Source, name: String, hidden: i64) -> Result<Norm> {
+        Ok(Norm {
+            weight: source(format!("{name}.weight"), &[hidden], Init::Constant(1.0))?,
+            bias: source(format!("{name}.bias"), &[hidden], Init::Constant(0.0))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> TorchResult {
+        x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+    }
+
+    fn share(&self) -> Norm {
+        Norm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+    }
+}
+
+/// A linear layer, weight (out, in).
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    fn new(source: &mut Source, name: String, input: i64, output: i64) -> Result<Linear> {
+        Ok(Linear {
+            weight: source(format!("{name}.weight"), &[output, input], Init::Normal(INITIAL_STD))?,
+            bias: source(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> TorchResult {
+        x.f_linear(&self.weight, Some(&self.bias))
+    }
+
+    fn share(&self) -> Linear {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+    }
+}
+
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attended: Linear,
+    attended_norm: Norm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: Norm,
+    dropout: f64,
+}
+
+impl Layer {
+    fn new(source: &mut Source, name: &str, h: i64, dropout: f64) -> Result<Layer> {
+        let attention = format!("{name}.attention");
+        Ok(Layer {
+            query: Linear::new(source, format!("{attention}.self.query"), h, h)?,
+            key: Linear::new(source, format!("{attention}.self.key"), h, h)?,
+            value: Linear::new(source, format!("{attention}.self.value"), h, h)?,
+            attended: Linear::new(source, format!("{attention}.output.dense"), h, h)?,
+            attended_norm: Norm::new(source, format!("{attention}.output.LayerNorm"), h)?,
+            intermediate: Linear::new(source, format!("{name}.intermediate.dense"), h, 4 * h)?,
+            output: Linear::new(source, format!("{name}.output.dense"), 4 * h, h)?,
+            output_norm: Norm::new(source, format!("{name}.output.LayerNorm"), h)?,
+            dropout,
+        })
+    }
+
+    fn share(&self) -> Layer {
+        Layer {
+            query: self.query.share(),
+            key: self.key.share(),
+            value: self.value.share(),
+            attended: self.attended.share(),
+            attended_norm: self.attended_norm.share(),
+            intermediate: self.intermediate.share(),
+            output: self.output.share(),
+            output_norm: self.output_norm.share(),
+            dropout: self.dropout,
+        }
+    }
+
+    /// (patches, hidden) to (patches, hidden).
+    fn forward(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
+        let attended = self.attended.forward(&self.attention(x, groups, train)?)?.f_dropout(self.dropout, train)?;
+        let x = self.attended_norm.forward(&attended.f_add(x)?)?;
+        let output = self.output.forward(&self.intermediate.forward(&x)?.f_gelu("none")?)?;
+        self.output_norm.forward(&output.f_dropout(self.dropout, train)?.f_add(&x)?)
+    }
+
+    /// Attention inside each run, in both directions.
+    fn attention(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
+        let dropout = if train { self.dropout } else { 0.0 };
+        let qkv = [self.query.forward(x)?, self.key.forward(x)?, self.value.forward(x)?];
+        let hidden = qkv[0].size()[1];
+        let mut out = Vec::with_capacity(groups.len());
+        let mut first = 0;
+        for group in groups.iter().filter(|group| group.rows > 0) {
+            let rows = group.rows * group.len;
+            let heads = |t: &Tensor| {
+                let part = t.f_narrow(0, first, rows)?;
+                part.f_view([group.rows, group.len, hidden / HEAD_SIZE, HEAD_SIZE])?.f_transpose(1, 2)
+            };
+            let (q, k, v) = (heads(&qkv[0])?, heads(&qkv[1])?, heads(&qkv[2])?);
+            let attended =
+                Tensor::f_scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, dropout, false, None, false)?;
+            out.push(attended.f_transpose(1, 2)?.f_reshape([rows, hidden])?);
+            first += rows;
+        }
+        if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::f_cat(&out, 0) }
+    }
+}
+
+/// The original's `M3PatchEncoder`, without what it never uses.
+pub(super) struct Encoder {
+    patch_embedding: (Tensor, Tensor),
+    position: Tensor,
+    token_type: Tensor,
+    norm: Norm,
+    layers: Vec<Layer>,
+    dropout: f64,
+}
+
+impl Encoder {
+    /// Asks `source` for the tensors in PyTorch's order, those that are never used included.
+    pub(super) fn new(source: &mut Source, prefix: &str, a: &M3Architecture) -> Result<Encoder> {
+        let (h, inputs) = (a.hidden_size, a.patch_size * VOCABULARY);
+        let base = format!("{prefix}.base");
+        let embeddings = format!("{base}.embeddings");
+        let normal = || Init::Normal(INITIAL_STD);
+        let bound = Init::Uniform((inputs as f64).powf(-0.5));
+        let patch_embedding = (
+            source(format!("{prefix}.patch_embedding.weight"), &[h, inputs], normal())?,
+            source(format!("{prefix}.patch_embedding.bias"), &[h], bound)?,
+        );
+        // Of the one token that is BERT's padding, which starts at zero.
+        let _ = source(format!("{embeddings}.word_embeddings.weight"), &[1, h], Init::Constant(0.0))?;
+        let position = source(format!("{embeddings}.position_embeddings.weight"), &[a.patch_length, h], normal())?;
+        let token_type = source(format!("{embeddings}.token_type_embeddings.weight"), &[2, h], normal())?;
+        let norm = Norm::new(source, format!("{embeddings}.LayerNorm"), h)?;
+        let layer = |i| Layer::new(source, &format!("{base}.encoder.layer.{i}"), h, a.dropout);
+        let layers = (0..a.patch_layers).map(layer).collect::<Result<_>>()?;
+        Linear::new(source, format!("{base}.pooler.dense"), h, h)?;
+        Ok(Encoder { patch_embedding, position, token_type, norm, layers, dropout: a.dropout })
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.position.device()
+    }
+
+    /// The features of a pack's patches, (patches, rounded up; hidden).
+    pub(super) fn forward(&self, pack: &Pack, mode: Mode) -> Result<Tensor> {
+        let place = Tensor::f_embedding(&self.position, &pack.position, -1, false, false)?;
+        let embedded = embed_patches(&self.patch_embedding, &pack.rows)?.f_to_kind(place.kind())?;
+        let embedded = embedded.f_add(&self.token_type.f_select(0, 0)?)?.f_add(&place)?;
+        let mut x = self.norm.forward(&embedded)?.f_dropout(self.dropout, mode.train)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = match mode.checkpointing {
+                None => layer.forward(&x, &pack.groups, mode.train)?,
+                Some(how) => {
+                    let (layer, groups) = (layer.share(), pack.groups.clone());
+                    torch_ext::checkpoint(&x, move |x| {
+                        let _region = torch_ext::Autocast::new(x.device(), how.autocast)
+                            .map_err(|e| TchError::Torch(e.to_string()))?;
+                        if mode.train {
+                            tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
+                        }
+                        layer.forward(x, &groups, mode.train)
+                    })?
+                }
+            };
+        }
+        Ok(x)
+    }
+}
+
+/// The mean over each run of a pack in float32, (runs, hidden).
+pub(super) fn pool(encoded: &Tensor, pack: &Pack) -> Result<Tensor> {
+    let hidden = encoded.size2()?.1;
+    let (mut means, mut first) = (Vec::new(), 0);
+    for group in &pack.groups {
+        let rows = group.rows * group.len;
+        if (first as usize) < pack.patches {
+            let runs = encoded.f_narrow(0, first, rows)?.f_view([group.rows, group.len, hidden])?;
+            means.push(runs.f_mean_dim([1].as_slice(), false, Kind::Float)?);
+        }
+        first += rows;
+    }
+    Ok(Tensor::f_cat(&means, 0)?)
+}
