@@ -1,12 +1,12 @@
 //! Checkpoints: everything that a training needs to go on, in the original's `.pth` layout
 //! (`{'model', 'optimizer', 'lr_sched', 'epoch', 'best_epoch', 'min_eval_loss'}`) with one key of our own.
 use crate::error::At;
-use crate::optimizer::{Optimizer, StepReport};
+use crate::objective::Network;
+use crate::optimizer::Optimizer;
 use crate::settings::Settings;
 use crate::telemetry::Event;
-use crate::train::Report;
+use crate::train::{Done, Report};
 use crate::{Error, Result, schedule};
-use model::NotaGen;
 use model::pth::{TensorValue, Value};
 use model::weights::{self, Checkpoint, CheckpointParts, LrSchedule, Moments, OptimizerState, ParamGroup};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct Position {
     pub epoch: u64,
     /// Steps done of the epoch under way.
     pub step_in_epoch: u64,
+    /// Examples seen of the epoch under way; not known of old checkpoints.
+    #[serde(default)]
+    pub examples_in_epoch: Option<u64>,
     /// Steps that the schedule has advanced: those not skipped.
     pub scheduled: u64,
     /// Optimizer steps in all.
@@ -59,6 +62,37 @@ pub struct Position {
     pub seconds: f64,
     /// Loss scale and finite steps since it grew.
     pub scale: Option<(f64, i64)>,
+    /// What has been added up since the last log event.
+    #[serde(default)]
+    pub window: Window,
+}
+
+/// Sums over the steps between two log events, skipped ones left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Steps.
+    pub steps: u64,
+    /// Their losses.
+    pub loss: f64,
+    /// The objective's other numbers.
+    pub values: Vec<f64>,
+}
+
+impl Window {
+    fn add(&mut self, done: &Done) {
+        self.steps += 1;
+        self.loss += done.loss;
+        self.values.resize(done.values.len(), 0.0);
+        for (sum, value) in self.values.iter_mut().zip(&done.values) {
+            *sum += value;
+        }
+    }
+
+    /// The means of the loss and of the other numbers.
+    pub(crate) fn means(&self) -> (f64, Vec<f64>) {
+        let steps = self.steps.max(1) as f64;
+        (self.loss / steps, self.values.iter().map(|sum| sum / steps).collect())
+    }
 }
 
 impl Position {
@@ -67,22 +101,26 @@ impl Position {
         if self.step_in_epoch == 0 { self.epoch.max(1) } else { self.epoch + 1 }
     }
 
-    pub(crate) fn advance(&mut self, loss: f64, patches: u64, done: &StepReport, steps_per_epoch: u64) {
+    pub(crate) fn advance(&mut self, done: &Done, examples: usize, epoch_is_over: bool) {
         self.step += 1;
         self.step_in_epoch += 1;
-        self.patches += patches;
-        if done.skipped {
+        let before = if self.step_in_epoch == 1 { Some(0) } else { self.examples_in_epoch };
+        self.examples_in_epoch = before.map(|before| before + examples as u64);
+        self.patches += done.patches;
+        if done.report.skipped {
             self.skipped += 1;
             self.skipped_in_a_row += 1;
         } else {
             self.scheduled += 1;
             self.skipped_in_a_row = 0;
-            self.loss_sum += loss;
+            self.loss_sum += done.loss;
             self.loss_steps += 1;
+            self.window.add(done);
         }
-        if self.step_in_epoch == steps_per_epoch {
+        if epoch_is_over {
             self.epoch += 1;
             self.step_in_epoch = 0;
+            self.examples_in_epoch = None;
         }
     }
 
@@ -143,6 +181,8 @@ pub(crate) struct Evaluation {
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
+    /// Rank 0 writes, the others do not.
+    writes: bool,
     writing: Option<JoinHandle<Result<()>>>,
 }
 
@@ -155,7 +195,12 @@ impl Checkpoints {
         for path in files(&folder, |name| name.starts_with('.') && name.ends_with(".part"))? {
             std::fs::remove_file(&path).at(&path)?;
         }
-        Ok(Checkpoints { folder, keep: keep.max(1), writing: None })
+        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, writing: None })
+    }
+
+    /// Those that another process writes: nothing is touched here.
+    pub(crate) fn of_another(folder: &Path) -> Checkpoints {
+        Checkpoints { folder: folder.join("checkpoints"), keep: 1, writes: false, writing: None }
     }
 
     /// Where the best weights are.
@@ -164,9 +209,9 @@ impl Checkpoints {
     }
 
     /// Loads the newest checkpoint, where there is one.
-    pub fn resume(&self, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Option<Position>> {
+    pub fn resume(&self, network: &impl Network, optimizer: &mut Optimizer) -> Result<Option<Position>> {
         let Some(path) = steps(&self.folder)?.pop() else { return Ok(None) };
-        let checkpoint = load(&path, model, optimizer)?;
+        let checkpoint = load(&path, network, optimizer)?;
         let text = checkpoint.entry(OURS).and_then(Value::as_str);
         let position: Position = text
             .and_then(|text| serde_json::from_str(text).ok())
@@ -181,11 +226,11 @@ impl Checkpoints {
     pub fn resume_from(
         &self,
         path: &Path,
-        model: &NotaGen,
+        network: &impl Network,
         optimizer: &mut Optimizer,
         steps_per_epoch: u64,
     ) -> Result<Position> {
-        let checkpoint = load(path, model, optimizer)?;
+        let checkpoint = load(path, network, optimizer)?;
         let number = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
         let epoch = number(checkpoint.epoch()?);
         let step = epoch * steps_per_epoch;
@@ -203,16 +248,19 @@ impl Checkpoints {
     /// Saves what it takes to go on, in the background; older checkpoints are removed when it is there.
     pub fn save(
         &mut self,
-        model: &NotaGen,
+        network: &impl Network,
         optimizer: &Optimizer,
         at: &Position,
         settings: &Settings,
     ) -> Result<PathBuf> {
+        let path = self.folder.join(format!("step_{:09}.pth", at.step));
+        if !self.writes {
+            return Ok(path);
+        }
         let position = Position { scale: optimizer.scale(), ..at.clone() };
-        let mut parts = snapshot(model, optimizer, &position, settings)?;
+        let mut parts = snapshot(network, optimizer, &position, settings)?;
         let text = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
         parts.notagen_train = Some(text.into());
-        let path = self.folder.join(format!("step_{:09}.pth", at.step));
         let (folder, keep) = (self.folder.clone(), self.keep);
         self.write(path.clone(), parts, move || {
             let steps = steps(&folder)?;
@@ -227,13 +275,25 @@ impl Checkpoints {
     /// Saves the best weights, in the background, exactly in the original's layout.
     pub fn save_best(
         &mut self,
-        model: &NotaGen,
+        network: &impl Network,
         optimizer: &Optimizer,
         at: &Position,
         settings: &Settings,
     ) -> Result<()> {
-        let parts = snapshot(model, optimizer, at, settings)?;
+        if !self.writes {
+            return Ok(());
+        }
+        let parts = snapshot(network, optimizer, at, settings)?;
         self.write(self.best(), parts, || Ok(()))
+    }
+
+    /// As [`Checkpoints::save_best`], the weights alone.
+    pub fn save_weights(&mut self, network: &impl Network) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        let model = weights_of(network, &mut Copies::default())?;
+        self.write(self.best(), CheckpointParts { model, ..CheckpointParts::default() }, || Ok(()))
     }
 
     fn write(
@@ -289,27 +349,41 @@ fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The state of a training, copied so that training can go on while it is written.
-fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Settings) -> Result<CheckpointParts> {
-    let _no_grad = tch::no_grad_guard();
-    let mut copies: HashMap<usize, Tensor> = HashMap::new();
-    let mut copy = |tensor: &Tensor| -> Result<Tensor> {
-        // Tied tensors stay tied.
+/// Copies of tensors in the CPU's memory; tied tensors stay tied.
+#[derive(Default)]
+struct Copies(HashMap<usize, Tensor>);
+
+impl Copies {
+    fn of(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
         let place = tensor.data_ptr() as usize;
-        if let Entry::Vacant(entry) = copies.entry(place) {
+        if let Entry::Vacant(entry) = self.0.entry(place) {
             let mut copy = tensor.f_empty_like()?.f_to_device(Device::Cpu)?;
             copy.f_copy_(tensor)?;
             entry.insert(copy);
         }
-        Ok(copies[&place].shallow_clone())
-    };
-    let weights = model.state_dict().into_iter().map(|(name, tensor)| Ok((name, copy(&tensor)?)));
-    let weights = weights.collect::<Result<Vec<_>>>()?;
+        Ok(self.0[&place].shallow_clone())
+    }
+}
+
+fn weights_of(network: &impl Network, copies: &mut Copies) -> Result<Vec<(String, Tensor)>> {
+    network.state_dict().into_iter().map(|(name, tensor)| Ok((name, copies.of(&tensor)?))).collect()
+}
+
+/// The state of a training, copied so that training can go on while it is written.
+fn snapshot(
+    network: &impl Network,
+    optimizer: &Optimizer,
+    at: &Position,
+    settings: &Settings,
+) -> Result<CheckpointParts> {
+    let mut copies = Copies::default();
+    let weights = weights_of(network, &mut copies)?;
     let mut moments = BTreeMap::new();
     for (i, &place) in optimizer.places.iter().enumerate() {
         let of = &optimizer.state;
         let step = of.steps[i].f_double_value(&[])?;
-        let (exp_avg, exp_avg_sq) = (copy(&of.exp_avgs[i])?, copy(&of.exp_avg_sqs[i])?);
+        let (exp_avg, exp_avg_sq) = (copies.of(&of.exp_avgs[i])?, copies.of(&of.exp_avg_sqs[i])?);
         let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
         moments.insert(place, Moments { step, exp_avg, exp_avg_sq });
     }
@@ -318,7 +392,7 @@ fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Se
     let group = ParamGroup {
         initial_lr: Some(base),
         weight_decay: settings.weight_decay,
-        ..ParamGroup::new(base * factor, model.parameters().len())
+        ..ParamGroup::new(base * factor, network.parameters().len())
     };
     let (base_lrs, last_lr, last_epoch) = (vec![base], vec![base * factor], at.scheduled as i64);
     Ok(CheckpointParts {
@@ -333,12 +407,13 @@ fn snapshot(model: &NotaGen, optimizer: &Optimizer, at: &Position, settings: &Se
 }
 
 /// Loads weights and optimizer state.
-fn load(path: &Path, model: &NotaGen, optimizer: &mut Optimizer) -> Result<Checkpoint> {
+fn load(path: &Path, network: &impl Network, optimizer: &mut Optimizer) -> Result<Checkpoint> {
     let _no_grad = tch::no_grad_guard();
     let checkpoint = Checkpoint::open(path)?;
-    model.load::<Error>(|name| Ok(checkpoint.state().load(name, Device::Cpu)?))?;
+    network.load(&mut |name| Ok(checkpoint.state().load(name, Device::Cpu)?))?;
     let state = checkpoint.optimizer()?.ok_or_else(|| problem(path, "no optimizer state".to_owned()))?;
-    state.check(path, model.architecture())?;
+    let shapes: Vec<_> = network.parameters().iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+    state.check(path, &shapes)?;
     for (i, &place) in optimizer.places.iter().enumerate() {
         let missing = || problem(path, format!("no optimizer state for parameter {place}"));
         let from = state.moments.get(&place).ok_or_else(missing)?;

@@ -3,7 +3,7 @@ use crate::error::At;
 use crate::settings::KeyAugmentation;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
-use globset::Glob;
+use globset::{Glob, GlobMatcher};
 use model::patches::{Patches, Patchiliser};
 use notation::Key;
 use notation::index::{self, Entry};
@@ -21,13 +21,15 @@ pub struct Dataset {
     patch_length: usize,
 }
 
+/// A pattern on the names of pieces.
+pub fn glob(pattern: &str) -> Result<GlobMatcher> {
+    let glob = Glob::new(pattern).map_err(|error| Error::Settings(format!("pieces: {error}")))?;
+    Ok(glob.compile_matcher())
+}
+
 /// The entries of an index, those that match the glob where there is one. An index without any is an error.
 pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<Entry>> {
-    let glob = match pattern.map(Glob::new) {
-        None => None,
-        Some(Ok(glob)) => Some(glob.compile_matcher()),
-        Some(Err(error)) => return Err(Error::Settings(format!("pieces: {error}"))),
-    };
+    let glob = pattern.map(glob).transpose()?;
     let mut entries = index::read(path)?;
     if let Some((entry, error)) = entries.iter().find_map(|entry| Some((entry, entry.key().err()?))) {
         let problem = format!("{}: {error}", entry.path);

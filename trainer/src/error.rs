@@ -63,6 +63,9 @@ pub enum Error {
     /// A failure of the network.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// Another process of the training is gone, hangs or failed.
+    #[error("{0}")]
+    Peer(String),
     /// A failure inside libtorch.
     #[error("libtorch: {0}")]
     TorchExt(#[from] torch_ext::Error),
@@ -81,12 +84,17 @@ impl From<tch::TchError> for Error {
 }
 
 impl Error {
+    pub(crate) fn peer(error: torch_ext::Error) -> Error {
+        Error::Peer(error.to_string())
+    }
+
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Diverged { .. } => {
                 Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned())
             }
+            Error::Peer(_) => Some("that rank's log says why; the same command goes on from the last checkpoint".to_owned()),
             Error::Piece { source: model::Error::Character { .. }, .. } => {
                 Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
             }

@@ -1,32 +1,40 @@
 //! The evaluation loss.
 use crate::Result;
 use crate::loader::Loader;
-use crate::settings::Precision;
-use model::{Mode, NotaGen};
+use crate::objective::{Network, Objective, Set};
+use crate::settings::Settings;
+use model::Mode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 use torch_ext::Autocast;
 
-/// The mean loss over the characters of all pieces, in the training's precision. Nothing if told to stop.
-pub(crate) fn evaluate(
-    model: &NotaGen,
-    pieces: Loader,
-    precision: Precision,
+/// The mean loss over all evaluation examples, in the training's precision, each on one of the ranks. Without such
+/// examples there is no loss; where a rank is told to stop there is nothing.
+pub(crate) fn evaluate<O: Objective>(
+    objective: &Arc<O>,
+    network: &O::Network,
+    settings: &Settings,
     stop: &AtomicBool,
-) -> Result<Option<f64>> {
+) -> Result<Option<Option<f64>>> {
+    if objective.examples(Set::Eval) == 0 {
+        return Ok(Some(None));
+    }
     let _no_grad = tch::no_grad_guard();
-    let mut sum = Tensor::f_zeros([], (Kind::Double, model.device()))?;
-    let mut tokens = 0;
-    for step in pieces {
-        for batch in step? {
-            let _autocast = Autocast::new(model.device(), precision.kind())?;
-            let loss = model.loss(&batch.to_device(model.device())?, Mode::EVAL)?;
+    let mut sum = Tensor::f_zeros([], (Kind::Double, network.device()))?;
+    let (mut weight, mut stopped) = (0, false);
+    for step in Loader::eval(objective, &settings.ranks, settings.workers) {
+        for part in step? {
+            let _autocast = Autocast::new(network.device(), settings.precision.kind())?;
+            let loss = objective.loss(network, part.input, Mode::EVAL)?;
             sum = sum.f_add(&loss.sum.f_to_kind(Kind::Double)?)?;
-            tokens += loss.tokens;
+            weight += part.weight;
         }
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+        stopped = stop.load(Ordering::Relaxed);
+        if stopped {
+            break;
         }
     }
-    Ok(Some(sum.f_double_value(&[])? / tokens as f64))
+    let totals = settings.ranks.sum(&[sum.f_double_value(&[])?, weight as f64, f64::from(stopped)])?;
+    Ok((totals[2] == 0.0).then_some(Some(totals[0] / totals[1])))
 }

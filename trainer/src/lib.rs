@@ -2,21 +2,33 @@
 
 mod checkpoint;
 mod data;
+pub mod dpo;
 mod error;
 mod evaluate;
+pub mod language;
 mod loader;
+pub mod m3;
+mod objective;
 mod optimizer;
+pub mod preference;
+mod ranks;
 mod schedule;
 mod settings;
 mod stream;
 mod telemetry;
 mod train;
 
-pub use checkpoint::{Checkpoints, Position};
-pub use data::{Dataset, read_index};
+pub use checkpoint::{Checkpoints, Position, Window};
+pub use data::{Dataset, glob, read_index};
+pub use dpo::{DpoReport, DpoSettings};
 pub use error::{Error, Result};
+pub use language::LanguageSettings;
+pub use loader::{in_order, shuffled};
+pub use m3::M3Settings;
+pub use objective::{Loss, Network, Objective, Part, Place, Set};
 pub use optimizer::{Optimizer, StepReport};
+pub use ranks::Ranks;
 pub use schedule::factor as schedule_factor;
 pub use settings::{KeyAugmentation, Length, Precision, Schedule, Settings};
 pub use telemetry::{Event, Observer};
-pub use train::{Outcome, Report, run_step, train};
+pub use train::{Done, Outcome, Report, run_step, train};

@@ -1,69 +1,101 @@
-//! Batches, read and encoded ahead of the training by worker threads.
-use crate::data::Dataset;
+//! Steps, read and encoded ahead of the training by worker threads.
+use crate::objective::{Objective, Part, Place, Set};
+use crate::ranks::Ranks;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
 use crossbeam::channel::{Receiver, bounded};
-use model::Batch;
-use rand::seq::{SliceRandom, index};
+use rand::seq::SliceRandom;
 use std::sync::Arc;
 
-/// Batches that each worker has ready at most.
+/// Steps that each worker has ready at most.
 const AHEAD: usize = 2;
 
-/// The pieces of one optimizer step, in parts.
-pub type Step = Vec<Batch>;
+/// One optimizer step, in parts.
+pub type Step<I> = Vec<Part<I>>;
 
-/// How an epoch is cut into steps.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Pieces of a step; the last of an epoch may have fewer.
-    pub batch_size: usize,
-    /// Parts of a step.
-    pub parts: usize,
-    /// Patches of each part that are predicted.
-    pub patch_sampling: Option<usize>,
-    /// Whether the order changes with the epoch.
-    pub shuffle: bool,
-    /// Seeds the order.
-    pub seed: u64,
+/// Steps over every example once, in an order that depends on (seed, epoch) alone. The last may be smaller.
+pub fn shuffled(examples: usize, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples).collect();
+    order.shuffle(&mut stream(seed, Purpose::Order, [epoch, 0]));
+    order.chunks(batch_size).map(<[usize]>::to_vec).collect()
 }
 
-impl Plan {
-    /// Steps of an epoch over `pieces`.
-    pub fn steps(&self, pieces: usize) -> u64 {
-        pieces.div_ceil(self.batch_size) as u64
-    }
-
-    /// The pieces of every step of an epoch.
-    fn epoch(&self, pieces: usize, epoch: u64) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..pieces).collect();
-        if self.shuffle {
-            order.shuffle(&mut stream(self.seed, Purpose::Order, [epoch, 0]));
-        }
-        order.chunks(self.batch_size).map(<[usize]>::to_vec).collect()
-    }
+/// Batches over every example once, in their own order.
+pub fn in_order(examples: usize, batch_size: usize) -> Vec<Vec<usize>> {
+    let order: Vec<usize> = (0..examples).collect();
+    order.chunks(batch_size).map(<[usize]>::to_vec).collect()
 }
 
 /// The steps of an epoch in their order.
-pub struct Loader {
-    queues: Vec<Receiver<Result<Step>>>,
-    next: usize,
-    left: usize,
+pub struct Loader<I> {
+    queues: Vec<Receiver<Result<Step<I>>>>,
+    /// Examples of the steps, those of all ranks.
+    sizes: Vec<usize>,
+    given: usize,
 }
 
-impl Loader {
-    /// The steps of `epoch` from `first` on. Workers end when the loader is dropped.
-    pub fn new(data: &Arc<Dataset>, plan: Plan, epoch: u64, first: u64, workers: usize, patch_length: i64) -> Loader {
-        let steps: Arc<Vec<Vec<usize>>> = Arc::new(plan.epoch(data.len(), epoch).split_off(first as usize));
+impl<I> Loader<I> {
+    /// Examples of the step given last, those of all ranks.
+    pub fn examples(&self) -> usize {
+        self.given.checked_sub(1).map_or(0, |last| self.sizes[last])
+    }
+
+    /// Whether the last step has been given.
+    pub fn is_over(&self) -> bool {
+        self.given == self.sizes.len()
+    }
+}
+
+impl<I: Send + 'static> Loader<I> {
+    /// A rank's share of the steps of an epoch from `first` on, each in `parts`; a step may have none for it. Workers end
+    /// when the loader is dropped.
+    pub fn train<O>(
+        objective: &Arc<O>,
+        (epoch, first): (u64, u64),
+        steps: &[Vec<usize>],
+        ranks: &Ranks,
+        parts: usize,
+        workers: usize,
+    ) -> Loader<I>
+    where
+        O: Objective<Input = I>,
+    {
+        let sizes = steps.iter().map(Vec::len).collect();
+        let mine = steps.iter().map(|examples| ranks.share(examples).to_vec()).collect();
+        let part = (ranks.rank() * parts) as u64;
+        Loader::new(objective, Place { set: Set::Train, epoch, step: first, part }, mine, sizes, parts, workers)
+    }
+
+    /// A rank's share of the batches of an evaluation.
+    pub fn eval<O: Objective<Input = I>>(objective: &Arc<O>, ranks: &Ranks, workers: usize) -> Loader<I> {
+        let place = Place { set: Set::Eval, epoch: 0, step: 0, part: 0 };
+        let batches = objective.evaluation();
+        let mine: Vec<_> = batches.into_iter().skip(ranks.rank()).step_by(ranks.size()).collect();
+        let sizes = mine.iter().map(Vec::len).collect();
+        Loader::new(objective, place, mine, sizes, 1, workers)
+    }
+
+    fn new<O>(
+        objective: &Arc<O>,
+        first: Place,
+        steps: Vec<Vec<usize>>,
+        sizes: Vec<usize>,
+        parts: usize,
+        workers: usize,
+    ) -> Loader<I>
+    where
+        O: Objective<Input = I>,
+    {
+        let steps = Arc::new(steps);
         let workers = workers.clamp(1, steps.len().max(1));
         let queues = (0..workers)
             .map(|worker| {
                 let (send, receive) = bounded(AHEAD);
-                let (data, steps) = (data.clone(), steps.clone());
+                let (objective, steps) = (objective.clone(), steps.clone());
                 std::thread::spawn(move || {
-                    for (i, pieces) in steps.iter().enumerate().skip(worker).step_by(workers) {
-                        let step = load(&data, plan, epoch, first + i as u64, pieces, patch_length);
-                        if send.send(step).is_err() {
+                    for (i, examples) in steps.iter().enumerate().skip(worker).step_by(workers) {
+                        let place = Place { step: first.step + i as u64, ..first };
+                        if send.send(load(&*objective, place, examples, parts)).is_err() {
                             return;
                         }
                     }
@@ -71,49 +103,26 @@ impl Loader {
                 receive
             })
             .collect();
-        Loader { queues, next: 0, left: steps.len() }
+        Loader { queues, sizes, given: 0 }
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Step>;
+impl<I> Iterator for Loader<I> {
+    type Item = Result<Step<I>>;
 
-    fn next(&mut self) -> Option<Result<Step>> {
-        self.left = self.left.checked_sub(1)?;
-        let queue = &self.queues[self.next];
-        self.next = (self.next + 1) % self.queues.len();
+    fn next(&mut self) -> Option<Result<Step<I>>> {
+        if self.is_over() {
+            return None;
+        }
+        let queue = &self.queues[self.given % self.queues.len()];
+        self.given += 1;
         Some(queue.recv().unwrap_or_else(|_| Err(Error::Settings("a thread that reads pieces has ended".to_owned()))))
     }
 }
 
-fn load(data: &Dataset, plan: Plan, epoch: u64, step: u64, pieces: &[usize], patch_length: i64) -> Result<Step> {
-    let mut parts = Vec::with_capacity(plan.parts);
-    for (part, chunk) in pieces.chunks(pieces.len().div_ceil(plan.parts)).enumerate() {
-        let patches = chunk.iter().map(|&i| data.piece(epoch, i)).collect::<Result<Vec<_>>>()?;
-        let batch = match plan.patch_sampling {
-            None => Batch::new(&patches, patch_length)?,
-            Some(wanted) => {
-                // Places of predicted patches, counted over the part's pieces.
-                let starts: Vec<usize> = patches
-                    .iter()
-                    .scan(0, |total, piece| {
-                        let start = *total;
-                        *total += piece.len() - 1;
-                        Some(start)
-                    })
-                    .collect();
-                let total = patches.iter().map(|piece| piece.len() - 1).sum();
-                let mut rng = stream(plan.seed, Purpose::Sampling, [epoch, step * plan.parts as u64 + part as u64]);
-                let mut chosen = vec![false; total];
-                for place in index::sample(&mut rng, total, wanted.min(total)) {
-                    chosen[place] = true;
-                }
-                Batch::of_targets(&patches, patch_length, |p, place| chosen[starts[p] + place - 1])?
-            }
-        };
-        parts.push(batch);
-    }
-    Ok(parts)
+fn load<O: Objective>(objective: &O, step: Place, examples: &[usize], parts: usize) -> Result<Step<O::Input>> {
+    let chunks = examples.chunks(examples.len().div_ceil(parts).max(1)).enumerate();
+    chunks.map(|(part, chunk)| objective.load(Place { part: step.part + part as u64, ..step }, chunk)).collect()
 }
 
 #[cfg(test)]
@@ -121,16 +130,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_piece_is_in_an_epoch_once_and_epochs_differ() {
-        let plan = Plan { batch_size: 4, parts: 2, patch_sampling: None, shuffle: true, seed: 3 };
-        let epochs: Vec<Vec<usize>> = (0..2).map(|epoch| plan.epoch(10, epoch).concat()).collect();
+    fn every_example_is_in_an_epoch_once_and_epochs_differ() {
+        let epochs: Vec<Vec<usize>> = (0..2).map(|epoch| shuffled(10, 4, 3, epoch).concat()).collect();
         for epoch in &epochs {
             let mut sorted = epoch.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..10).collect::<Vec<_>>());
         }
         assert_ne!(epochs[0], epochs[1]);
-        assert_eq!(plan.steps(10), 3);
-        assert_eq!(plan.epoch(10, 0), plan.epoch(10, 0));
+        assert_eq!(shuffled(10, 4, 3, 0).len(), 3);
+        assert_eq!(shuffled(10, 4, 3, 0).concat(), epochs[0]);
+        assert_eq!(in_order(5, 2), [vec![0, 1], vec![2, 3], vec![4]]);
     }
 }

@@ -1,9 +1,10 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
-use crate::settings::Precision;
+use crate::objective::Network;
+use crate::ranks::Ranks;
+use crate::settings::{Precision, Settings};
 use crate::{Error, Result};
-use model::NotaGen;
 use tch::{Device, Kind, Tensor};
-use torch_ext::{AdamWState, AdamWStep};
+use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 const EPS: f64 = 1e-8;
@@ -22,8 +23,9 @@ pub struct StepReport {
 
 /// The optimizer with its loss scale.
 pub struct Optimizer {
-    /// Places in `model.parameters()` of those that are trained: PyTorch keeps no state for the rest.
+    /// Places in the network's `parameters()` of those that are trained: PyTorch keeps no state for the rest.
     pub places: Vec<usize>,
+    device: Device,
     params: Vec<Tensor>,
     /// The moments, in the order of `places`.
     pub state: AdamWState,
@@ -31,6 +33,7 @@ pub struct Optimizer {
     pub weight_decay: f64,
     max_grad_norm: Option<f64>,
     scaler: Option<Scaler>,
+    reducer: Option<Reducer>,
 }
 
 /// Dynamic loss scaling.
@@ -42,31 +45,40 @@ struct Scaler {
 
 impl Optimizer {
     /// A fresh optimizer.
-    pub fn new(model: &NotaGen, precision: Precision, weight_decay: f64, max_grad_norm: Option<f64>) -> Optimizer {
-        let (places, params): (Vec<usize>, Vec<Tensor>) = model
+    pub fn new(network: &impl Network, settings: &Settings) -> Optimizer {
+        let (places, params): (Vec<usize>, Vec<Tensor>) = network
             .parameters()
             .iter()
             .enumerate()
-            .filter(|(_, (name, _))| name != model::UNUSED_PARAMETER)
+            .filter(|(_, (name, _))| network.uses(name))
             .map(|(place, (_, tensor))| (place, tensor.shallow_clone()))
             .unzip();
         let state = AdamWState::new(&params);
-        let mut optimizer = Optimizer { places, params, state, weight_decay, max_grad_norm, scaler: None };
-        if precision == Precision::Fp16 {
-            optimizer.set_scaler(model.device(), FIRST_SCALE, 0, GROWTH);
+        let (weight_decay, max_grad_norm) = (settings.weight_decay, settings.max_grad_norm);
+        let device = network.device();
+        let reducer = None;
+        let mut optimizer =
+            Optimizer { places, device, params, state, weight_decay, max_grad_norm, scaler: None, reducer };
+        if settings.precision == Precision::Fp16 {
+            optimizer.set_scaler(FIRST_SCALE, 0, GROWTH);
         }
         optimizer
     }
 
-    fn set_scaler(&mut self, device: Device, scale: f64, tracker: i64, growth: (f64, f64, i64)) {
-        let scale = Tensor::from(scale as f32).to_device(device);
-        let growth_tracker = Tensor::from(tracker as i32).to_device(device);
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    fn set_scaler(&mut self, scale: f64, tracker: i64, growth: (f64, f64, i64)) {
+        let scale = Tensor::from(scale as f32).to_device(self.device);
+        let growth_tracker = Tensor::from(tracker as i32).to_device(self.device);
         self.scaler = Some(Scaler { scale, growth_tracker, growth });
     }
 
     /// Replaces the first scale and the steps between its growths.
-    pub fn with_scaling(mut self, device: Device, scale: f64, interval: i64) -> Optimizer {
-        self.set_scaler(device, scale, 0, (GROWTH.0, GROWTH.1, interval));
+    pub fn with_scaling(mut self, scale: f64, interval: i64) -> Optimizer {
+        self.set_scaler(scale, 0, (GROWTH.0, GROWTH.1, interval));
         self
     }
 
@@ -78,8 +90,8 @@ impl Optimizer {
     /// Goes on with a loss scale.
     pub fn restore_scale(&mut self, scale: f64, tracker: i64) {
         if let Some(scaler) = &self.scaler {
-            let (device, growth) = (scaler.scale.device(), scaler.growth);
-            self.set_scaler(device, scale, tracker, growth);
+            let growth = scaler.growth;
+            self.set_scaler(scale, tracker, growth);
         }
     }
 
@@ -89,6 +101,48 @@ impl Optimizer {
             Some(scaler) => loss.f_mul(&scaler.scale)?,
             None => loss.shallow_clone(),
         })
+    }
+
+    /// From here on gradients are the sums over the ranks, and the weights and moments are those of rank 0.
+    pub fn spread(&mut self, ranks: &Ranks) -> Result<()> {
+        let Some(group) = ranks.group() else { return Ok(()) };
+        let AdamWState { steps, exp_avgs, exp_avg_sqs } = &self.state;
+        for tensors in [steps, exp_avgs, exp_avg_sqs] {
+            ranks.spread(tensors)?;
+        }
+        let scale = self.scale().unwrap_or_default();
+        let text = ranks.tell(&serde_json::to_string(&scale).unwrap_or_default())?;
+        if let Ok((scale, tracker)) = serde_json::from_str(&text) {
+            self.restore_scale(scale, tracker);
+        }
+        self.reducer = Some(Reducer::new(group, &self.params, ReducerOptions::default()).map_err(Error::peer)?);
+        Ok(())
+    }
+
+    /// Adds the gradients of a loss. With the step's `last` part they are exchanged while they come up; a rank without a
+    /// part takes part in that with none.
+    pub fn backward(&self, loss: Option<&Tensor>, last: bool) -> Result<()> {
+        let loss = match (loss, &self.reducer) {
+            (Some(loss), _) => self.scaled(loss)?,
+            (None, Some(reducer)) => reducer.nothing()?,
+            (None, None) => return Ok(()),
+        };
+        let Some(reducer) = self.reducer.as_ref().filter(|_| last) else { return Ok(loss.f_backward()?) };
+        reducer.begin().map_err(Error::peer)?;
+        loss.f_backward().map_err(|error| {
+            let text = error.to_string();
+            // A failure of a peer comes out of the backward pass as Gloo's or NCCL's.
+            match ["gloo", "NCCL", "ncclComm"].iter().any(|word| text.contains(word)) {
+                true => Error::peer(reducer.group().explain("exchange of gradients", &text)),
+                false => Error::from(error),
+            }
+        })?;
+        reducer.finish().map_err(Error::peer)
+    }
+
+    /// What the last exchange of gradients did; empty alone.
+    pub fn exchange(&self) -> Vec<torch_ext::Bucket> {
+        self.reducer.as_ref().map_or_else(Vec::new, Reducer::trace)
     }
 
     /// Unscales, clips, steps and clears the gradients. A gradient that is not finite voids the step.
@@ -122,8 +176,9 @@ impl Optimizer {
 
     /// Clears the gradients.
     pub fn clear(&mut self) {
-        for param in &mut self.params {
-            param.zero_grad();
+        // Gradients may be views into the buckets of the exchange: they are overwritten, and not let go of.
+        for mut grad in self.params.iter().map(Tensor::grad).filter(Tensor::defined) {
+            let _ = grad.zero_();
         }
     }
 }

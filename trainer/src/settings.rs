@@ -1,8 +1,9 @@
 //! What a training stage is told, resolved and checked.
+use crate::ranks::Ranks;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// The type that matrix products run in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,30 +70,18 @@ pub enum Schedule {
     },
 }
 
-/// Everything that a training stage needs to know.
+/// What the training loop needs to know, whatever the network learns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Seeds order, cuts, keys and dropout.
+    /// Seeds everything random.
     pub seed: u64,
-    /// Where to train.
-    pub device: Device,
     /// The autocast type.
     pub precision: Precision,
-    /// Index of the training pieces, `{"path": …, "key": …}` a line.
-    pub train: PathBuf,
-    /// Index of the evaluation pieces; without one the last weights are the best.
-    pub eval: Option<PathBuf>,
-    /// Glob on the names of the training pieces.
-    pub pieces: Option<String>,
-    /// Glob on the names of the evaluation pieces.
-    pub eval_pieces: Option<String>,
-    /// Which key a piece is trained in.
-    pub key_augmentation: KeyAugmentation,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Pieces of one optimizer step.
+    /// Examples of one rank in one optimizer step.
     pub batch_size: usize,
-    /// Parts that a step's pieces are run in, one after the other.
+    /// Parts that a rank's examples of a step are run in, one after the other.
     pub accumulation_steps: usize,
     /// How long.
     pub length: Length,
@@ -116,15 +105,25 @@ pub struct Settings {
     pub log_every: u64,
     /// Recompute activations in the backward pass: slower, with less memory.
     pub activation_checkpointing: bool,
-    /// Patches of each part that are predicted, drawn anew every step; all if not given.
-    pub patch_sampling: Option<usize>,
     /// A file of the original's to go on from, with its optimizer state and epoch.
     pub resume_from: Option<PathBuf>,
-    /// Threads that read and encode pieces ahead.
+    /// Threads that read and encode examples ahead.
     pub workers: usize,
+    /// The processes that the training is spread over.
+    pub ranks: Ranks,
 }
 
 impl Settings {
+    /// Examples of one optimizer step, those of all ranks.
+    pub fn step_size(&self) -> usize {
+        self.batch_size * self.ranks.size()
+    }
+
+    /// Examples that go through the network together.
+    pub fn part_size(&self) -> usize {
+        self.batch_size.div_ceil(self.accumulation_steps)
+    }
+
     /// Refuses what cannot work, before anything is read.
     pub fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Settings(message));
@@ -141,8 +140,8 @@ impl Settings {
         if matches!(self.length, Length::Epochs(0) | Length::Steps(0)) {
             return wrong("nothing to train: epochs or steps is 0".to_owned());
         }
-        if self.patch_sampling == Some(0) || self.checkpoint_every == 0 || self.evaluate_every == Some(0) {
-            return wrong("patch_sampling, checkpoint_every and evaluate_every are counted from 1".to_owned());
+        if self.checkpoint_every == 0 || self.evaluate_every == Some(0) || self.log_every == 0 {
+            return wrong("checkpoint_every, evaluate_every and log_every are counted from 1".to_owned());
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Piece = 2,
     Dropout = 3,
     Sampling = 4,
+    Pair = 5,
+    Split = 6,
 }
 
 /// The number that seeds the stream of a purpose at a place.

@@ -2,6 +2,7 @@
 use crate::Result;
 use crate::error::At;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,23 @@ pub enum Event {
         skipped: u64,
         /// Seconds of training, interruptions left out.
         seconds: f64,
+        /// The objective's other numbers: means since the last such event.
+        #[serde(flatten)]
+        values: BTreeMap<String, f64>,
+    },
+    /// Something that a person should know about the last steps.
+    Warning {
+        /// Steps done.
+        step: u64,
+        /// What.
+        message: String,
+    },
+    /// Work before the first step: the reference of a preference training.
+    Reference {
+        /// Pieces done.
+        done: usize,
+        /// Pieces in all.
+        total: usize,
     },
     /// A step was left out because its loss or gradient was not finite.
     Skipped {
@@ -90,7 +108,9 @@ impl Event {
     fn step(&self) -> u64 {
         match self {
             Event::Started { resumed_from, .. } => *resumed_from,
+            Event::Reference { .. } => 0,
             Event::Step { step, .. }
+            | Event::Warning { step, .. }
             | Event::Skipped { step, .. }
             | Event::Evaluated { step, .. }
             | Event::Checkpoint { step, .. }
@@ -112,10 +132,14 @@ impl Observer for () {
 
 /// Writes events down.
 pub(crate) struct Telemetry<'a> {
+    files: Option<Files>,
+    observer: &'a mut dyn Observer,
+}
+
+struct Files {
     path: PathBuf,
     metrics: File,
     board: SummaryWriter,
-    observer: &'a mut dyn Observer,
 }
 
 impl<'a> Telemetry<'a> {
@@ -140,24 +164,33 @@ impl<'a> Telemetry<'a> {
         // The writer panics where it cannot create its folder: create it first, where failure can be told.
         std::fs::create_dir_all(&board).at(&board)?;
         let metrics = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
-        Ok(Telemetry { path, metrics, board: SummaryWriter::new(&board), observer })
+        Ok(Telemetry { files: Some(Files { path, metrics, board: SummaryWriter::new(&board) }), observer })
+    }
+
+    /// Nothing is written and no one told: rank 0 does that.
+    pub(crate) fn silent(observer: &'a mut dyn Observer) -> Telemetry<'a> {
+        Telemetry { files: None, observer }
     }
 
     pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
+        let Some(Files { path, metrics, board }) = &mut self.files else { return Ok(()) };
         self.observer.event(event);
         let mut line = serde_json::to_value(event).unwrap_or_default();
         line["step"] = event.step().into();
-        writeln!(self.metrics, "{line}").at(&self.path)?;
+        writeln!(metrics, "{line}").at(path)?;
         let step = event.step() as usize;
-        let mut scalar = |tag: &str, value: f64| self.board.add_scalar(tag, value as f32, step);
+        let mut scalar = |tag: &str, value: f64| board.add_scalar(tag, value as f32, step);
         match event {
-            Event::Step { loss, learning_rate, grad_norm, scale, patches_per_second, memory, .. } => {
+            Event::Step { loss, learning_rate, grad_norm, scale, patches_per_second, memory, values, .. } => {
                 scalar("train/loss", *loss);
                 scalar("train/learning_rate", *learning_rate);
                 scalar("train/grad_norm", *grad_norm);
                 scalar("train/scale", *scale);
                 scalar("speed/patches_per_second", *patches_per_second);
                 scalar("speed/memory_gib", *memory as f64 / f64::from(1 << 30));
+                for (name, value) in values {
+                    scalar(&format!("train/{name}"), *value);
+                }
             }
             Event::Evaluated { train_loss, eval_loss, .. } => {
                 scalar("eval/loss", *eval_loss);
@@ -166,7 +199,7 @@ impl<'a> Telemetry<'a> {
             _ => {}
         }
         if !matches!(event, Event::Step { .. }) {
-            self.board.flush();
+            board.flush();
         }
         Ok(())
     }

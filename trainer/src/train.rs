@@ -1,16 +1,16 @@
-//! The training of pre-training, post-training and fine-tuning (the original's `train-gen.py`).
+//! The one loop of every training: steps, evaluations, checkpoints, telemetry.
 use crate::checkpoint::{Checkpoints, Position};
-use crate::data::{Dataset, read_index};
 use crate::evaluate::evaluate;
-use crate::loader::{Loader, Plan, Step};
+use crate::loader::{Loader, Step};
+use crate::objective::{Loss, Network, Objective, Set};
 use crate::optimizer::{Optimizer, StepReport};
+use crate::ranks::Ranks;
 use crate::schedule;
 use crate::settings::{Length, Settings};
 use crate::stream::{self, Purpose};
 use crate::telemetry::{Event, Observer, Telemetry};
 use crate::{Error, Result};
-use model::patches::Patchiliser;
-use model::{Checkpointing, Mode, NotaGen};
+use model::{Checkpointing, Mode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,14 @@ use torch_ext::Autocast;
 /// Steps in a row without a finite gradient that end a training. Loss scaling starts high and may need some.
 const MOST_SKIPPED: u64 = 30;
 
+/// Numbers that an objective has besides the loss, at most.
+const MOST_VALUES: usize = 16;
+
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum Outcome<R = Report> {
     /// It is complete.
-    Finished(Report),
+    Finished(R),
     /// It was told to stop, and saved.
     Interrupted,
 }
@@ -57,50 +60,63 @@ pub struct Report {
     pub last: PathBuf,
 }
 
-/// Trains `model` in `folder`, from the newest checkpoint there or from the start.
+/// Trains `network` in `folder`, from the newest checkpoint there or from the start.
 ///
 /// The folder gets `metrics.jsonl`, `tensorboard/` and `checkpoints/`. When `stop` is set the training saves and
 /// returns [`Outcome::Interrupted`]. The result is the same with and without interruptions, on the CPU bit for bit.
-pub fn train(
+pub fn train<O: Objective>(
     settings: &Settings,
-    model: &NotaGen,
+    objective: &Arc<O>,
+    network: &O::Network,
     folder: &Path,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check()?;
-    let data = Data::open(settings, model)?;
-    let mut optimizer = Optimizer::new(model, settings.precision, settings.weight_decay, settings.max_grad_norm);
-    let mut checkpoints = Checkpoints::open(folder, settings.keep_checkpoints)?;
-    let mut position = match (checkpoints.resume(model, &mut optimizer)?, &settings.resume_from) {
-        (Some(position), _) => position,
-        (None, Some(path)) => checkpoints.resume_from(path, model, &mut optimizer, data.steps_per_epoch)?,
-        (None, None) => Position::default(),
+    let ranks = &settings.ranks;
+    check_ranks(settings, &**objective, network)?;
+    let mut optimizer = Optimizer::new(network, settings);
+    let mut checkpoints = match ranks.is_first() {
+        true => Checkpoints::open(folder, settings.keep_checkpoints)?,
+        false => Checkpoints::of_another(folder),
     };
-    position.total_steps = data.total_steps;
-    let mut telemetry = Telemetry::resume(folder, position.step, observer)?;
-    telemetry.event(&data.started(position.step))?;
+    let mut position = begin(settings, &**objective, network, &mut optimizer, &checkpoints)?;
+    let mut left = left(&**objective, &position);
+    let length = Steps::of(settings, &**objective, &position, left.len() as u64);
+    position.total_steps = length.total;
+    let mut telemetry = match ranks.is_first() {
+        true => Telemetry::resume(folder, position.step, observer)?,
+        false => Telemetry::silent(observer),
+    };
+    telemetry.event(&length.started(&**objective, position.step))?;
     let mut clock = Clock::start(&position);
     let mut saved = position.step;
-    let mut steps = data.epoch(position.epoch, position.step_in_epoch);
+    let load = |epoch, first, steps: &[Vec<usize>]| {
+        Loader::train(objective, (epoch, first), steps, ranks, settings.accumulation_steps, settings.workers)
+    };
+    let mut steps = load(position.epoch, position.step_in_epoch, &left);
+    left.clear();
 
     loop {
         if position.evaluation_due
-            && let Some(eval_loss) = data.evaluate(settings, model, stop)?
+            && let Some(eval_loss) = evaluate(objective, network, settings, stop)?
         {
             clock.read(&mut position);
             let evaluation = position.evaluated(eval_loss);
             evaluation.event.map_or(Ok(()), |event| telemetry.event(&event))?;
-            if evaluation.best {
-                checkpoints.save_best(model, &optimizer, &position, settings)?;
+            if evaluation.best && O::WEIGHTS_ALONE {
+                checkpoints.save_weights(network)?;
+            } else if evaluation.best {
+                checkpoints.save_best(network, &optimizer, &position, settings)?;
             }
         }
         let early = position.stopped_early(settings.early_stopping);
-        let finished = !position.evaluation_due && (early || position.step >= data.total_steps);
-        let stopped = stop.load(Ordering::Relaxed) && !finished;
+        let finished = !position.evaluation_due && (early || position.step >= length.total);
+        let stopped = ranks.any(stop.load(Ordering::Relaxed))? && !finished;
         if finished || stopped || position.step >= saved + settings.checkpoint_every {
             clock.read(&mut position);
-            let path = checkpoints.save(model, &optimizer, &position, settings)?;
+            ranks.check_weights(network)?;
+            let path = checkpoints.save(network, &optimizer, &position, settings)?;
             saved = position.step;
             telemetry.event(&Event::Checkpoint { step: saved, path: path.clone() })?;
             if stopped {
@@ -116,122 +132,193 @@ pub fn train(
             }
         }
         let Some(step) = steps.next() else {
-            steps = data.epoch(position.epoch, 0);
+            steps = load(position.epoch, 0, &objective.epoch(position.epoch));
             continue;
         };
-        let factor = schedule::factor(settings.schedule, settings.warmup_steps, data.total_steps, position.scheduled);
-        let learning_rate = settings.learning_rate * factor;
-        let (loss, patches, done) = run_step(settings, model, &mut optimizer, step?, learning_rate, position.step)?;
-        position.advance(loss, patches, &done, data.steps_per_epoch);
-        let last = position.step >= data.total_steps;
-        position.evaluation_due = last || data.evaluates(settings, &position);
-        if done.skipped {
-            telemetry.event(&Event::Skipped { step: position.step, loss })?;
+        let factor = schedule::factor(settings.schedule, settings.warmup_steps, length.total, position.scheduled);
+        let rate = settings.learning_rate * factor;
+        let loss = |input, mode| objective.loss(network, input, mode);
+        let done = run_step(settings, &mut optimizer, step?, rate, position.step, loss)?;
+        position.advance(&done, steps.examples(), steps.is_over());
+        let last = position.step >= length.total;
+        position.evaluation_due = last || evaluates(settings, &position);
+        if done.report.skipped {
+            telemetry.event(&Event::Skipped { step: position.step, loss: done.loss })?;
             if position.skipped_in_a_row >= MOST_SKIPPED {
-                return Err(Error::Diverged { steps: MOST_SKIPPED, step: position.step, loss });
+                return Err(Error::Diverged { steps: MOST_SKIPPED, step: position.step, loss: done.loss });
             }
         }
         if last || position.step.is_multiple_of(settings.log_every) {
-            telemetry.event(&clock.step(&mut position, model, &optimizer, learning_rate, done.grad_norm)?)?;
+            for event in clock.log(&mut position, &**objective, &optimizer, rate, done.report.grad_norm)? {
+                telemetry.event(&event)?;
+            }
         }
     }
 }
 
-/// One optimizer step over its parts: the loss, the patches, and what the optimizer did. Characters weigh the same in whatever part they are.
-pub fn run_step(
+/// Refuses ranks that are not of one training.
+fn check_ranks<O: Objective>(settings: &Settings, objective: &O, network: &O::Network) -> Result<()> {
+    let ranks = &settings.ranks;
+    let same = Settings { ranks: Ranks::default(), workers: 0, ..settings.clone() };
+    let examples = [Set::Train, Set::Eval].map(|set| objective.examples(set));
+    let shapes: Vec<_> = network.parameters().iter().map(|(name, tensor)| (name, tensor.size())).collect();
+    ranks.check_same("settings", &format!("{same:?}"))?;
+    ranks.check_same("pieces", &format!("{examples:?}"))?;
+    ranks.check_same("parameters", &format!("{shapes:?}"))
+}
+
+/// Where the training begins: after the newest checkpoint, after the original's file, or at the start. On all ranks
+/// weights, optimizer and position are those of rank 0.
+fn begin<O: Objective>(
     settings: &Settings,
-    model: &NotaGen,
+    objective: &O,
+    network: &O::Network,
     optimizer: &mut Optimizer,
-    step: Step,
+    checkpoints: &Checkpoints,
+) -> Result<Position> {
+    let ranks = &settings.ranks;
+    let mut position = Position::default();
+    if ranks.is_first() {
+        position = match (checkpoints.resume(network, optimizer)?, &settings.resume_from) {
+            (Some(position), _) => position,
+            (None, Some(path)) => {
+                let per_epoch = objective.epoch(0).len() as u64;
+                checkpoints.resume_from(path, network, optimizer, per_epoch)?
+            }
+            (None, None) => position,
+        };
+    }
+    if ranks.size() > 1 {
+        let position_of_first = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
+        position =
+            serde_json::from_str(&ranks.tell(&position_of_first)?).map_err(|e| Error::Settings(e.to_string()))?;
+        let weights: Vec<Tensor> = network.state_dict().into_iter().map(|(_, tensor)| tensor).collect();
+        ranks.spread(&weights)?;
+        optimizer.spread(ranks)?;
+        ranks.check_weights(network)?;
+    }
+    Ok(position)
+}
+
+/// The steps left of the epoch under way. After another number of ranks the examples that were not seen yet are the
+/// same, in steps of another size.
+fn left<O: Objective>(objective: &O, position: &Position) -> Vec<Vec<usize>> {
+    let mut steps = objective.epoch(position.epoch);
+    let done = steps.len().min(position.step_in_epoch as usize);
+    let seen: usize = steps[..done].iter().map(Vec::len).sum();
+    match position.examples_in_epoch {
+        Some(before) if !O::DRAWN && before != seen as u64 => {
+            let size = steps.first().map_or(1, Vec::len);
+            let examples = steps.concat();
+            let rest = &examples[examples.len().min(before as usize)..];
+            rest.chunks(size).map(<[usize]>::to_vec).collect()
+        }
+        _ => steps.split_off(done),
+    }
+}
+
+/// What one optimizer step came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The loss.
+    pub loss: f64,
+    /// The objective's other numbers.
+    pub values: Vec<f64>,
+    /// Patches in it.
+    pub patches: u64,
+    /// What the optimizer did.
+    pub report: StepReport,
+}
+
+/// One optimizer step over its parts, whose weights add up: characters weigh the same in whatever part they are.
+pub fn run_step<I>(
+    settings: &Settings,
+    optimizer: &mut Optimizer,
+    step: Step<I>,
     learning_rate: f64,
     number: u64,
-) -> Result<(f64, u64, StepReport)> {
-    let tokens: i64 = step.iter().map(|batch| batch.tokens).sum();
-    let patches: i64 = step.iter().map(|batch| batch.patches).sum();
-    let mut total = Tensor::f_zeros([], (Kind::Float, model.device()))?;
-    for (part, batch) in step.into_iter().enumerate() {
-        let seed = stream::seed(settings.seed, Purpose::Dropout, [number, part as u64]) as i64;
+    loss: impl Fn(I, Mode) -> Result<Loss>,
+) -> Result<Done> {
+    let ranks = &settings.ranks;
+    let weight: i64 = step.iter().map(|part| part.weight).sum();
+    let patches: i64 = step.iter().map(|part| part.patches).sum();
+    let totals = ranks.sum(&[weight as f64, patches as f64])?;
+    let (weight, patches) = (totals[0] as i64, totals[1] as u64);
+    let (first_part, parts) = ((ranks.rank() * settings.accumulation_steps) as u64, step.len());
+    let device = optimizer.device();
+    let mut total = Tensor::f_zeros([], (Kind::Float, device))?;
+    let mut values: Option<Tensor> = None;
+    for (number_of_part, part) in step.into_iter().enumerate() {
+        let seed = stream::seed(settings.seed, Purpose::Dropout, [number, first_part + number_of_part as u64]) as i64;
         tch::manual_seed(seed);
         let autocast = settings.precision.kind();
         let checkpointing = settings.activation_checkpointing.then_some(Checkpointing { seed, autocast });
-        let region = Autocast::new(model.device(), autocast)?;
-        let loss = model.loss(&batch.to_device(model.device())?, Mode { train: true, checkpointing })?;
+        let region = Autocast::new(device, autocast)?;
+        let loss = loss(part.input, Mode { train: true, checkpointing })?;
         drop(region);
-        let loss = loss.sum.f_div_scalar(tokens)?;
-        optimizer.scaled(&loss)?.f_backward()?;
-        total = total.f_add(&loss.f_detach()?)?;
+        let mean = loss.sum.f_div_scalar(weight)?;
+        optimizer.backward(Some(&mean), number_of_part + 1 == parts)?;
+        total = total.f_add(&mean.f_detach()?)?;
+        if let Some(more) = loss.values {
+            let more = more.f_detach()?.f_to_kind(Kind::Double)?.f_div_scalar(weight)?;
+            values = Some(values.map_or(Ok(more.shallow_clone()), |sum| sum.f_add(&more))?);
+        }
+    }
+    if parts == 0 {
+        optimizer.backward(None, true)?;
     }
     let report = optimizer.step(learning_rate)?;
-    Ok((total.f_double_value(&[])?, patches as u64, report))
+    let values: Vec<f64> = values.map_or(Ok(Vec::new()), |values| Vec::try_from(&values))?;
+    let (loss, values) = sums(ranks, total.f_double_value(&[])?, values, parts > 0)?;
+    Ok(Done { loss, values, patches, report })
 }
 
-/// The pieces of a training and how its steps go through them.
-struct Data {
-    train: Arc<Dataset>,
-    eval: Option<Arc<Dataset>>,
-    plan: Plan,
-    workers: usize,
-    patch_length: i64,
-    steps_per_epoch: u64,
-    total_steps: u64,
+/// Adds up what the ranks found; one without a part does not know how many numbers there are.
+fn sums(ranks: &Ranks, loss: f64, values: Vec<f64>, knows: bool) -> Result<(f64, Vec<f64>)> {
+    if ranks.size() == 1 {
+        return Ok((loss, values));
+    }
+    let mut numbers = vec![loss, f64::from(knows), values.len() as f64];
+    numbers.extend(values);
+    numbers.resize(3 + MOST_VALUES, 0.0);
+    let numbers = ranks.sum(&numbers)?;
+    let count = (numbers[2] / numbers[1]) as usize;
+    Ok((numbers[0], numbers[3..3 + count].to_vec()))
 }
 
-impl Data {
-    fn open(settings: &Settings, model: &NotaGen) -> Result<Data> {
-        let architecture = model.architecture();
-        let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
-        let open = |path: &Path, pieces: Option<&str>| -> Result<Arc<Dataset>> {
-            let (keys, length) = (settings.key_augmentation, architecture.patch_length as usize);
-            Ok(Arc::new(Dataset::new(read_index(path, pieces)?, settings.seed, keys, patchiliser, length)))
-        };
-        let train = open(&settings.train, settings.pieces.as_deref())?;
-        let pieces = settings.eval_pieces.as_deref().or(settings.pieces.as_deref());
-        let eval = settings.eval.as_deref().map(|path| open(path, pieces)).transpose()?;
-        let plan = Plan {
-            batch_size: settings.batch_size,
-            parts: settings.accumulation_steps,
-            patch_sampling: settings.patch_sampling,
-            shuffle: true,
-            seed: settings.seed,
-        };
-        let steps_per_epoch = plan.steps(train.len());
-        let total_steps = match settings.length {
-            Length::Epochs(epochs) => epochs * steps_per_epoch,
+fn evaluates(settings: &Settings, position: &Position) -> bool {
+    match settings.evaluate_every {
+        Some(steps) => position.step.is_multiple_of(steps),
+        None => position.step_in_epoch == 0,
+    }
+}
+
+/// How long a training is.
+struct Steps {
+    per_epoch: u64,
+    total: u64,
+}
+
+impl Steps {
+    /// From a position with so many steps left of its epoch.
+    fn of(settings: &Settings, objective: &impl Objective, position: &Position, left: u64) -> Steps {
+        let per_epoch = objective.epoch(0).len() as u64;
+        let total = match settings.length {
+            Length::Epochs(epochs) if position.epoch >= epochs => position.step,
+            Length::Epochs(epochs) => position.step + left + (epochs - position.epoch - 1) * per_epoch,
             Length::Steps(steps) => steps,
         };
-        let (workers, patch_length) = (settings.workers, architecture.patch_length);
-        Ok(Data { train, eval, plan, workers, patch_length, steps_per_epoch, total_steps })
+        Steps { per_epoch, total }
     }
 
-    fn started(&self, resumed_from: u64) -> Event {
+    fn started(&self, objective: &impl Objective, resumed_from: u64) -> Event {
         Event::Started {
-            train_pieces: self.train.len(),
-            eval_pieces: self.eval.as_ref().map_or(0, |eval| eval.len()),
-            steps_per_epoch: self.steps_per_epoch,
-            total_steps: self.total_steps,
+            train_pieces: objective.examples(Set::Train),
+            eval_pieces: objective.examples(Set::Eval),
+            steps_per_epoch: self.per_epoch,
+            total_steps: self.total,
             resumed_from,
         }
-    }
-
-    fn epoch(&self, epoch: u64, first: u64) -> Loader {
-        Loader::new(&self.train, self.plan, epoch, first, self.workers, self.patch_length)
-    }
-
-    fn evaluates(&self, settings: &Settings, position: &Position) -> bool {
-        match settings.evaluate_every {
-            Some(steps) => position.step.is_multiple_of(steps),
-            None => position.step_in_epoch == 0,
-        }
-    }
-
-    /// Every piece in the cut and key of epoch 0, so that evaluations compare. Without evaluation pieces there is
-    /// no loss; told to stop there is nothing.
-    fn evaluate(&self, settings: &Settings, model: &NotaGen, stop: &AtomicBool) -> Result<Option<Option<f64>>> {
-        let Some(eval) = &self.eval else { return Ok(Some(None)) };
-        let plan = Plan { parts: 1, patch_sampling: None, shuffle: false, ..self.plan };
-        let plan = Plan { batch_size: plan.batch_size.div_ceil(settings.accumulation_steps), ..plan };
-        let loader = Loader::new(eval, plan, 0, 0, self.workers, self.patch_length);
-        Ok(evaluate(model, loader, settings.precision, stop)?.map(Some))
     }
 }
 
@@ -239,13 +326,13 @@ impl Data {
 struct Clock {
     since: Instant,
     logged: Instant,
-    logged_at: (u64, f64, u64),
+    patches: u64,
 }
 
 impl Clock {
     fn start(position: &Position) -> Clock {
         let now = Instant::now();
-        Clock { since: now, logged: now, logged_at: (position.patches, position.loss_sum, position.loss_steps) }
+        Clock { since: now, logged: now, patches: position.patches }
     }
 
     /// Adds the time since the last reading to the training's.
@@ -254,37 +341,39 @@ impl Clock {
         self.since = Instant::now();
     }
 
-    fn step(
+    /// The events of a log window's end; a new window begins.
+    fn log<O: Objective>(
         &mut self,
         position: &mut Position,
-        model: &NotaGen,
+        objective: &O,
         optimizer: &Optimizer,
         learning_rate: f64,
         grad_norm: f64,
-    ) -> Result<Event> {
+    ) -> Result<Vec<Event>> {
         self.read(position);
-        let (patches, loss_sum, loss_steps) = self.logged_at;
-        // An evaluation in between starts the sums anew.
-        let (loss_sum, loss_steps) = if position.loss_steps > loss_steps { (loss_sum, loss_steps) } else { (0.0, 0) };
-        let steps = (position.loss_steps - loss_steps).max(1) as f64;
-        let memory = match model.device() {
+        let memory = match optimizer.device() {
             tch::Device::Cpu => torch_ext::process_memory()?.resident,
             device => torch_ext::device_memory(device)?.allocated,
         };
-        let event = Event::Step {
+        let (loss, values) = std::mem::take(&mut position.window).means();
+        let values = O::VALUES.iter().map(|&name| name.to_owned()).zip(values).collect();
+        let message = objective.warning(&values);
+        let step = Event::Step {
             step: position.step,
             epoch: position.current_epoch(),
-            loss: (position.loss_sum - loss_sum) / steps,
+            loss,
             learning_rate,
             grad_norm,
             scale: optimizer.scale().map_or(1.0, |(scale, _)| scale),
-            patches_per_second: (position.patches - patches) as f64 / self.logged.elapsed().as_secs_f64(),
+            patches_per_second: (position.patches - self.patches) as f64 / self.logged.elapsed().as_secs_f64(),
             memory,
             skipped: position.skipped,
             seconds: position.seconds,
+            values,
         };
         self.logged = Instant::now();
-        self.logged_at = (position.patches, position.loss_sum, position.loss_steps);
-        Ok(event)
+        self.patches = position.patches;
+        let warning = message.map(|message| Event::Warning { step: position.step, message });
+        Ok(std::iter::once(step).chain(warning).collect())
     }
 }

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{BATCH, golden, network, parts, pieces, settings};
-use tch::{Device, Kind};
-use trainer::{Optimizer, Precision, Settings, run_step, schedule_factor};
+use tch::Kind;
+use trainer::{Done, Optimizer, Precision, Settings, language, run_step, schedule_factor};
 
 const STEPS: usize = 50;
 
@@ -22,9 +22,9 @@ fn compare(
     let settings =
         Settings { batch_size: BATCH, accumulation_steps: accumulation, max_grad_norm: clip, ..settings(precision) };
     let (model, pieces) = (network(), pieces(&golden));
-    let mut optimizer = Optimizer::new(&model, precision, settings.weight_decay, clip);
+    let mut optimizer = Optimizer::new(&model, &settings);
     if let Some((scale, interval)) = scaling {
-        optimizer = optimizer.with_scaling(Device::Cpu, scale, interval);
+        optimizer = optimizer.with_scaling(scale, interval);
     }
     let (losses, norms, scales, rates, skips) =
         (of("loss"), of("grad_norm"), of("scale"), of("learning_rate"), of("skipped"));
@@ -36,7 +36,9 @@ fn compare(
         if scaling.is_some() {
             assert_eq!(optimizer.scale().unwrap().0, scales[step], "{run}, step {step}: scale");
         }
-        let (loss, _, done) = run_step(&settings, &model, &mut optimizer, parts, rate, step as u64).unwrap();
+        let of = |batch, mode| language::loss(&model, batch, mode);
+        let Done { loss, report: done, .. } =
+            run_step(&settings, &mut optimizer, parts, rate, step as u64, of).unwrap();
         scheduled += u64::from(!done.skipped);
         let off = (loss / losses[step] - 1.0).abs();
         worst = worst.max(off);

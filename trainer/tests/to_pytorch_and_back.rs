@@ -7,7 +7,7 @@ use model::NotaGen;
 use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
-use trainer::{Checkpoints, Optimizer, Position, Precision, Settings, run_step, schedule_factor};
+use trainer::{Checkpoints, Optimizer, Position, Precision, Settings, language, run_step, schedule_factor};
 
 const AT: u64 = 20;
 const FURTHER: u64 = 5;
@@ -18,14 +18,15 @@ fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: 
         .map(|step| {
             let factor = schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
             let batch = parts(&pieces, step as usize, 1);
-            run_step(settings, model, optimizer, batch, settings.learning_rate * factor, step).unwrap().0
+            let of = |batch, mode| language::loss(model, batch, mode);
+            run_step(settings, optimizer, batch, settings.learning_rate * factor, step, of).unwrap().loss
         })
         .collect()
 }
 
 fn fresh(settings: &Settings) -> (NotaGen, Optimizer) {
     let model = network();
-    let optimizer = Optimizer::new(&model, settings.precision, settings.weight_decay, None);
+    let optimizer = Optimizer::new(&model, settings);
     (model, optimizer)
 }
 

@@ -5,7 +5,7 @@ use model::{Architecture, Batch, NotaGen};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
-use trainer::{KeyAugmentation, Length, Precision, Schedule, Settings};
+use trainer::{Length, Part, Precision, Ranks, Schedule, Settings, language};
 
 pub const BATCH: usize = 4;
 
@@ -35,21 +35,15 @@ pub fn golden() -> HashMap<String, Tensor> {
 }
 
 /// The pieces of a step, as the golden script takes them.
-pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<Batch> {
+pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<Part<Batch>> {
     let batch: Vec<Patches> = (0..BATCH).map(|i| pieces[(step * BATCH + i) % pieces.len()].clone()).collect();
-    batch.chunks(BATCH / accumulation).map(|part| Batch::new(part, 64).unwrap()).collect()
+    batch.chunks(BATCH / accumulation).map(|part| language::part(Batch::new(part, 64).unwrap())).collect()
 }
 
 pub fn settings(precision: Precision) -> Settings {
     Settings {
         seed: 0,
-        device: Device::Cpu,
         precision,
-        train: PathBuf::new(),
-        eval: None,
-        pieces: None,
-        eval_pieces: None,
-        key_augmentation: KeyAugmentation::None,
         learning_rate: 3e-4,
         batch_size: BATCH,
         accumulation_steps: 1,
@@ -64,8 +58,8 @@ pub fn settings(precision: Precision) -> Settings {
         evaluate_every: None,
         log_every: 1,
         activation_checkpointing: false,
-        patch_sampling: None,
         resume_from: None,
         workers: 1,
+        ranks: Ranks::default(),
     }
 }

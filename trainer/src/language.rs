@@ -1,0 +1,177 @@
+//! Pre-training, post-training and fine-tuning: the next character of pieces of music (the original's `train-gen.py`).
+use crate::data::{Dataset, read_index};
+use crate::loader::{in_order, shuffled};
+use crate::objective::{Loss, Network, Objective, Part, Place, Set};
+use crate::settings::{KeyAugmentation, Settings};
+use crate::stream::{Purpose, stream};
+use crate::telemetry::Observer;
+use crate::train::{self, Outcome};
+use crate::{Error, Result};
+use model::patches::{Patches, Patchiliser};
+use model::{Batch, Mode, NotaGen};
+use rand::seq::index;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tch::{Device, Tensor};
+
+/// What pieces the network learns from, and how they are seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LanguageSettings {
+    /// Index of the training pieces, `{"path": …, "key": …}` a line.
+    pub train: PathBuf,
+    /// Index of the evaluation pieces; without one the last weights are the best.
+    pub eval: Option<PathBuf>,
+    /// Glob on the names of the training pieces.
+    pub pieces: Option<String>,
+    /// Glob on the names of the evaluation pieces.
+    pub eval_pieces: Option<String>,
+    /// Which key a piece is trained in.
+    pub key_augmentation: KeyAugmentation,
+    /// Patches of each part that are predicted, drawn anew every step; all if not given.
+    pub patch_sampling: Option<usize>,
+}
+
+/// Trains `model` on pieces of music; see [`train::train`].
+pub fn train(
+    settings: &Settings,
+    language: &LanguageSettings,
+    model: &NotaGen,
+    folder: &Path,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    settings.check()?;
+    let objective = Arc::new(Language::open(settings, language, model)?);
+    train::train(settings, &objective, model, folder, stop, observer)
+}
+
+/// The pieces of a training. An epoch has every piece once.
+pub struct Language {
+    train: Dataset,
+    eval: Option<Dataset>,
+    seed: u64,
+    step_size: usize,
+    part_size: usize,
+    /// Of a step, on all ranks.
+    parts: usize,
+    patch_sampling: Option<usize>,
+    patch_length: i64,
+}
+
+impl Language {
+    /// Reads the indexes. Errors name the index and the entry.
+    pub fn open(settings: &Settings, language: &LanguageSettings, model: &NotaGen) -> Result<Language> {
+        if language.patch_sampling == Some(0) {
+            return Err(Error::Settings("patch_sampling is counted from 1".to_owned()));
+        }
+        let architecture = model.architecture();
+        let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
+        let open = |path: &Path, pieces: Option<&str>| -> Result<Dataset> {
+            let (keys, length) = (language.key_augmentation, architecture.patch_length as usize);
+            Ok(Dataset::new(read_index(path, pieces)?, settings.seed, keys, patchiliser, length))
+        };
+        let train = open(&language.train, language.pieces.as_deref())?;
+        let pieces = language.eval_pieces.as_deref().or(language.pieces.as_deref());
+        Ok(Language {
+            train,
+            eval: language.eval.as_deref().map(|path| open(path, pieces)).transpose()?,
+            seed: settings.seed,
+            step_size: settings.step_size(),
+            part_size: settings.part_size(),
+            parts: settings.accumulation_steps * settings.ranks.size(),
+            patch_sampling: language.patch_sampling,
+            patch_length: architecture.patch_length,
+        })
+    }
+
+    /// Predicts some patches alone, drawn from the places of all the part's pieces together.
+    fn sampled(&self, patches: &[Patches], wanted: usize, at: Place) -> Result<Batch> {
+        let starts: Vec<usize> = patches
+            .iter()
+            .scan(0, |total, piece| {
+                let start = *total;
+                *total += piece.len() - 1;
+                Some(start)
+            })
+            .collect();
+        let total = patches.iter().map(|piece| piece.len() - 1).sum();
+        let mut rng = stream(self.seed, Purpose::Sampling, [at.epoch, at.step * self.parts as u64 + at.part]);
+        let mut chosen = vec![false; total];
+        for place in index::sample(&mut rng, total, wanted.min(total)) {
+            chosen[place] = true;
+        }
+        Ok(Batch::of_targets(patches, self.patch_length, |p, place| chosen[starts[p] + place - 1])?)
+    }
+}
+
+impl Objective for Language {
+    type Network = NotaGen;
+    type Input = Batch;
+
+    fn examples(&self, set: Set) -> usize {
+        match set {
+            Set::Train => self.train.len(),
+            Set::Eval => self.eval.as_ref().map_or(0, Dataset::len),
+        }
+    }
+
+    fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
+        shuffled(self.train.len(), self.step_size, self.seed, epoch)
+    }
+
+    fn evaluation(&self) -> Vec<Vec<usize>> {
+        in_order(self.examples(Set::Eval), self.part_size)
+    }
+
+    /// Evaluation pieces are always seen in the cut and key of epoch 0, so that evaluations compare.
+    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Batch>> {
+        let (pieces, sampling) = match (place.set, &self.eval) {
+            (Set::Eval, Some(eval)) => (eval, None),
+            _ => (&self.train, self.patch_sampling),
+        };
+        let patches = examples.iter().map(|&i| pieces.piece(place.epoch, i)).collect::<Result<Vec<_>>>()?;
+        let batch = match sampling {
+            None => Batch::new(&patches, self.patch_length)?,
+            Some(wanted) => self.sampled(&patches, wanted, place)?,
+        };
+        Ok(part(batch))
+    }
+
+    fn loss(&self, network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
+        loss(network, batch, mode)
+    }
+}
+
+/// A batch as a part of a step: its loss is a mean over characters.
+pub fn part(batch: Batch) -> Part<Batch> {
+    Part { weight: batch.tokens, patches: batch.patches, input: batch }
+}
+
+/// The negative log-probability of a batch's characters.
+pub fn loss(network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
+    let loss = network.loss(&batch.to_device(network.device())?, mode)?;
+    Ok(Loss { sum: loss.sum, values: None })
+}
+
+impl Network for NotaGen {
+    fn device(&self) -> Device {
+        self.device()
+    }
+
+    fn parameters(&self) -> &[(String, Tensor)] {
+        self.parameters()
+    }
+
+    fn uses(&self, parameter: &str) -> bool {
+        parameter != model::UNUSED_PARAMETER
+    }
+
+    fn state_dict(&self) -> Vec<(String, Tensor)> {
+        self.state_dict()
+    }
+
+    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
+        self.load(get)
+    }
+}

@@ -1,0 +1,202 @@
+//! Training of M3 by masked patches (arXiv 2410.13267, section 3.2; the original's `train_m3.py`).
+use crate::data::{glob, read_index};
+use crate::error::At;
+use crate::loader::{in_order, shuffled};
+use crate::objective::{Loss, Network, Objective, Part, Place, Set};
+use crate::settings::Settings;
+use crate::stream::{Purpose, stream};
+use crate::telemetry::Observer;
+use crate::train::{self, Outcome};
+use crate::{Error, Result};
+use model::Mode;
+use model::m3::{M3, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tch::{Device, Tensor};
+
+/// What pieces M3 learns from, and how much of them is masked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct M3Settings {
+    /// A folder of interleaved ABC and MTF, its subfolders included, or an index of augmented pieces, of which those
+    /// in their own keys are taken.
+    pub train: PathBuf,
+    /// What is evaluated on, likewise.
+    pub eval: Option<PathBuf>,
+    /// The portion of the training pieces that is evaluated on instead, without `eval`; rounded down to whole pieces.
+    pub eval_split: f64,
+    /// Glob on the names of the pieces.
+    pub pieces: Option<String>,
+    /// The portion of a piece's patches that is masked; rounded up.
+    pub mask_ratio: f64,
+}
+
+/// Trains `model` by masked patches; see [`train::train`].
+pub fn train(
+    settings: &Settings,
+    m3: &M3Settings,
+    model: &M3,
+    folder: &Path,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    settings.check()?;
+    let objective = Arc::new(MaskedPatches::open(settings, m3, model)?);
+    train::train(settings, &objective, model, folder, stop, observer)
+}
+
+/// Pieces of which M3 writes the patches that it does not see. An epoch has every piece once.
+pub struct MaskedPatches {
+    train: Vec<PathBuf>,
+    eval: Vec<PathBuf>,
+    seed: u64,
+    step_size: usize,
+    part_size: usize,
+    mask_ratio: f64,
+    patchiliser: Patchiliser,
+    patch_size: i64,
+    patch_length: i64,
+}
+
+impl MaskedPatches {
+    /// Lists the pieces, and splits them. Which are evaluated on depends on their names and the seed alone.
+    pub fn open(settings: &Settings, m3: &M3Settings, model: &M3) -> Result<MaskedPatches> {
+        for (name, portion) in [("mask_ratio", m3.mask_ratio), ("eval_split", m3.eval_split)] {
+            if !(0.0..=1.0).contains(&portion) || (name == "mask_ratio" && portion == 0.0) {
+                return Err(Error::Settings(format!("{name} is {portion}: it must be a portion of 1")));
+            }
+        }
+        let mut train = pieces(&m3.train, m3.pieces.as_deref())?;
+        let eval = match &m3.eval {
+            Some(eval) => pieces(eval, m3.pieces.as_deref())?,
+            None => {
+                let count = (m3.eval_split * train.len() as f64) as usize;
+                train.shuffle(&mut stream(settings.seed, Purpose::Split, [0, 0]));
+                train.drain(..count).collect()
+            }
+        };
+        if train.is_empty() {
+            return Err(Error::Settings(format!("eval_split is {}: no piece is left to train on", m3.eval_split)));
+        }
+        let architecture = model.architecture();
+        Ok(MaskedPatches {
+            train,
+            eval,
+            seed: settings.seed,
+            step_size: settings.step_size(),
+            part_size: settings.part_size(),
+            mask_ratio: m3.mask_ratio,
+            patchiliser: Patchiliser::new(architecture.patch_size as usize)?,
+            patch_size: architecture.patch_size,
+            patch_length: architecture.patch_length,
+        })
+    }
+
+    /// A piece as it is seen in an epoch: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it
+    /// is its beginning, and nothing is hidden.
+    fn piece(&self, place: Place, index: usize) -> Result<Masked> {
+        let (paths, masking, purpose) = match place.set {
+            Set::Train => (&self.train, Masking::Train, Purpose::Piece),
+            Set::Eval => (&self.eval, Masking::Eval, Purpose::Split),
+        };
+        let path = &paths[index];
+        let named = |source| Error::Piece { path: path.clone(), source };
+        let mut rng = stream(self.seed, purpose, [place.epoch, 1 + index as u64]);
+        let mut pick = |n| rng.random_range(0..n);
+        let cut: Option<&mut dyn FnMut(usize) -> usize> = match place.set {
+            Set::Train => Some(&mut pick),
+            Set::Eval => None,
+        };
+        // Errors of reading name the file themselves.
+        let text = training_text(path)?;
+        let patches = self.patchiliser.encode_cut(&text, self.patch_length as usize, cut).map_err(named)?;
+        Ok(mask(patches, self.mask_ratio, masking, &mut pick))
+    }
+}
+
+impl Objective for MaskedPatches {
+    type Network = M3;
+    type Input = M3Batch;
+
+    fn examples(&self, set: Set) -> usize {
+        match set {
+            Set::Train => self.train.len(),
+            Set::Eval => self.eval.len(),
+        }
+    }
+
+    fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
+        shuffled(self.train.len(), self.step_size, self.seed, epoch)
+    }
+
+    fn evaluation(&self) -> Vec<Vec<usize>> {
+        in_order(self.eval.len(), self.part_size)
+    }
+
+    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<M3Batch>> {
+        let mut pieces = examples.iter().map(|&i| self.piece(place, i)).collect::<Result<Vec<_>>>()?;
+        // Pieces of one length lie together and share their attention.
+        pieces.sort_by_key(|piece| piece.input.len());
+        let input = M3Batch::new(&pieces, self.patch_size, self.patch_length)?;
+        Ok(Part { weight: input.tokens, patches: input.patches, input })
+    }
+
+    fn loss(&self, network: &M3, batch: M3Batch, mode: Mode) -> Result<Loss> {
+        let loss = network.loss(&batch.to_device(network.device())?, mode)?;
+        Ok(Loss { sum: loss.sum, values: None })
+    }
+}
+
+/// The pieces of a folder or an index, those that match the glob where there is one, in the order of their names.
+fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        let entries = read_index(path, pattern)?;
+        let files = entries.iter().map(|entry| Ok(entry.file(entry.key()?)));
+        return files.collect::<std::result::Result<_, notation::Error>>().map_err(Error::from);
+    }
+    let glob = pattern.map(glob).transpose()?;
+    let mut found = Vec::new();
+    list(path, &mut found)?;
+    found.retain(|path| glob.as_ref().is_none_or(|glob| glob.is_match(path.file_stem().unwrap_or_default())));
+    found.sort();
+    if found.is_empty() {
+        return Err(Error::Empty { path: path.to_owned(), pattern: pattern.map(str::to_owned) });
+    }
+    Ok(found)
+}
+
+fn list(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let path = entry.at(folder)?.path();
+        if path.is_dir() {
+            list(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "abc" || extension == "mtf") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+impl Network for M3 {
+    fn device(&self) -> Device {
+        self.device()
+    }
+
+    fn parameters(&self) -> &[(String, Tensor)] {
+        self.parameters()
+    }
+
+    fn uses(&self, parameter: &str) -> bool {
+        !UNUSED_PARAMETERS.contains(&parameter)
+    }
+
+    fn state_dict(&self) -> Vec<(String, Tensor)> {
+        self.state_dict()
+    }
+
+    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
+        self.load(get)
+    }
+}
