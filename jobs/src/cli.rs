@@ -1,9 +1,12 @@
 //! The command line.
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{plan::Selection, recipe};
+use crate::{
+    plan::Selection,
+    recipe::{self, Resources},
+};
 
 /// Trains NotaGen: one command runs a whole recipe, from scores to music.
 #[derive(Debug, Parser)]
@@ -46,9 +49,16 @@ pub struct RunArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Processes on this machine.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub nproc: u32,
+    /// Only the pieces of share i of n, i counted from 0, of the one stage (generate or features) that --only names. It
+    /// is done once all shares are there and the stage is run without this.
+    #[arg(long, value_name = "I/N", value_parser = shard, requires = "only")]
+    pub shard: Option<(usize, usize)>,
+    /// Processes on this machine (one a GPU; on the CPU one).
+    #[arg(long, value_name = "N")]
+    pub nproc: Option<u32>,
+    /// With several processes: start them again from the last checkpoint so often, when one fails.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_restarts: u32,
 }
 
 impl RunArgs {
@@ -61,8 +71,8 @@ impl RunArgs {
 pub enum Command {
     /// Run a recipe (the same without the word `run`).
     Run(RunArgs),
-    /// Show the stages resolved; which are done, stale or to do, and why; what they cost.
-    Plan(RunArgs),
+    /// Show the stages resolved; which are done, stale or to do, and why; what they cost, also on many GPUs.
+    Plan(PlanArgs),
     /// Check recipes without looking at data.
     Validate {
         /// The recipes.
@@ -76,6 +86,20 @@ pub enum Command {
         /// Keep showing it until it ends.
         #[arg(long)]
         follow: bool,
+    },
+    /// Run a recipe on a cluster: a job a stage, one after the other; what is done or submitted already is left out.
+    Submit(SubmitArgs),
+    /// Take the jobs of a run off the cluster; what they have done is kept.
+    Cancel {
+        /// The name of the run, or its folder.
+        run: PathBuf,
+    },
+    /// Convert scores: MusicXML to ABC; ABC, standard or interleaved, to MusicXML or MIDI.
+    Convert(ConvertArgs),
+    /// Check pieces of ABC: do the voices have the same bars, and do the staves of an instrument stand together?
+    Check {
+        /// Folder of pieces, standard or interleaved ABC.
+        folder: PathBuf,
     },
     /// Preprocess standard ABC: interleaved ABC, the form NotaGen trains on, and indexes.
     Preprocess(PreprocessArgs),
@@ -92,6 +116,19 @@ pub enum Command {
         #[command(flatten)]
         on: On,
     },
+    /// CLaMP 2 features of pieces of interleaved ABC (or MTF), a .npy a piece.
+    Features(FeaturesArgs),
+    /// The average CLaMP 2 score of generated pieces, and its distribution.
+    Score {
+        /// Folder of features of the reference pieces.
+        #[arg(long, value_name = "DIR")]
+        reference: PathBuf,
+        /// Folder of features of the generated pieces.
+        #[arg(long, value_name = "DIR")]
+        generated: PathBuf,
+    },
+    /// Choose and reject generated pieces: the preference data of DPO.
+    Prefer(PreferArgs),
     /// Look into weights files, and convert them.
     Weights {
         #[command(subcommand)]
@@ -102,6 +139,133 @@ pub enum Command {
     /// Print the JSON schema of recipes.
     #[command(hide = true)]
     Schema,
+}
+
+/// What to show, and of which machines.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Predict what training takes on up to so many machines (docs/scaling.md).
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<NonZeroU64>,
+    /// GPUs of each of these machines (8; processes of a CPU: 1).
+    #[arg(long, value_name = "G")]
+    pub gpus_per_node: Option<NonZeroU64>,
+    /// Predict for so many training pieces where there is no index yet.
+    #[arg(long, value_name = "P")]
+    pub pieces: Option<u64>,
+    /// What they are.
+    #[arg(long, default_value = "a100")]
+    pub machine: MachineArg,
+    /// What connects them.
+    #[arg(long, default_value = "infiniband")]
+    pub network: Network,
+}
+
+/// Machines whose speeds are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MachineArg {
+    A100,
+    H100,
+    Cpu,
+}
+
+/// Networks whose speeds are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    Infiniband,
+    Ethernet,
+}
+
+/// What to submit, where to, and what each stage may use there.
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// What runs the jobs.
+    #[arg(long)]
+    pub cluster: Cluster,
+    /// Set a key: finetune.learning_rate=2e-5, seed=1.
+    #[arg(long, value_name = "K=V")]
+    pub set: Vec<String>,
+    /// The first stage to submit.
+    #[arg(long, value_name = "STAGE")]
+    pub from: Option<String>,
+    /// The last stage to submit.
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+    /// The one stage to submit.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["from", "until"])]
+    pub only: Option<String>,
+    /// Machines of each stage (the recipe's `resources`, as all that follows).
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<NonZeroU64>,
+    /// GPUs of each machine, a process each.
+    #[arg(long, value_name = "G")]
+    pub gpus_per_node: Option<u64>,
+    /// The longest time of one job, as Slurm writes it: 30, 24:00:00, 2-12.
+    #[arg(long, value_name = "T")]
+    pub time: Option<String>,
+    /// The partition.
+    #[arg(long, value_name = "P")]
+    pub partition: Option<String>,
+    /// The account that pays.
+    #[arg(long, value_name = "A")]
+    pub account: Option<String>,
+    /// Give a stage up after so many restarts: for want of time, killed, or with their node.
+    #[arg(long, value_name = "R", default_value_t = 20)]
+    pub max_restarts: u64,
+    /// Print the scripts, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What runs jobs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Cluster {
+    Slurm,
+}
+
+impl SubmitArgs {
+    pub fn selection(&self) -> Selection {
+        Selection { from: self.from.clone(), until: self.until.clone(), only: self.only.clone() }
+    }
+
+    pub fn resources(&self) -> Resources {
+        Resources {
+            nodes: self.nodes,
+            gpus_per_node: self.gpus_per_node,
+            time: self.time.clone(),
+            partition: self.partition.clone(),
+            account: self.account.clone(),
+            extra: None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// What to write.
+    #[arg(long)]
+    pub to: Format,
+    /// Folder for what is written; what is newer there than its score is left as it is.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Files, and folders with all that is below them.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// A format of scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Standard ABC, as the original's converter writes it.
+    Abc,
+    /// MusicXML 4.0.
+    Musicxml,
+    /// Standard MIDI files, a track a voice, repeats played out.
+    Midi,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +339,52 @@ pub struct GenerateArgs {
     pub max_patches: Option<u64>,
     #[command(flatten)]
     pub on: On,
+}
+
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    /// The weights of CLaMP 2 or M3.
+    #[arg(long, value_name = "CLAMP2")]
+    pub weights: PathBuf,
+    /// Folder of interleaved ABC.
+    #[arg(long, value_name = "DIR")]
+    pub input: PathBuf,
+    /// Folder for the features.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Only pieces whose name matches this glob.
+    #[arg(long, value_name = "GLOB")]
+    pub pieces: Option<String>,
+    /// Only every n-th piece, from number i on, i counted from 0: the n shards together are the whole.
+    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = shard)]
+    pub shard: (usize, usize),
+    #[command(flatten)]
+    pub on: On,
+}
+
+#[derive(Debug, Args)]
+pub struct PreferArgs {
+    /// Folder of features of the reference pieces.
+    #[arg(long, value_name = "DIR")]
+    pub reference: PathBuf,
+    /// Folder of features of the generated pieces.
+    #[arg(long, value_name = "DIR")]
+    pub features: PathBuf,
+    /// Folder of the generated pieces, interleaved.
+    #[arg(long, value_name = "DIR")]
+    pub interleaved: PathBuf,
+    /// Folder of the generated pieces as the model wrote them.
+    #[arg(long, value_name = "DIR")]
+    pub original: PathBuf,
+    /// The portion chosen, and the portion rejected.
+    #[arg(long, default_value_t = 0.1)]
+    pub select: f64,
+    /// A piece more like a reference piece than this is not chosen.
+    #[arg(long, default_value_t = 0.95)]
+    pub similarity_limit: f64,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {

@@ -56,6 +56,18 @@ impl Cost {
 /// Two operations for each weight that a position meets, attention's two products over half a context on average,
 /// and the backward pass at twice the forward one.
 fn flops_per_patch(a: &Architecture) -> f64 {
+    let (patch, characters) = decoders(a);
+    3.0 * (patch + characters)
+}
+
+/// The part of the arithmetic that the character decoder does.
+pub fn share_of_characters(a: &Architecture) -> f64 {
+    let (patch, characters) = decoders(a);
+    characters / (patch + characters)
+}
+
+/// The forward passes of the patch decoder and of the character decoder.
+fn decoders(a: &Architecture) -> (f64, f64) {
     let [size, length, patch_layers, char_layers, h] =
         [a.patch_size, a.patch_length, a.patch_layers, a.char_layers, a.hidden_size].map(|value| value as f64);
     let layer = |context: f64| 24.0 * h * h + 4.0 * h * (context / 2.0);
@@ -63,7 +75,7 @@ fn flops_per_patch(a: &Architecture) -> f64 {
     let patch = patch_layers * layer(length) + embedding;
     // Most patches are not full; a full one is what is counted, its end included.
     let characters = (size + 1.0) * (char_layers * layer(size + 1.0) + 2.0 * 128.0 * h);
-    3.0 * (patch + characters)
+    (patch, characters)
 }
 
 /// Per position and layer GPT-2 keeps about 17 vectors of the hidden size for the backward pass (two norms, three

@@ -8,6 +8,7 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     code: Code,
+    of_peer: bool,
 }
 
 /// The exit codes of the contract.
@@ -25,15 +26,25 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub fn failed(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Failed }
+        Failure { message: one_line(message), hint: None, code: Code::Failed, of_peer: false }
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Usage }
+        Failure { message: one_line(message), hint: None, code: Code::Usage, of_peer: false }
     }
 
     pub fn interrupted(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Interrupted }
+        Failure { message: one_line(message), hint: None, code: Code::Interrupted, of_peer: false }
+    }
+
+    /// The same, as the consequence of another process's end.
+    pub fn of_peer(mut self) -> Failure {
+        self.of_peer = true;
+        self
+    }
+
+    pub fn is_interruption(&self) -> bool {
+        self.code == Code::Interrupted
     }
 
     pub fn io(action: &str, path: &Path, error: impl Display) -> Failure {
@@ -75,7 +86,10 @@ impl Failure {
             });
             println!("{event}");
         }
-        ExitCode::from(self.code as u8)
+        match self.of_peer && crate::launch::is_supervised() {
+            true => ExitCode::from(crate::launch::PEER),
+            false => ExitCode::from(self.code as u8),
+        }
     }
 }
 

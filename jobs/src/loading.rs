@@ -38,6 +38,17 @@ pub fn check(path: &Path, expected: &Architecture) -> Result<()> {
     )))
 }
 
+/// Refuses weights that are no music encoder's.
+pub fn check_encoder(path: &Path) -> Result<()> {
+    let found = weights::inspect(path)?;
+    let kind = found.kind.as_deref().unwrap_or("of no known kind");
+    if matches!(kind, "clamp2" | "m3") {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} is {kind}, and no music encoder", path.display()))
+        .hint("features come from the weights of CLaMP 2 or M3 (checkpoints/README.md)"))
+}
+
 /// The network in a file; its dropout is that of `expected`, whose sizes it has to have.
 pub fn load(path: &Path, expected: Option<&Architecture>, device: Device) -> Result<NotaGen> {
     let Some(expected) = expected else { return Ok(weights::load(path, device)?) };

@@ -4,7 +4,7 @@ use std::{
     io::{Read, Seek, Write},
     path::Path,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::failure::{Failure, Result};
@@ -16,19 +16,31 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// How long the shares of a stage wait for each other, and a job of a cluster for the one whose work it takes over.
+    pub const SHARES: Duration = Duration::from_secs(120);
+
+    /// The lock of a run.
+    ///
     /// # Errors
-    /// Another process holds it: the message names process and host.
-    pub fn take(folder: &Path) -> Result<Lock> {
-        let path = folder.join("lock");
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(|error| Failure::io("open", &path, error))?;
+    /// Another process holds it, and goes on doing so: the message names process and host.
+    pub fn take(folder: &Path, patience: Duration) -> Result<Lock> {
+        Lock::at(&folder.join("lock"), patience)
+    }
+
+    /// The lock that is this file.
+    ///
+    /// # Errors
+    /// As of `take`.
+    pub fn at(path: &Path, patience: Duration) -> Result<Lock> {
+        let folder = path.parent().unwrap_or(path);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(|error| Failure::io("open", path, error))?;
         let mut taken = file.try_lock();
-        for _ in 0..5 {
-            // `holder` holds it for an instant.
-            if matches!(taken, Err(TryLockError::WouldBlock)) {
-                thread::sleep(Duration::from_millis(50));
-                taken = file.try_lock();
-            }
+        // `holder` holds it for an instant.
+        let until = Instant::now() + patience.max(Duration::from_millis(250));
+        while matches!(taken, Err(TryLockError::WouldBlock)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+            taken = file.try_lock();
         }
         match taken {
             Ok(()) => {}
@@ -39,13 +51,13 @@ impl Lock {
                 return Err(Failure::failed(format!("{} is being run by {holder}", folder.display()))
                     .hint("wait for it or stop it; `notagen-train status` shows how far it is"));
             }
-            Err(TryLockError::Error(error)) => return Err(Failure::io("lock", &path, error)),
+            Err(TryLockError::Error(error)) => return Err(Failure::io("lock", path, error)),
         }
         let told = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {} on {}", std::process::id(), host()));
-        told.map_err(|error| Failure::io("write", &path, error))?;
+        told.map_err(|error| Failure::io("write", path, error))?;
         Ok(Lock { _file: file })
     }
 

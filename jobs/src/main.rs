@@ -6,6 +6,7 @@ mod cost;
 mod device;
 mod failure;
 mod fingerprint;
+mod launch;
 mod loading;
 mod lock;
 mod near;
@@ -14,13 +15,17 @@ mod progress;
 mod recipe;
 mod released;
 mod resolve;
+mod rounds;
 mod runner;
+mod scaling;
 mod settings;
 mod signals;
 mod stages;
 mod state;
+mod submit;
 mod summary;
 mod table;
+mod team;
 
 use std::process::ExitCode;
 
@@ -59,9 +64,16 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Plan(args)) => commands::plan::run(&args, json),
         Some(Command::Validate { recipes }) => commands::validate::run(&recipes, json),
         Some(Command::Status { run, follow }) => commands::status::run(&run, follow, json),
+        Some(Command::Submit(args)) => submit::run(&args, json),
+        Some(Command::Cancel { run }) => submit::cancel(&run),
+        Some(Command::Convert(args)) => commands::convert::run(&args, json),
+        Some(Command::Check { folder }) => commands::check::run(&folder, json),
         Some(Command::Preprocess(args)) => commands::preprocess::run(&args, json),
         Some(Command::Generate(args)) => commands::generate::run(&args, json),
         Some(Command::Logprob { weights, files, on }) => commands::logprob::run(&weights, &files, &on, json),
+        Some(Command::Features(args)) => commands::features::run(&args, json),
+        Some(Command::Score { reference, generated }) => commands::score::run(&reference, &generated, json),
+        Some(Command::Prefer(args)) => commands::prefer::run(&args, json),
         Some(Command::Weights { command }) => commands::weights::run(&command, json),
         Some(Command::Doctor) => commands::doctor::run(json),
         Some(Command::Schema) => commands::schema::run(),

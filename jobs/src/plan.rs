@@ -69,8 +69,6 @@ pub enum Standing {
     /// It was run with other settings or inputs.
     Stale(Vec<String>),
     ToDo,
-    /// This version cannot run it.
-    Unavailable,
 }
 
 impl Standing {
@@ -80,7 +78,6 @@ impl Standing {
             Standing::Unfinished => "unfinished",
             Standing::Stale(_) => "stale",
             Standing::ToDo => "to do",
-            Standing::Unavailable => "not available",
         }
     }
 
@@ -91,7 +88,6 @@ impl Standing {
             Standing::Unfinished => "goes on from its last checkpoint".to_owned(),
             Standing::Stale(reasons) => reasons.join("; "),
             Standing::ToDo => "never run".to_owned(),
-            Standing::Unavailable => "this version cannot run it".to_owned(),
         }
     }
 }
@@ -107,13 +103,13 @@ pub struct Selection {
 impl Selection {
     fn range(&self, names: &[String]) -> Result<std::ops::RangeInclusive<usize>> {
         let find = |option, word: &Option<String>| {
-            word.as_ref().map(|word| settings::find_stage(names, option, word)).transpose()
+            word.as_ref().map(|word| settings::find_stages(names, option, word)).transpose()
         };
         if let Some(only) = find("--only", &self.only)? {
-            return Ok(only..=only);
+            return Ok(only);
         }
-        let from = find("--from", &self.from)?.unwrap_or(0);
-        let until = find("--until", &self.until)?.unwrap_or(names.len().saturating_sub(1));
+        let from = find("--from", &self.from)?.map_or(0, |stages| *stages.start());
+        let until = find("--until", &self.until)?.map_or(names.len().saturating_sub(1), |stages| *stages.end());
         if from > until {
             return Err(Failure::usage("--from names a later stage than --until"));
         }
@@ -147,7 +143,26 @@ impl Plan {
     /// # Errors
     /// An unknown stage in the selection, an unreadable input or state.
     pub fn new(resolved: Resolved, selection: &Selection, state: &State, digests: &mut Digests) -> Result<Plan> {
-        let Resolved { recipe, names, architecture } = resolved;
+        let plan = Plan::compared(resolved, selection, state, Some(digests))?;
+        digests.save();
+        Ok(plan)
+    }
+
+    /// The stages resolved, and none compared with what has been done: another process does that.
+    ///
+    /// # Errors
+    /// An unknown stage in the selection.
+    pub fn outline(resolved: Resolved, selection: &Selection, state: &State) -> Result<Plan> {
+        Plan::compared(resolved, selection, state, None)
+    }
+
+    fn compared(
+        resolved: Resolved,
+        selection: &Selection,
+        state: &State,
+        mut digests: Option<&mut Digests>,
+    ) -> Result<Plan> {
+        let Resolved { recipe, names, architecture, .. } = resolved;
         let folder = run_folder(&recipe.name);
         let range = selection.range(&names)?;
         let mut stages: Vec<Planned> = Vec::new();
@@ -155,8 +170,10 @@ impl Plan {
             let init = init(stage)?;
             let inputs = inputs(stage, init.as_ref(), &stages);
             let mut reads: Vec<String> = inputs.iter().filter_map(|input| input.made_by.clone()).collect();
-            if let Some(Init::Stage(earlier)) = &init {
-                reads.push(earlier.clone());
+            for of in [&init, &judge(stage)?] {
+                if let Some(Init::Stage(earlier)) = of {
+                    reads.push(earlier.clone());
+                }
             }
             reads.sort();
             reads.dedup();
@@ -172,11 +189,12 @@ impl Plan {
                 fingerprint: Fingerprint::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
                 standing: Standing::ToDo,
             };
-            planned.fingerprint = fingerprint(&planned, &recipe, architecture.as_ref(), &stages, state, digests)?;
-            planned.standing = standing(&planned, record);
+            if let Some(digests) = digests.as_deref_mut() {
+                planned.fingerprint = fingerprint(&planned, &recipe, architecture.as_ref(), &stages, state, digests)?;
+                planned.standing = standing(&planned, record);
+            }
             stages.push(planned);
         }
-        digests.save();
         Ok(Plan { recipe, architecture, folder, stages })
     }
 
@@ -194,14 +212,31 @@ impl Plan {
 
     /// Where the weights of a training stage are published, under the original's file name.
     pub fn published(&self, planned: &Planned) -> Option<PathBuf> {
-        let (Some(training), Some(architecture)) = (planned.stage.training(), &self.architecture) else {
-            return None;
+        let file = match &planned.stage {
+            Stage::Dpo(stage) => {
+                let (beta, lambda, rate) = (stage.beta.get(), stage.lambda.get(), stage.learning_rate.get());
+                weights::dpo_file_name(stage.tag.as_ref()?, self.architecture.as_ref()?, beta, lambda, rate)
+            }
+            Stage::M3(stage) => {
+                let (rate, batch) = (stage.learning_rate?.get(), stage.batch_size?.get());
+                let batch = i64::try_from(batch).unwrap_or(i64::MAX);
+                let name = weights::m3_file_name(&stage.architecture(), rate, batch, stage.mask_ratio.get());
+                match stage.tag.as_deref() {
+                    Some("") | None => name,
+                    Some(tag) => name.replacen("weights_m3_", &format!("weights_m3_{tag}_"), 1),
+                }
+            }
+            stage => {
+                let training = stage.training()?;
+                let batch = i64::try_from(training.batch_size?.get()).unwrap_or(i64::MAX);
+                weights::file_name(
+                    training.tag.as_ref()?,
+                    self.architecture.as_ref()?,
+                    training.learning_rate?.get(),
+                    batch,
+                )
+            }
         };
-        let (Some(tag), Some(rate), Some(batch)) = (&training.tag, training.learning_rate, training.batch_size) else {
-            return None;
-        };
-        let batch = i64::try_from(batch.get()).unwrap_or(i64::MAX);
-        let file = weights::file_name(tag, architecture, rate.get(), batch);
         Some(Path::new("checkpoints").join(file))
     }
 
@@ -217,6 +252,9 @@ impl Plan {
                 for path in init.iter().chain(&training.resume_from).filter(|path| path.is_file()) {
                     loading::check(path, architecture).map_err(|failure| failure.in_stage(&planned.name))?;
                 }
+            }
+            if let Some(path) = judge(&planned.stage)?.and_then(|judge| judge.path()).filter(|path| path.is_file()) {
+                loading::check_encoder(&path).map_err(|failure| failure.in_stage(&planned.name))?;
             }
             if let Some(to) = self.published(planned).filter(|to| released::is_released(to) && to.exists()) {
                 let ours = state.stages.get(&planned.name).and_then(|record| record.result.published.as_ref());
@@ -246,8 +284,7 @@ impl Plan {
         let mut origins: Vec<String> = Vec::new();
         let mut will_be_made: Vec<&str> = Vec::new();
         for stage in &self.stages {
-            let runs = stage.selected && stage.standing != Standing::Unavailable;
-            if runs && stage.standing != Standing::Done {
+            if stage.selected && stage.standing != Standing::Done {
                 for input in &stage.inputs {
                     let made = input.made_by.as_ref().is_some_and(|maker| will_be_made.contains(&maker.as_str()));
                     if !input.present && !made {
@@ -265,7 +302,7 @@ impl Plan {
                     .hint(format!("run stage {earlier} too (--from {earlier}), or set {}.init", stage.name)));
                 }
             }
-            if runs || stage.standing == Standing::Done || matches!(stage.standing, Standing::Stale(_)) {
+            if stage.selected || stage.standing == Standing::Done || matches!(stage.standing, Standing::Stale(_)) {
                 will_be_made.push(&stage.name);
             }
         }
@@ -282,6 +319,11 @@ fn init(stage: &Stage) -> Result<Option<Init>> {
         Some(Some(text)) => Init::parse(text).map(Some).map_err(Failure::usage),
         _ => Ok(None),
     }
+}
+
+/// Where the music encoder's weights come from.
+fn judge(stage: &Stage) -> Result<Option<Init>> {
+    stage.judge().map(Init::parse).transpose().map_err(Failure::usage)
 }
 
 /// What a stage reads, in the order of its keys.
@@ -308,13 +350,18 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
                 add("resume_from", path);
             }
         }
-        Stage::Rl(stage) => {
-            add("reference", &stage.reference);
-            if let Some(path) = Init::parse(&stage.clamp2).ok().and_then(|clamp2| clamp2.path()) {
-                add("clamp2", &path);
+        Stage::M3(stage) => {
+            add("train", &stage.train);
+            if let Some(eval) = &stage.eval {
+                add("eval", eval);
             }
         }
-        Stage::Features(stage) => add("input", &stage.input),
+        Stage::Features(stage) => {
+            add("input", &stage.input);
+            if let Some(path) = Init::parse(&stage.weights).ok().and_then(|weights| weights.path()) {
+                add("weights", &path);
+            }
+        }
         Stage::Score(stage) => {
             add("reference", &stage.reference);
             add("generated", &stage.generated);
@@ -322,9 +369,12 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
         Stage::Prefer(stage) => {
             add("reference", &stage.reference);
             add("features", &stage.features);
+            add("interleaved", &stage.interleaved);
+            add("original", &stage.original);
         }
         Stage::Dpo(stage) => add("preferences", &stage.preferences),
-        Stage::Generate(_) => {}
+        // Rounds are stages of their own by now.
+        Stage::Generate(_) | Stage::Rl(_) => {}
     }
     if let Some(path) = init.and_then(Init::path) {
         add("init", &path);
@@ -377,12 +427,14 @@ fn fingerprint(
             }
         }
     }
-    if planned.stage.training().is_some() {
+    settings.remove("resources");
+    if matches!(planned.stage, Stage::M3(_) | Stage::Dpo(_)) || planned.stage.training().is_some() {
         settings.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()));
         settings.insert("seed".to_owned(), recipe.seed.into());
         settings.insert("model".to_owned(), serde_json::to_value(architecture).map_err(unreadable)?);
     } else {
-        for key in ["name", "init"] {
+        // How many go through a network together makes no difference to them.
+        for key in ["name", "init", "batch_size", "plot"] {
             settings.remove(key);
         }
     }
@@ -407,9 +459,6 @@ fn fingerprint(
 }
 
 fn standing(planned: &Planned, record: Option<&Record>) -> Standing {
-    if !crate::stages::available(&planned.stage) {
-        return Standing::Unavailable;
-    }
     let Some(record) = record else { return Standing::ToDo };
     if !planned.selected {
         return match record.status {

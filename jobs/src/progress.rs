@@ -21,15 +21,32 @@ pub struct Reporter {
     log: Option<File>,
     stage: Option<String>,
     told: Option<Instant>,
+    quiet: bool,
 }
 
 impl Reporter {
     pub fn new(json: bool) -> Reporter {
-        Reporter { json, terminal: std::io::stderr().is_terminal(), bar: None, log: None, stage: None, told: None }
+        Reporter {
+            json,
+            terminal: std::io::stderr().is_terminal(),
+            bar: None,
+            log: None,
+            stage: None,
+            told: None,
+            quiet: false,
+        }
+    }
+
+    /// Says warnings alone: another process speaks for this one.
+    pub fn quiet() -> Reporter {
+        Reporter { quiet: true, ..Reporter::new(false) }
     }
 
     /// From here on messages belong to this stage, and go to its log too.
     pub fn begin(&mut self, stage: &str, folder: &Path) {
+        if self.quiet {
+            return;
+        }
         self.stage = Some(stage.to_owned());
         self.told = None;
         self.log = OpenOptions::new().create(true).append(true).open(folder.join("log.txt")).ok();
@@ -47,6 +64,9 @@ impl Reporter {
     /// One line for people.
     pub fn say(&mut self, line: impl AsRef<str>) {
         let line = line.as_ref();
+        if self.quiet && !line.starts_with("warning: ") {
+            return;
+        }
         let text = match &self.stage {
             Some(stage) => format!("[{stage}] {line}"),
             None => line.to_owned(),
@@ -56,6 +76,12 @@ impl Reporter {
             None => print(&text),
         }
         self.log(line);
+    }
+
+    /// Something that people should look at.
+    pub fn warn(&mut self, line: impl AsRef<str>) {
+        self.say(format!("warning: {}", line.as_ref()));
+        self.event("warning", serde_json::json!({ "message": line.as_ref() }));
     }
 
     /// One object for programs.
@@ -74,6 +100,9 @@ impl Reporter {
 
     /// How far the stage is: `position` of `length` where that is known, and what is to be seen beside it.
     pub fn progress(&mut self, position: u64, length: Option<u64>, text: &str) {
+        if self.quiet {
+            return;
+        }
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| bar(self.stage.as_deref().unwrap_or_default()));
             if bar.length() != length {
@@ -100,9 +129,14 @@ impl Reporter {
     }
 }
 
-/// One JSON object a line on standard output. A reader that went away is no failure of the work.
+/// One JSON object a line on standard output.
 pub fn output(value: &Value) {
-    let _ = writeln!(std::io::stdout(), "{value}");
+    result(&value.to_string());
+}
+
+/// A line on standard output. A reader that went away is no failure of the work.
+pub fn result(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn print(text: &str) {

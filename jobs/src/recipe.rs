@@ -4,6 +4,17 @@ use std::{fmt, num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+mod number;
+mod resources;
+mod rl;
+mod training;
+
+use number::*;
+pub use number::{Portion, Positive};
+pub use resources::Resources;
+pub use rl::{Dpo, Features, Prefer, Rl, Score};
+pub use training::{Course, KeyAugmentation, M3, Schedule, Training, check_parts};
+
 /// A recipe of notagen-train: what to train, on what, and what to write with it. Paths are relative to the
 /// working directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +34,9 @@ pub struct Recipe {
     /// The size of the network: a released size, or a map of its dimensions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
+    /// What each stage asks of a cluster, if it does not say otherwise (see `submit`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// What is done, in this order: a list of maps with one key each, the kind of the stage.
     pub stages: Vec<Stage>,
 }
@@ -112,6 +126,8 @@ pub enum Stage {
     PostTrain(Training),
     /// Training on the target corpus.
     Finetune(Training),
+    /// Training of M3, the music encoder of CLaMP 2, by masked patches.
+    M3(M3),
     /// Writes pieces of music.
     Generate(Generate),
     /// Rounds of CLaMP-DPO: generate, features, score, prefer, DPO.
@@ -133,6 +149,9 @@ pub struct Preprocess {
     /// The name of the stage (its kind).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What the stage asks of a cluster, before the recipe's `resources`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Folder of standard ABC files.
     pub scores: PathBuf,
     /// Folder for interleaved ABC, the form CLaMP 2 reads.
@@ -172,126 +191,6 @@ impl From<Keys> for notation::preprocess::Keys {
     }
 }
 
-/// A training stage: pretrain, post_train and finetune differ in their defaults alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Training {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The weights to start from: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<String>,
-    /// A .pth file to go on from with its optimizer state and epoch, the original's or our own. Not together with init.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resume_from: Option<PathBuf>,
-    /// The index of the training pieces: {"path": …, "key": …} a line.
-    pub train: PathBuf,
-    /// The index of the evaluation pieces; without one the last weights are the best.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval: Option<PathBuf>,
-    /// Only pieces whose name matches this glob.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pieces: Option<String>,
-    /// Only evaluation pieces whose name matches this glob (that of `pieces`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_pieces: Option<String>,
-    /// The keys a piece is heard in (pretrain and post_train: all; finetune: nearby).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_augmentation: Option<KeyAugmentation>,
-    /// The learning rate after warm-up (pretrain 1e-4, post_train and finetune 1e-5).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<Positive>,
-    /// Pieces per rank and step (pretrain 4, post_train and finetune 1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<NonZeroU64>,
-    /// Parts that the pieces of a step are run in, one after the other; divides batch_size.
-    #[serde(default = "one")]
-    pub accumulation_steps: NonZeroU64,
-    /// Passes over the training pieces (pretrain and post_train 128, finetune 64). Not together with steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<NonZeroU64>,
-    /// Optimizer steps in all. Not together with epochs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steps: Option<NonZeroU64>,
-    /// Stop after this many evaluations without a better loss (never).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub early_stopping: Option<NonZeroU64>,
-    /// The course of the learning rate after warm-up.
-    #[serde(default)]
-    pub schedule: Schedule,
-    /// Steps in which the learning rate rises from 0.
-    #[serde(default)]
-    pub warmup_steps: u64,
-    /// The last steps, in which a wsd schedule falls. Not together with decay_fraction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decay_steps: Option<NonZeroU64>,
-    /// The same as a portion of all steps (0.1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decay_fraction: Option<Portion>,
-    /// The learning rate that cosine and wsd fall to.
-    #[serde(default)]
-    pub min_learning_rate: NonNegative,
-    /// AdamW's decoupled weight decay.
-    #[serde(default = "weight_decay")]
-    pub weight_decay: NonNegative,
-    /// Clip the norm of the gradient to this (no clipping).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_grad_norm: Option<Positive>,
-    /// Steps between evaluations (one epoch).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluate_every: Option<NonZeroU64>,
-    /// Train on this many patches of a piece at a time, drawn at random; 0 is whole pieces.
-    #[serde(default)]
-    pub patch_sampling: u64,
-    /// The recipe's precision, for this stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
-    /// Recompute activations in the backward pass: less memory, a third more time.
-    #[serde(default)]
-    pub activation_checkpointing: bool,
-    /// Steps between checkpoints.
-    #[serde(default = "checkpoint_every")]
-    pub checkpoint_every: NonZeroU64,
-    /// Checkpoints kept.
-    #[serde(default = "two")]
-    pub keep_checkpoints: NonZeroU64,
-    /// Steps between lines of metrics.jsonl.
-    #[serde(default = "ten")]
-    pub log_every: NonZeroU64,
-    /// Threads that read and encode pieces ahead of the training.
-    #[serde(default = "two")]
-    pub workers: NonZeroU64,
-    /// The tag in the published file's name, the original's EXP_TAG (RECIPE-STAGE).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-}
-
-/// The keys a piece is heard in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyAugmentation {
-    /// All fifteen key signatures alike.
-    All,
-    /// Up to three semitones from the piece's own key, the nearer the likelier.
-    Nearby,
-    /// The piece's own key alone.
-    None,
-}
-
-/// The course of the learning rate after warm-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// Half a cosine down to min_learning_rate.
-    Cosine,
-    /// It stays, then falls in a line to min_learning_rate over the last steps.
-    Wsd,
-}
-
 /// How characters are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -320,6 +219,9 @@ pub struct Generate {
     /// The name of the stage (its kind).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What the stage asks of a cluster, before the recipe's `resources`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// The weights: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
@@ -353,179 +255,26 @@ pub struct Generate {
     /// End a piece after this many patches (the model ends it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_patches: Option<NonZeroU64>,
-}
-
-/// Rounds of CLaMP-DPO: generate, features, score, prefer, DPO.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rl {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The weights to start from: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<String>,
-    /// Rounds.
-    #[serde(default = "three")]
-    pub rounds: NonZeroU64,
-    /// The weights of CLaMP 2.
-    pub clamp2: String,
-    /// Folder of interleaved ABC that generated pieces are scored against.
-    pub reference: PathBuf,
-    /// Pieces to write each round.
-    #[serde(default = "thousand")]
-    pub samples: NonZeroU64,
-    /// Pieces written at a time (as many as the memory holds).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<NonZeroU64>,
-    /// How characters are drawn.
-    #[serde(default)]
-    pub sampling: Sampling,
-    /// Prompts, taken in turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompts: Option<Vec<String>>,
-    /// The portion chosen, and the portion rejected.
-    #[serde(default = "tenth")]
-    pub select: Portion,
-    /// A piece more like a reference piece than this is not chosen.
-    #[serde(default = "similarity_limit")]
-    pub similarity_limit: Portion,
-    /// The optimisation of each round.
-    #[serde(default)]
-    pub dpo: DpoSettings,
     /// The recipe's precision, for this stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// The tag in the published files' names (RECIPE-STAGE).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-}
-
-/// DPO-positive.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DpoSettings {
-    /// Weight of the log-ratio.
-    #[serde(default = "beta")]
-    pub beta: Positive,
-    /// Weight of the penalty on chosen pieces that become less likely.
-    #[serde(default = "lambda")]
-    pub lambda: NonNegative,
-    /// The learning rate.
-    #[serde(default = "dpo_learning_rate")]
-    pub learning_rate: Positive,
-    /// Optimizer steps.
-    #[serde(default = "ten_thousand")]
-    pub steps: NonZeroU64,
-    /// Clip the norm of the gradient to this; null is no clipping.
-    #[serde(default = "dpo_max_grad_norm")]
-    pub max_grad_norm: Option<Positive>,
-}
-
-impl Default for DpoSettings {
-    fn default() -> DpoSettings {
-        DpoSettings {
-            beta: beta(),
-            lambda: lambda(),
-            learning_rate: dpo_learning_rate(),
-            steps: ten_thousand(),
-            max_grad_norm: dpo_max_grad_norm(),
-        }
-    }
-}
-
-/// CLaMP 2 features of a folder of interleaved ABC.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Features {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The weights of CLaMP 2.
-    pub weights: String,
-    /// Folder of interleaved ABC.
-    pub input: PathBuf,
-    /// Folder for the features, a .npy a piece.
-    pub output: PathBuf,
-}
-
-/// The average CLaMP 2 score of generated pieces.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Score {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Folder of features of the reference pieces.
-    pub reference: PathBuf,
-    /// Folder of features of the generated pieces.
-    pub generated: PathBuf,
-}
-
-/// Chooses and rejects generated pieces: the preference data of DPO.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prefer {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Folder of features of the reference pieces.
-    pub reference: PathBuf,
-    /// Folder of features of the generated pieces.
-    pub features: PathBuf,
-    /// Folder of the generated pieces, interleaved.
-    pub interleaved: PathBuf,
-    /// Folder of the generated pieces as the model wrote them.
-    pub original: PathBuf,
-    /// The portion chosen, and the portion rejected.
-    #[serde(default = "tenth")]
-    pub select: Portion,
-    /// A piece more like a reference piece than this is not chosen.
-    #[serde(default = "similarity_limit")]
-    pub similarity_limit: Portion,
-    /// The file to write: {"chosen": […], "rejected": […]}.
-    pub output: PathBuf,
-}
-
-/// Direct preference optimisation (DPO-positive) on preference data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Dpo {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The weights to start from: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<String>,
-    /// The preference data: {"chosen": […], "rejected": […]}.
-    pub preferences: PathBuf,
-    /// Weight of the log-ratio.
-    #[serde(default = "beta")]
-    pub beta: Positive,
-    /// Weight of the penalty on chosen pieces that become less likely.
-    #[serde(default = "lambda")]
-    pub lambda: NonNegative,
-    /// The learning rate.
-    #[serde(default = "dpo_learning_rate")]
-    pub learning_rate: Positive,
-    /// Optimizer steps.
-    #[serde(default = "ten_thousand")]
-    pub steps: NonZeroU64,
-    /// Clip the norm of the gradient to this; null is no clipping.
-    #[serde(default = "dpo_max_grad_norm")]
-    pub max_grad_norm: Option<Positive>,
-    /// The recipe's precision, for this stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
-    /// The tag in the published file's name (RECIPE-STAGE).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
 }
 
 impl Stage {
     /// The kinds of stages, as a recipe writes them.
-    pub const KINDS: [&str; 10] =
-        ["preprocess", "pretrain", "post_train", "finetune", "generate", "rl", "features", "score", "prefer", "dpo"];
+    pub const KINDS: [&str; 11] = [
+        "preprocess",
+        "pretrain",
+        "post_train",
+        "finetune",
+        "m3",
+        "generate",
+        "rl",
+        "features",
+        "score",
+        "prefer",
+        "dpo",
+    ];
 
     pub fn kind(&self) -> &'static str {
         match self {
@@ -533,6 +282,7 @@ impl Stage {
             Stage::Pretrain(_) => "pretrain",
             Stage::PostTrain(_) => "post_train",
             Stage::Finetune(_) => "finetune",
+            Stage::M3(_) => "m3",
             Stage::Generate(_) => "generate",
             Stage::Rl(_) => "rl",
             Stage::Features(_) => "features",
@@ -546,12 +296,28 @@ impl Stage {
         match self {
             Stage::Preprocess(stage) => &mut stage.name,
             Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => &mut stage.name,
+            Stage::M3(stage) => &mut stage.name,
             Stage::Generate(stage) => &mut stage.name,
             Stage::Rl(stage) => &mut stage.name,
             Stage::Features(stage) => &mut stage.name,
             Stage::Score(stage) => &mut stage.name,
             Stage::Prefer(stage) => &mut stage.name,
             Stage::Dpo(stage) => &mut stage.name,
+        }
+    }
+
+    /// What the stage itself asks of a cluster.
+    pub fn resources(&self) -> Option<&Resources> {
+        match self {
+            Stage::Preprocess(stage) => stage.resources.as_ref(),
+            Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => stage.resources.as_ref(),
+            Stage::M3(stage) => stage.resources.as_ref(),
+            Stage::Generate(stage) => stage.resources.as_ref(),
+            Stage::Rl(stage) => stage.resources.as_ref(),
+            Stage::Features(stage) => stage.resources.as_ref(),
+            Stage::Score(stage) => stage.resources.as_ref(),
+            Stage::Prefer(stage) => stage.resources.as_ref(),
+            Stage::Dpo(stage) => stage.resources.as_ref(),
         }
     }
 
@@ -573,7 +339,16 @@ impl Stage {
         }
     }
 
-    /// Whether the stage leaves weights behind.
+    /// The weights of CLaMP 2 or M3 that a stage reads.
+    pub fn judge(&self) -> Option<&str> {
+        match self {
+            Stage::Features(stage) => Some(&stage.weights),
+            Stage::Rl(stage) => Some(&stage.clamp2),
+            _ => None,
+        }
+    }
+
+    /// Whether the stage leaves weights of NotaGen behind.
     pub fn makes_weights(&self) -> bool {
         matches!(self, Stage::Pretrain(_) | Stage::PostTrain(_) | Stage::Finetune(_) | Stage::Rl(_) | Stage::Dpo(_))
     }
@@ -599,103 +374,6 @@ impl<'de> Deserialize<'de> for Model {
             }
         }
         deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// Declares a number with a range: reading one outside it is an error that says where.
-macro_rules! ranged {
-    ($(#[$doc:meta])* $name:ident, $holds:expr, $what:literal, $($key:literal = $bound:literal),+) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
-        #[serde(try_from = "f64", into = "f64")]
-        pub struct $name(f64);
-
-        impl $name {
-            pub fn get(self) -> f64 {
-                self.0
-            }
-        }
-
-        impl TryFrom<f64> for $name {
-            type Error = String;
-
-            fn try_from(number: f64) -> Result<$name, String> {
-                let holds: fn(f64) -> bool = $holds;
-                if number.is_finite() && holds(number) {
-                    Ok($name(number))
-                } else {
-                    Err(format!("{number} is not {}", $what))
-                }
-            }
-        }
-
-        impl From<$name> for f64 {
-            fn from(number: $name) -> f64 {
-                number.0
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "number", $($key: $bound),+ })
-            }
-        }
-    };
-}
-
-ranged!(
-    /// A number above 0.
-    Positive, |number| number > 0.0, "above 0", "exclusiveMinimum" = 0
-);
-ranged!(
-    /// A number of at least 0.
-    #[derive(Default)]
-    NonNegative, |number| number >= 0.0, "at least 0", "minimum" = 0
-);
-ranged!(
-    /// A number from 0 to 1.
-    Portion, |number| (0.0..=1.0).contains(&number), "between 0 and 1", "minimum" = 0, "maximum" = 1
-);
-
-/// Declares functions that give the defaults of keys.
-macro_rules! defaults {
-    ($($name:ident: $type:ty = $value:expr;)+) => { $(fn $name() -> $type { $value })+ };
-}
-
-defaults! {
-    eval_split: Portion = Portion(0.1);
-    tenth: Portion = Portion(0.1);
-    weight_decay: NonNegative = NonNegative(0.01);
-    top_k: u64 = 9;
-    top_p: Portion = Portion(0.9);
-    temperature: Positive = Positive(1.2);
-    similarity_limit: Portion = Portion(0.95);
-    beta: Positive = Positive(0.1);
-    lambda: NonNegative = NonNegative(10.0);
-    dpo_learning_rate: Positive = Positive(1e-6);
-    dpo_max_grad_norm: Option<Positive> = Some(Positive(1.0));
-    one: NonZeroU64 = count(1);
-    two: NonZeroU64 = count(2);
-    three: NonZeroU64 = count(3);
-    ten: NonZeroU64 = count(10);
-    checkpoint_every: NonZeroU64 = count(500);
-    thousand: NonZeroU64 = count(1000);
-    ten_thousand: NonZeroU64 = count(10_000);
-}
-
-/// A count of at least one.
-pub const fn count(number: u64) -> NonZeroU64 {
-    match NonZeroU64::new(number) {
-        Some(count) => count,
-        None => NonZeroU64::MIN,
     }
 }
 

@@ -1,5 +1,8 @@
 //! From a recipe as given to one with every default filled in, checked for sense. Looks at no file but the recipe.
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
 
 use model::Architecture;
 
@@ -8,18 +11,19 @@ use crate::{
     near,
     plan::indexes,
     recipe::{
-        Dimensions, Generate, KeyAugmentation, Keys, Model, Portion, Positive, Recipe, Schedule, Size, Stage, Training,
-        count,
+        Dimensions, Generate, KeyAugmentation, Keys, M3, Model, Portion, Recipe, Rl, Size, Stage, Training, check_parts,
     },
-    settings,
+    rounds, settings,
 };
 
 /// A recipe with nothing left out, and its network.
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub recipe: Recipe,
-    /// The names of the stages.
+    /// The names of the stages, of those that come in parts the names of their parts.
     pub names: Vec<String>,
+    /// The names of the stages as the recipe has them.
+    pub given: Vec<String>,
     /// The network that the training stages train.
     pub architecture: Option<Architecture>,
 }
@@ -69,7 +73,7 @@ impl Init {
 ///
 /// # Errors
 /// A usage failure that names the recipe, the stage and the key.
-pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
+pub fn resolve(path: &Path, recipe: Recipe) -> Result<Resolved> {
     let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
     check_name("name", &recipe.name).map_err(wrong)?;
     if recipe.stages.is_empty() {
@@ -82,6 +86,14 @@ pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
             return Err(wrong(format!("two stages are called `{name}`")).hint("give one of them another `name`"));
         }
     }
+    for (stage, name) in recipe.stages.iter().zip(&names) {
+        if let Stage::Rl(rl) = stage {
+            resolve_rl(rl).map_err(|message| wrong(format!("stage `{name}`: {message}")))?;
+        }
+    }
+    let given = names;
+    let mut recipe = rounds::expand(recipe);
+    let names = settings::names(&recipe);
     let architecture = recipe.model.as_ref().map(|model| architecture(model).map_err(wrong)).transpose()?;
     if let Some(index) = recipe.stages.iter().position(|stage| stage.training().is_some())
         && architecture.is_none()
@@ -91,6 +103,7 @@ pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
     }
     let (run, seed, precision) = (recipe.name.clone(), recipe.seed, recipe.precision);
     let makers: Vec<bool> = recipe.stages.iter().map(Stage::makes_weights).collect();
+    let encoders: Vec<bool> = recipe.stages.iter().map(|stage| matches!(stage, Stage::M3(_))).collect();
     for (index, stage) in recipe.stages.iter_mut().enumerate() {
         let name = &names[index];
         let of_stage = |message: String| wrong(format!("stage `{name}`: {message}"));
@@ -104,6 +117,10 @@ pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
             }
             let earlier = if resumes { &[][..] } else { &earlier };
             resolve_init(init, earlier, scratch).map_err(|(message, hint)| of_stage(message).hint_if(hint))?;
+        }
+        if let Some(judge) = stage.judge() {
+            let earlier: Vec<&str> = (0..index).filter(|at| encoders[*at]).map(|at| names[at].as_str()).collect();
+            check_judge(judge, &earlier).map_err(|(message, hint)| of_stage(message).hint_if(hint))?;
         }
         let kind = stage.kind();
         match stage {
@@ -119,26 +136,26 @@ pub fn resolve(path: &Path, mut recipe: Recipe) -> Result<Resolved> {
                 resolve_training(stage, kind).map_err(of_stage)?;
             }
             Stage::Generate(stage) => {
+                stage.precision.get_or_insert(precision);
                 stage.seed.get_or_insert(seed);
                 resolve_generate(stage).map_err(of_stage)?;
             }
-            Stage::Rl(stage) => {
+            Stage::M3(stage) => {
                 stage.precision.get_or_insert(precision);
                 stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
-                Init::parse(&stage.clamp2).map_err(of_stage)?;
-                check_select(stage.select).map_err(of_stage)?;
+                resolve_m3(stage).map_err(of_stage)?;
             }
             Stage::Prefer(stage) => check_select(stage.select).map_err(of_stage)?,
-            Stage::Features(stage) => drop(Init::parse(&stage.weights).map_err(of_stage)?),
             Stage::Dpo(stage) => {
                 stage.precision.get_or_insert(precision);
                 stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
+                check_parts(stage.batch_size, stage.accumulation_steps).map_err(of_stage)?;
             }
-            Stage::Score(_) => {}
+            Stage::Rl(_) | Stage::Features(_) | Stage::Score(_) => {}
         }
     }
     fill_keys(&mut recipe);
-    Ok(Resolved { recipe, names, architecture })
+    Ok(Resolved { recipe, names, given, architecture })
 }
 
 /// A preprocess stage that does not say so writes the keys that are asked for: all, as the original does, or each
@@ -202,28 +219,7 @@ fn resolve_training(stage: &mut Training, kind: &str) -> Result<(), String> {
         _ => (KeyAugmentation::Nearby, 1e-5, 1, 64),
     };
     stage.key_augmentation.get_or_insert(keys);
-    let learning_rate = *stage.learning_rate.get_or_insert(Positive::try_from(learning_rate)?);
-    let batch_size = *stage.batch_size.get_or_insert(count(batch_size));
-    if batch_size.get() % stage.accumulation_steps != 0 {
-        let parts = stage.accumulation_steps;
-        return Err(format!("`batch_size` {batch_size} does not divide into {parts} `accumulation_steps`"));
-    }
-    match (stage.epochs, stage.steps) {
-        (Some(_), Some(_)) => return Err("both `epochs` and `steps` are given: keep one".to_owned()),
-        (None, None) => stage.epochs = Some(count(epochs)),
-        _ => {}
-    }
-    match (stage.decay_steps, stage.decay_fraction) {
-        (Some(_), Some(_)) => return Err("both `decay_steps` and `decay_fraction` are given: keep one".to_owned()),
-        (Some(_), _) | (_, Some(_)) if stage.schedule != Schedule::Wsd => {
-            return Err("`decay_steps` and `decay_fraction` belong to `schedule: wsd`".to_owned());
-        }
-        (None, None) if stage.schedule == Schedule::Wsd => stage.decay_fraction = Some(Portion::try_from(0.1)?),
-        _ => {}
-    }
-    if stage.min_learning_rate.get() > learning_rate.get() {
-        return Err("`min_learning_rate` is above `learning_rate`".to_owned());
-    }
+    stage.resolve_course(learning_rate, batch_size, epochs)?;
     if stage.eval.is_none() && (stage.early_stopping.is_some() || stage.evaluate_every.is_some()) {
         return Err("`early_stopping` and `evaluate_every` need `eval`".to_owned());
     }
@@ -246,6 +242,45 @@ fn resolve_generate(stage: &mut Generate) -> Result<(), String> {
     Ok(())
 }
 
+/// The original's `code/config.py` of CLaMP 2.
+fn resolve_m3(stage: &mut M3) -> Result<(), String> {
+    stage.resolve_course(1e-4, 16, 100)?;
+    stage.architecture().check().map_err(|error| error.to_string())?;
+    if stage.eval.is_none() && stage.eval_split.get() >= 1.0 {
+        return Err("`eval_split` leaves nothing to train on".to_owned());
+    }
+    Ok(())
+}
+
+fn resolve_rl(stage: &Rl) -> Result<(), String> {
+    check_select(stage.select)?;
+    let pieces =
+        trainer::preference::portion(usize::try_from(stage.samples.get()).unwrap_or(usize::MAX), stage.select.get());
+    if pieces == 0 {
+        return Err(format!("`select` {} of {} `samples` is no piece", stage.select.get(), stage.samples));
+    }
+    if stage.prompts.as_ref().is_some_and(Vec::is_empty) {
+        return Err("`prompts` is empty".to_owned());
+    }
+    check_parts(stage.dpo.batch_size, stage.dpo.accumulation_steps).map_err(|message| format!("`dpo`: {message}"))
+}
+
+/// The weights of CLaMP 2 or M3: a file, or an earlier m3 stage's.
+fn check_judge(text: &str, earlier: &[&str]) -> Result<(), (String, Option<String>)> {
+    match Init::parse(text) {
+        Err(message) => Err((message, None)),
+        Ok(Init::Stage(name)) if !earlier.contains(&name.as_str()) => {
+            let hint = if earlier.is_empty() {
+                "put an m3 stage before it".to_owned()
+            } else {
+                near::hint(&name, earlier.iter().copied())
+            };
+            Err((format!("no earlier m3 stage is called `{name}`"), Some(hint)))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 fn check_select(select: Portion) -> Result<(), String> {
     if select.get() > 0.5 { Err("`select` is above 0.5: chosen and rejected would overlap".to_owned()) } else { Ok(()) }
 }
@@ -257,7 +292,7 @@ fn architecture(model: &Model) -> Result<Architecture, String> {
         Model::Dimensions(dimensions) => dimensions.clone(),
     };
     let base = base.unwrap_or(Size::Small).architecture();
-    let or = |given: Option<std::num::NonZeroU64>, base: i64| match given {
+    let or = |given: Option<NonZeroU64>, base: i64| match given {
         Some(number) => i64::try_from(number.get()).map_err(|_| format!("`model`: {number} is too large")),
         None => Ok(base),
     };

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -17,14 +17,17 @@ use crate::{
     device,
     failure::{Failure, Result},
     fingerprint::Digests,
+    launch::{self, Role},
     lock::Lock,
     plan::{Plan, Planned, Standing},
     progress::{self, Reporter},
+    recipe::Stage,
     resolve::{self, Resolved},
     settings, signals,
     stages::{self, Context, Ended},
     state::{Outputs, Record, State, Status, now},
     summary,
+    team::{Order, Team},
 };
 
 /// Reads a recipe with its `--set`, resolved.
@@ -39,11 +42,6 @@ pub fn load(path: &Path, set: &[String]) -> Result<Resolved> {
 pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
     let resolved = load(path, &args.set)?;
-    if args.nproc != 1 {
-        return Err(
-            Failure::usage(format!("--nproc {}: this version runs one process", args.nproc)).hint("leave --nproc out")
-        );
-    }
     let mut reporter = Reporter::new(json);
     let folder = crate::plan::run_folder(&resolved.recipe.name);
     let mut digests = Digests::open(&folder.join("digests.json"));
@@ -53,37 +51,127 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
         crate::commands::plan::show(&plan, json);
         return plan.check_inputs();
     }
-    // Everything that can be known to be wrong is told before anything is made.
-    let state = State::read(&folder)?;
-    let plan = Plan::new(resolved.clone(), &args.selection(), &state, &mut digests)?;
+    let mut team = match launch::role(args, resolved.recipe.device)? {
+        Role::Alone => Team::default(),
+        Role::Supervisor(nproc) => {
+            check(args, resolved, &mut digests)?;
+            return launch::supervise(nproc, args.max_restarts, &folder, &mut reporter);
+        }
+        Role::Worker(place) => {
+            launch::follow_supervisor();
+            Team::join(&place)?
+        }
+    };
+    let outcome = match team.is_leader() {
+        true => lead(args, resolved, &mut digests, reporter, &mut team),
+        false => follow(args, &resolved, &mut team),
+    };
+    team.leave(outcome.as_ref().err());
+    outcome
+}
+
+/// Tells everything that can be known to be wrong before anything is made.
+fn check(args: &RunArgs, resolved: Resolved, digests: &mut Digests) -> Result<()> {
+    let state = State::read(&crate::plan::run_folder(&resolved.recipe.name))?;
+    let plan = Plan::new(resolved, &args.selection(), &state, digests)?;
     plan.check_inputs()?;
-    plan.check_weights(&state)?;
+    plan.check_weights(&state)
+}
+
+/// Runs the recipe, and tells the others of the team what to do.
+fn lead(
+    args: &RunArgs,
+    resolved: Resolved,
+    digests: &mut Digests,
+    mut reporter: Reporter,
+    team: &mut Team,
+) -> Result<()> {
+    check(args, resolved.clone(), digests)?;
+    let folder = crate::plan::run_folder(&resolved.recipe.name);
     fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
-    let _lock = Lock::take(&folder)?;
+    // Slurm may start a job anew while the one before is still ending on another node.
+    let in_company = args.shard.is_some() || std::env::var_os("SLURM_JOB_ID").is_some();
+    let lock = Lock::take(&folder, if in_company { Lock::SHARES } else { Duration::ZERO })?;
     let stop = signals::stop_flag()?;
     let mut state = State::read(&folder)?;
-    let mut plan = Plan::new(resolved.clone(), &args.selection(), &state, &mut digests)?;
+    let mut plan = Plan::new(resolved.clone(), &args.selection(), &state, digests)?;
     if args.fresh {
         forget(&plan, &mut state, &mut reporter)?;
-        plan = Plan::new(resolved, &args.selection(), &state, &mut digests)?;
+        plan = Plan::new(resolved, &args.selection(), &state, digests)?;
         plan.check_inputs()?;
     }
-    let device = device::choose(plan.recipe.device)?;
+    let device = device::choose_for(plan.recipe.device, team.local_rank)?;
     write_recipe(&plan)?;
     announce(&plan, &mut reporter);
-    let mut runner = Runner { plan, state, digests, reporter, stop: &stop, device };
+    let mut runner = Runner { plan, state, digests, reporter, stop: &stop, device, team };
+    if let Some(shard) = args.shard {
+        return runner.share(shard, lock);
+    }
     let ended = runner.all();
     let told = runner.finish();
+    match &ended {
+        Ok(()) => team.order(&Order::End)?,
+        Err(failure) if failure.is_interruption() => team.order(&Order::Interrupted(failure.to_string()))?,
+        Err(_) => {}
+    }
     ended.and(told)
+}
+
+/// Does what the leader of the team says.
+fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
+    let stop = signals::stop_flag()?;
+    let mut reporter = Reporter::quiet();
+    loop {
+        let (index, digest, state) = match team.next()? {
+            Order::Stage { index, digest, state } => (index, digest, state),
+            Order::End => return Ok(()),
+            Order::Interrupted(message) => return Err(Failure::interrupted(message)),
+        };
+        let plan = Plan::outline(resolved.clone(), &args.selection(), &state)?;
+        let Some(mut planned) = plan.stages.get(index).cloned() else {
+            return Err(Failure::failed("rank 0 runs a stage that is not in this process's recipe"));
+        };
+        planned.fingerprint.digest = digest;
+        let device = device::choose_for(plan.recipe.device, team.local_rank)?;
+        let by_pieces = works_by_pieces(&planned.stage);
+        let ended = stages::run(
+            &planned,
+            &mut Context {
+                plan: &plan,
+                state: &state,
+                folder: &plan.stage_folder(&planned),
+                device,
+                shard: if by_pieces { team.shard() } else { (0, 1) },
+                stop: &stop,
+                reporter: &mut reporter,
+                team,
+            },
+        )
+        .map_err(|failure| failure.in_stage(&planned.name))?;
+        if by_pieces {
+            team.report(matches!(ended, Ended::Done(_)))?;
+        }
+    }
+}
+
+/// Whether processes of a team each do some of a stage's pieces.
+fn works_by_pieces(stage: &Stage) -> bool {
+    matches!(stage, Stage::Generate(_) | Stage::Features(_))
+}
+
+/// Whether the processes of a team run a stage together; the others are rank 0's alone.
+fn is_for_all(stage: &Stage) -> bool {
+    works_by_pieces(stage) || stage.training().is_some() || matches!(stage, Stage::M3(_) | Stage::Dpo(_))
 }
 
 struct Runner<'a> {
     plan: Plan,
     state: State,
-    digests: Digests,
+    digests: &'a mut Digests,
     reporter: Reporter,
     stop: &'a Arc<AtomicBool>,
     device: tch::Device,
+    team: &'a mut Team,
 }
 
 impl Runner<'_> {
@@ -92,24 +180,51 @@ impl Runner<'_> {
             if !self.plan.stages[index].selected {
                 continue;
             }
-            self.plan.refresh(index, &self.state, &mut self.digests)?;
+            self.plan.refresh(index, &self.state, self.digests)?;
             let planned = self.plan.stages[index].clone();
             match &planned.standing {
                 Standing::Done => {
                     self.publish(&planned)?;
                     self.reporter.say(format!("{}: done, {}", planned.name, planned.standing.reason()));
                 }
-                Standing::Unavailable => return Err(stages::unavailable(&planned)),
                 _ if self.stop.load(Ordering::Relaxed) => return Err(interrupted(&planned.name)),
-                _ => self.one(planned)?,
+                _ => self.one(index, planned)?,
             }
         }
         Ok(())
     }
 
-    fn one(&mut self, mut planned: Planned) -> Result<()> {
+    /// A share of the one selected stage. The stage is begun under the lock, unless another share has begun it; the
+    /// shares then work side by side, and the run without a share that follows finds their work and records it.
+    fn share(&mut self, shard: (usize, usize), lock: Lock) -> Result<()> {
+        let mut selected = (0..self.plan.stages.len()).filter(|index| self.plan.stages[*index].selected);
+        let (Some(index), None) = (selected.next(), selected.next()) else {
+            return Err(Failure::usage("--shard: --only names several stages").hint("name one part of it"));
+        };
+        self.plan.refresh(index, &self.state, self.digests)?;
+        let planned = self.plan.stages[index].clone();
+        if !matches!(planned.stage, Stage::Generate(_) | Stage::Features(_)) {
+            return Err(Failure::usage(format!("--shard: stage {} does not work piece by piece", planned.name))
+                .hint("generate and features do"));
+        }
+        if planned.standing == Standing::Done {
+            self.reporter.say(format!("{}: done, {}", planned.name, planned.standing.reason()));
+            return Ok(());
+        }
+        let (folder, _) = self.begin(&planned)?;
+        drop(lock);
+        let ended = self.work(&planned, &folder, shard);
+        self.reporter.end();
+        match ended.map_err(|failure| failure.in_stage(&planned.name))? {
+            Ended::Done(_) => Ok(()),
+            Ended::Interrupted => Err(interrupted(&planned.name)),
+        }
+    }
+
+    /// Makes a stage's folder, and takes down that it runs.
+    fn begin(&mut self, planned: &Planned) -> Result<(PathBuf, Record)> {
         self.reporter.say(format!("{}: {}, {}", planned.name, planned.standing.word(), planned.standing.reason()));
-        let folder = self.plan.stage_folder(&planned);
+        let folder = self.plan.stage_folder(planned);
         if planned.standing != Standing::Unfinished && folder.exists() {
             let aside = free_name(&folder);
             fs::rename(&folder, &aside).map_err(|error| Failure::io("move aside", &folder, error))?;
@@ -120,8 +235,7 @@ impl Runner<'_> {
             Standing::Unfinished => self.state.stages.get(&planned.name).map_or(0.0, |record| record.seconds),
             _ => 0.0,
         };
-        let begun = Instant::now();
-        let mut record = Record {
+        let record = Record {
             kind: planned.stage.kind().to_owned(),
             folder: planned.folder.clone(),
             status: Status::Running,
@@ -132,20 +246,51 @@ impl Runner<'_> {
             error: None,
             result: Outputs::default(),
         };
-        self.record(&planned, &record)?;
+        self.record(planned, &record)?;
         self.reporter.begin(&planned.name, &folder);
         self.reporter.event("stage_started", json!({ "kind": record.kind, "folder": folder }));
-        let ended = stages::run(
-            &planned,
+        Ok((folder, record))
+    }
+
+    fn work(&mut self, planned: &Planned, folder: &Path, shard: (usize, usize)) -> Result<Ended> {
+        stages::run(
+            planned,
             &mut Context {
                 plan: &self.plan,
                 state: &self.state,
-                folder: &folder,
+                folder,
                 device: self.device,
+                shard,
                 stop: self.stop,
                 reporter: &mut self.reporter,
+                team: self.team,
             },
-        );
+        )
+    }
+
+    /// Runs a stage with the others of the team, where it is for all of them.
+    fn together(&mut self, index: usize, planned: &Planned, folder: &Path) -> Result<Ended> {
+        if self.team.size() == 1 || !is_for_all(&planned.stage) {
+            return self.work(planned, folder, (0, 1));
+        }
+        let digest = planned.fingerprint.digest.clone();
+        self.team.order(&Order::Stage { index, digest, state: self.state.clone() })?;
+        if !works_by_pieces(&planned.stage) {
+            return self.work(planned, folder, (0, 1));
+        }
+        let mine = self.work(planned, folder, self.team.shard())?;
+        match (mine, self.team.shares()?) {
+            // Everything is there: what is left is to count it.
+            (Ended::Done(_), true) => self.work(planned, folder, (0, 1)),
+            _ => Ok(Ended::Interrupted),
+        }
+    }
+
+    fn one(&mut self, index: usize, mut planned: Planned) -> Result<()> {
+        let (folder, mut record) = self.begin(&planned)?;
+        let earlier = record.seconds;
+        let begun = Instant::now();
+        let ended = self.together(index, &planned, &folder);
         record.seconds = earlier + begun.elapsed().as_secs_f64();
         record.finished = Some(now());
         let outcome = match ended {
@@ -266,9 +411,6 @@ fn write_recipe(plan: &Plan) -> Result<()> {
 fn announce(plan: &Plan, reporter: &mut Reporter) {
     let of = plan.stages.iter().filter(|stage| stage.selected).count();
     reporter.say(format!("run {}: {of} stages, in {}", plan.recipe.name, plan.folder.display()));
-    if let Some(planned) = plan.stages.iter().find(|stage| stage.selected && stage.standing == Standing::Unavailable) {
-        reporter.say(format!("stage {} is not available in this version: the run stops before it", planned.name));
-    }
     let stages: Vec<Value> = plan
         .stages
         .iter()

@@ -1,5 +1,5 @@
 //! Reads a recipe file and applies `--set`: every mistake names its place and the nearest key.
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde_json::Value;
 use serde_saphyr::Error as Yaml;
@@ -149,7 +149,7 @@ fn apply_one(recipe: &Recipe, setting: &str) -> Result<Recipe> {
     from_json(document)
 }
 
-const TOP: [&str; 6] = ["name", "seed", "device", "precision", "model", "stages"];
+const TOP: [&str; 7] = ["name", "seed", "device", "precision", "model", "resources", "stages"];
 
 fn from_json(document: Value) -> Result<Recipe> {
     serde_json::from_value(document).map_err(|error| {
@@ -223,9 +223,11 @@ fn first_line(error: &Yaml) -> String {
     error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// The word of `known` stages that is meant, for `--from`, `--until` and `--only`.
-pub fn find_stage(names: &[String], option: &str, word: &str) -> Result<usize> {
-    names.iter().position(|name| name == word).ok_or_else(|| {
+/// The stages that `--from`, `--until` or `--only` means: one, or all parts of one that comes in parts.
+pub fn find_stages(names: &[String], option: &str, word: &str) -> Result<RangeInclusive<usize>> {
+    let is_part = |name: &String| name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let (first, last) = (names.iter().position(is_part), names.iter().rposition(is_part));
+    first.zip(last).map(|(first, last)| first..=last).ok_or_else(|| {
         Failure::usage(format!("{option} {word}: no stage is called `{word}`"))
             .hint(near::hint(word, names.iter().map(String::as_str)))
     })

@@ -4,30 +4,63 @@ use serde_json::{Value, json};
 use crate::{
     plan::Plan,
     progress::duration,
+    recipe::Stage,
+    rounds,
     state::{Record, State, Status},
     table,
 };
 
-/// The contents of `summary.json`.
+/// The contents of `summary.json`: the stages as the recipe has them, one that comes in parts with its parts.
 pub fn of(plan: &Plan, state: &State) -> Value {
-    let stages: Vec<Value> = plan
-        .stages
-        .iter()
-        .map(|planned| {
-            let record = state.stages.get(&planned.name);
-            json!({
-                "stage": planned.name,
-                "kind": planned.stage.kind(),
-                "status": record.map(|record| record.status),
-                "seconds": record.map(|record| record.seconds),
-                "folder": plan.stage_folder(planned),
-                "result": record.map(|record| &record.result),
-                "error": record.and_then(|record| record.error.as_ref()),
-            })
-        })
-        .collect();
+    let mut stages: Vec<Value> = Vec::new();
+    for planned in &plan.stages {
+        let record = state.stages.get(&planned.name);
+        let object = json!({
+            "stage": planned.name,
+            "kind": planned.stage.kind(),
+            "status": record.map(|record| record.status),
+            "seconds": record.map(|record| record.seconds),
+            "folder": plan.stage_folder(planned),
+            "result": record.map(|record| &record.result),
+            "error": record.and_then(|record| record.error.as_ref()),
+        });
+        match group(&planned.name) {
+            None => stages.push(object),
+            Some(name) => {
+                if stages.last().is_none_or(|last| last["stage"] != name) {
+                    stages.push(json!({ "stage": name, "kind": "rl", "parts": [] }));
+                }
+                if let Some(Value::Array(parts)) = stages.last_mut().and_then(|last| last.get_mut("parts")) {
+                    parts.push(object);
+                }
+            }
+        }
+    }
+    for stage in stages.iter_mut().filter(|stage| stage.get("parts").is_some()) {
+        complete(stage);
+    }
     let done = stages.iter().all(|stage| stage["status"] == json!(Status::Done));
     json!({ "run": plan.recipe.name, "done": done, "stages": stages })
+}
+
+/// What the parts of a stage come to together.
+fn complete(stage: &mut Value) {
+    let parts = stage["parts"].as_array().cloned().unwrap_or_default();
+    let unlike = parts.iter().map(|part| &part["status"]).find(|status| **status != json!(Status::Done));
+    stage["status"] = unlike.cloned().unwrap_or_else(|| json!(Status::Done));
+    stage["seconds"] = parts.iter().filter_map(|part| part["seconds"].as_f64()).sum::<f64>().into();
+    let of_kind = |kind: &'static str| parts.iter().filter(move |part| part["kind"] == kind);
+    let scores: Vec<Value> = of_kind("score")
+        .filter(|part| part["status"] == json!(Status::Done))
+        .map(|part| json!({ "round": part["result"]["round"], "average_clamp2_score": part["result"]["average_clamp2_score"] }))
+        .collect();
+    let weights = of_kind("dpo").next_back().map_or(&Value::Null, |part| &part["result"]["weights"]);
+    stage["result"] = json!({ "scores": scores, "weights": weights });
+}
+
+/// The stage that a part belongs to.
+fn group(name: &str) -> Option<&str> {
+    rounds::words(name).map(|(stage, ..)| stage)
 }
 
 /// The same for people.
@@ -50,7 +83,41 @@ pub fn table(plan: &Plan, state: &State) -> String {
             result(record),
         ]);
     }
-    table::render(&rows)
+    let mut text = table::render(&rows);
+    let scores: Vec<Vec<String>> = scores(plan, state);
+    if !scores.is_empty() {
+        let heading = ["rounds of DPO", "average CLaMP 2 score", "aligned", "patches a piece", "chosen"];
+        text.push('\n');
+        text.push_str(&table::render(&[vec![heading.map(str::to_owned).to_vec()], scores].concat()));
+    }
+    text
+}
+
+/// Round by round: the score of the pieces, and whether they keep their form.
+fn scores(plan: &Plan, state: &State) -> Vec<Vec<String>> {
+    let fact =
+        |stage: &str, key: &str| state.stages.get(stage).and_then(|record| record.result.facts.get(key)).cloned();
+    let float = |stage: &str, key: &str| fact(stage, key).and_then(|value| value.as_f64());
+    let mut rows = Vec::new();
+    for planned in &plan.stages {
+        let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::words(&planned.name)) else {
+            continue;
+        };
+        let Some(average) = float(&planned.name, "average_clamp2_score") else { continue };
+        let part = |part: &str| format!("{stage}.{round}.{part}");
+        let written = part("generate");
+        let aligned = float(&written, "aligned").map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
+        let length = float(&written, "patches").zip(float(&written, "pieces"));
+        let chosen = fact(&part("prefer"), "chosen").zip(fact(&part("prefer"), "wanted"));
+        rows.push(vec![
+            score.round.unwrap_or(0).to_string(),
+            format!("{average:.4}"),
+            aligned,
+            length.map_or_else(String::new, |(patches, pieces)| format!("{:.0}", patches / pieces.max(1.0))),
+            chosen.map_or_else(String::new, |(chosen, wanted)| format!("{chosen} of {wanted} wanted")),
+        ]);
+    }
+    rows
 }
 
 fn result(record: &Record) -> String {
@@ -61,6 +128,12 @@ fn result(record: &Record) -> String {
     }
     let outputs = record.result.published.as_ref().or(record.result.files.first());
     let place = outputs.map(|path| path.display().to_string()).unwrap_or_default();
+    if let Some(score) = facts.get("average_clamp2_score").and_then(Value::as_f64) {
+        return format!("average CLaMP 2 score {score:.4}: {place}");
+    }
+    if let (Some(chosen), Some(wanted)) = (count("chosen"), count("wanted")) {
+        return format!("{chosen} of {wanted} wanted: {place}");
+    }
     match (count("pieces"), facts.get("aligned").and_then(Value::as_f64)) {
         (Some(pieces), Some(aligned)) => {
             format!("{pieces} pieces, {:.0} % pass the alignment check: {place}", aligned * 100.0)

@@ -203,7 +203,7 @@ fn the_command_line_says_what_is_wrong_with_it() {
         "did you mean `pretrain`?",
     );
     workplace.run(&["tiny.yaml", "--from", "finetune", "--until", "pretrain"]).fails(2, "later stage", "");
-    workplace.run(&["tiny.yaml", "--nproc", "2"]).fails(2, "--nproc 2", "");
+    workplace.run(&["tiny.yaml", "--nproc", "0"]).fails(2, "--nproc", "");
     workplace.run(&["tiny.yaml", "--only", "pretrain", "--from", "pretrain"]).fails(2, "cannot be used with", "");
     workplace.run(&["status", "nothing"]).fails(2, "nothing: no such run", "no runs yet");
     assert!(!workplace.path("runs").exists());

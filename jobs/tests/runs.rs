@@ -153,17 +153,6 @@ fn a_file_of_the_originals_is_not_overwritten() {
 }
 
 #[test]
-fn a_stage_that_this_version_lacks_stops_the_run_after_those_before_it() {
-    let workplace = Workplace::new();
-    let rl = "  - rl: {clamp2: clamp2.pth, reference: data/interleaved}\n";
-    workplace.write("tiny.yaml", &format!("{}{rl}", common::TINY.split("  - finetune").next().unwrap()));
-    assert_eq!(standings(&workplace.good(&["plan", "tiny.yaml", "--json"])), ["to do", "to do", "not available"]);
-    let run = workplace.run(&["tiny.yaml"]);
-    run.fails(1, "stage rl (rl) is not available in this version of notagen-train; the stages before it are done", "");
-    assert!(workplace.published("tiny-pretrain").is_file());
-}
-
-#[test]
 fn a_failed_stage_is_recorded_and_goes_on_when_what_was_wrong_is_mended() {
     let workplace = Workplace::new();
     workplace.good(&["tiny.yaml", "--only", "preprocess"]);

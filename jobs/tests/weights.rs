@@ -99,8 +99,16 @@ fn pieces_begin_with_prompts_or_with_another_piece() {
     let bar = workplace.read("data/augmented/C/bach_00_C.abc");
     let bar = bar.lines().find(|line| line.starts_with("[V:1]")).unwrap();
     assert!(workplace.read("continued/original/00001.abc").contains(bar), "{bar}");
-    workplace.write("score.musicxml", "<?xml version='1.0'?><score-partwise/>");
-    generate("xml", &["--continue", "score.musicxml"]).fails(1, "score.musicxml: MusicXML is not read", "xml2abc");
+    // So does MusicXML.
+    let score = include_str!("../../notation/tests/golden/musicxml/two_staves.xml");
+    workplace.write("score.musicxml", score);
+    assert_eq!(generate("xml", &["--continue", "score.musicxml"]).code(), 0);
+    let bars = notation::preprocess::convert(score.as_bytes(), notation::preprocess::Keys::Original).unwrap().reduced;
+    let bar = bars[0].1.lines().find(|line| line.starts_with("[V:1]")).unwrap();
+    assert!(workplace.read("xml/original/00001.abc").contains(bar), "{bar}");
+    workplace.write("empty.musicxml", "<?xml version='1.0'?><score-partwise/>");
+    let refused = generate("empty", &["--continue", "empty.musicxml"]);
+    refused.fails(1, "empty.musicxml: line 1, column 22: the score has no notes", "");
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! `generate`: pieces from weights, from the command line.
-use std::{fs, path::Path, time::UNIX_EPOCH};
+use std::{fs, path::Path};
 
 use model::sampling::Sampling;
-use notation::{
-    preprocess::{Keys, convert},
-    text,
-};
+use notation::preprocess::{Keys, convert, standard};
 use serde_json::Value;
 
 use crate::{
     cli::GenerateArgs,
-    commands::weights::there,
+    commands::weights::{there, version},
     device,
     failure::{Failure, Result},
     progress::{self, Reporter},
@@ -91,21 +88,19 @@ fn prompts(path: &Path) -> Result<Vec<String>> {
     Ok(prompts)
 }
 
-/// A piece to go on from, in the form that the network writes.
+/// A piece to go on from, in the form that the network writes: MusicXML and standard ABC are brought into it.
 fn piece(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
-    let start = bytes.trim_ascii_start();
-    if start.starts_with(b"PK") || start.starts_with(b"<") {
-        return Err(Failure::failed(format!("{}: MusicXML is not read in this version", path.display()))
-            .hint("convert it to ABC first: xml2abc.py -d 8 -c 6 -x"));
-    }
     let wrong = |error: notation::Error| Failure::failed(format!("{}: {error}", path.display())).hint_if(error.hint());
-    let text = text::decode(&bytes).map_err(wrong)?;
+    let (text, warnings) = standard(&bytes).map_err(wrong)?;
+    for warning in warnings {
+        eprintln!("{}: {warning}", path.display());
+    }
     if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
-        return Ok(text.to_owned());
+        return Ok(text.into_owned());
     }
     // One key is asked for, so one comes.
-    let reduced = convert(&bytes, Keys::Original).map_err(wrong)?.reduced;
+    let reduced = convert(text.as_bytes(), Keys::Original).map_err(wrong)?.reduced;
     reduced
         .into_iter()
         .next()
@@ -115,13 +110,9 @@ fn piece(path: &Path) -> Result<String> {
 
 /// What the pieces depend on.
 fn mark(job: &Job) -> Result<String> {
-    let metadata = fs::metadata(&job.weights).map_err(|error| Failure::io("read", &job.weights, error))?;
-    let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Ok(format!(
-        "{} {} {:?}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
-        job.weights.display(),
-        metadata.len(),
-        changed,
+        "{}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
+        version(&job.weights)?,
         job.seed,
         job.sampling,
         job.prompts,

@@ -1,10 +1,15 @@
 //! The commands beside running a recipe, one file each.
+pub mod check;
+pub mod convert;
 pub mod doctor;
+pub mod features;
 pub mod generate;
 pub mod logprob;
 pub mod plan;
+pub mod prefer;
 pub mod preprocess;
 pub mod schema;
+pub mod score;
 pub mod status;
 pub mod validate;
 pub mod weights;

@@ -2,17 +2,22 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::RunArgs,
+    cli::{MachineArg, Network, PlanArgs},
     cost::Cost,
     failure::{Failure, Result},
     fingerprint::Digests,
-    plan::{self, Plan, Planned, Standing},
+    plan::{self, Plan, Planned},
     progress::{self, bytes, metric},
+    recipe::Resources,
     runner,
+    scaling::{self, Link, Machine},
     state::State,
+    submit, table,
 };
 
-pub fn run(args: &RunArgs, json: bool) -> Result<()> {
+pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
+    let (machines, pieces) = (machines(args), args.pieces);
+    let args = &args.run;
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
     let resolved = runner::load(path, &args.set)?;
     let folder = plan::run_folder(&resolved.recipe.name);
@@ -20,7 +25,90 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let state = State::read(&folder)?;
     let plan = Plan::new(resolved, &args.selection(), &state, &mut digests)?;
     show(&plan, json);
+    if let Some((machine, nodes, gpus_per_node)) = machines {
+        scale(&plan, machine, nodes, gpus_per_node, pieces, json);
+    }
     plan.check_weights(&state)
+}
+
+/// The machines to predict for, if any are asked for.
+fn machines(args: &PlanArgs) -> Option<(Machine, u64, u64)> {
+    if args.nodes.is_none() && args.gpus_per_node.is_none() {
+        return None;
+    }
+    let machine = match args.machine {
+        MachineArg::A100 => Machine::A100,
+        MachineArg::H100 => Machine::H100,
+        MachineArg::Cpu => Machine::CPU,
+    };
+    let machine = if args.network == Network::Ethernet { machine.with_ethernet() } else { machine };
+    let usual = if args.machine == MachineArg::Cpu { 1 } else { 8 };
+    Some((machine, args.nodes.map_or(1, u64::from), args.gpus_per_node.map_or(usual, u64::from)))
+}
+
+/// Prints what the selected training stages would take on up to so many machines.
+fn scale(plan: &Plan, machine: Machine, nodes: u64, gpus_per_node: u64, pieces: Option<u64>, json: bool) {
+    let link = |link: Link| format!("{} {}/s × {:.0} %", link.name, bytes(link.peak as u64), link.utilisation * 100.0);
+    eprintln!(
+        "\non {}: {}FLOP/s × {:.0} %; {}; between machines {}",
+        machine.name,
+        metric(machine.peak),
+        machine.utilisation * 100.0,
+        link(machine.inside),
+        link(machine.between)
+    );
+    for planned in plan.stages.iter().filter(|planned| planned.selected) {
+        let (Some(training), Some(architecture), Some(mut cost)) =
+            (planned.stage.training(), &plan.architecture, cost(plan, planned))
+        else {
+            continue;
+        };
+        cost.pieces = cost.pieces.or(pieces);
+        let scaling = scaling::predict(training, architecture, &cost, machine, nodes, gpus_per_node);
+        let heading = [
+            "GPUs",
+            "machines",
+            "step",
+            "compute",
+            "optimizer",
+            "all-reduce",
+            "of it seen",
+            "efficiency",
+            "patches/s",
+            "hours",
+        ];
+        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        for row in &scaling.rows {
+            rows.push(vec![
+                row.gpus.to_string(),
+                row.nodes.to_string(),
+                milliseconds(row.step),
+                milliseconds(row.compute),
+                milliseconds(row.optimizer),
+                milliseconds(row.communication),
+                milliseconds(row.exposed),
+                format!("{:.1} %", row.efficiency * 100.0),
+                metric(row.patches_per_second),
+                row.hours.map_or_else(|| "?".to_owned(), |hours| format!("{hours:.1}")),
+            ]);
+        }
+        let fits = if scaling.fits { "" } else { ", MORE THAN IT HAS" };
+        eprintln!(
+            "{}: full contexts, {} a step and GPU; {} a GPU{fits}; {} of gradients",
+            planned.name,
+            training.batch_size.map_or(1, u64::from),
+            bytes(scaling.memory_bytes),
+            bytes(scaling.gradient_bytes)
+        );
+        eprint!("{}", table::render(&rows));
+        if json {
+            progress::output(&json!({ "stage": planned.name, "scaling": scaling }));
+        }
+    }
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1000.0)
 }
 
 /// Prints a plan.
@@ -35,6 +123,9 @@ pub fn show(plan: &Plan, json: bool) {
             architecture.hidden_size,
             architecture.patch_length
         );
+    }
+    if let Some(resources) = &plan.recipe.resources {
+        eprintln!("on a cluster: {resources}, for each stage that does not say otherwise");
     }
     for planned in &plan.stages {
         let cost = cost(plan, planned);
@@ -79,9 +170,10 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
             bytes(cost.activation_bytes)
         ));
     }
-    if planned.standing != Standing::Unavailable
-        && let Some(published) = plan.published(planned)
-    {
+    if planned.stage.resources().is_some() {
+        lines.push(format!("on a cluster: {}", submit::resources(&Resources::default(), plan, planned)));
+    }
+    if let Some(published) = plan.published(planned) {
         lines.push(format!("weights: {}", published.display()));
     }
     lines
@@ -108,5 +200,6 @@ fn object(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Value {
         "reads": planned.reads,
         "fingerprint": planned.fingerprint.digest,
         "cost": cost,
+        "resources": submit::resources(&Resources::default(), plan, planned),
     })
 }

@@ -15,6 +15,7 @@ use crate::{
     plan,
     progress::{self, clock, duration},
     state::{Record, State, Status, now},
+    submit::{Queue, Submitted},
 };
 
 pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
@@ -23,25 +24,30 @@ pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
     loop {
         let holder = Lock::holder(&folder);
         let state = State::read(&folder)?;
-        let text = text(&folder, holder.as_deref(), &state);
+        let jobs = Jobs::ask(&folder)?;
+        let text = text(&folder, holder.as_deref(), &state, &jobs);
         if text != told {
             eprint!("{text}");
             if json {
-                progress::output(&object(&folder, holder.as_deref(), &state));
+                progress::output(&object(&folder, holder.as_deref(), &state, &jobs));
             }
             told = text;
         }
-        if !follow || holder.is_none() {
+        if !follow || holder.is_none() && !jobs.any_live() {
             return Ok(());
         }
         thread::sleep(Duration::from_secs(2));
     }
 }
 
-fn folder(run: &Path) -> Result<PathBuf> {
+/// The folder of a run, given that or the run's name.
+///
+/// # Errors
+/// There is no such run; the hint lists those that there are.
+pub fn folder(run: &Path) -> Result<PathBuf> {
     let named = plan::run_folder(&run.to_string_lossy());
     for folder in [run, &named] {
-        if folder.join("state.json").is_file() {
+        if ["state.json", "slurm/jobs.json"].iter().any(|file| folder.join(file).is_file()) {
             return Ok(folder.to_owned());
         }
     }
@@ -58,17 +64,62 @@ fn in_order(state: &State) -> Vec<(&String, &Record)> {
     stages
 }
 
-fn text(folder: &Path, holder: Option<&str>, state: &State) -> String {
+/// The jobs of a run on a cluster, and what Slurm says about them.
+struct Jobs {
+    submitted: Submitted,
+    queue: Queue,
+    /// Why nothing is known of them.
+    silent: Option<String>,
+}
+
+impl Jobs {
+    fn ask(folder: &Path) -> Result<Jobs> {
+        let submitted = Submitted::read(folder)?;
+        let (queue, silent) = match submitted.queue() {
+            Ok(queue) => (queue, None),
+            Err(failure) => (Queue::default(), Some(failure.to_string())),
+        };
+        Ok(Jobs { submitted, queue, silent })
+    }
+
+    fn of(&self, stage: &str) -> &[String] {
+        self.submitted.stages.get(stage).map_or(&[], |stage| &stage.jobs)
+    }
+
+    fn any_live(&self) -> bool {
+        self.submitted.stages.values().flat_map(|stage| &stage.jobs).any(|job| self.queue.is_live(job))
+    }
+
+    fn words(&self, stage: &str) -> Vec<String> {
+        let words = |job: &String| match &self.silent {
+            Some(reason) => format!("job {job} ({reason})"),
+            None => self.queue.words(job),
+        };
+        self.of(stage).iter().map(words).collect()
+    }
+
+    /// Stages that wait for their first run, in the order of their jobs.
+    fn waiting(&self, state: &State) -> Vec<&String> {
+        let mut stages: Vec<_> =
+            self.submitted.stages.iter().filter(|(stage, _)| !state.stages.contains_key(*stage)).collect();
+        stages.sort_by_key(|(_, stage)| stage.jobs.last().and_then(|job| job.parse::<u64>().ok()));
+        stages.into_iter().map(|(stage, _)| stage).collect()
+    }
+}
+
+fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> String {
     let mut text = match holder {
         Some(holder) => format!("{}: being run by {holder}\n", folder.display()),
         None => format!("{}: nobody runs it\n", folder.display()),
     };
     for (name, record) in in_order(state) {
         let since = clock(record.started);
+        let queued = jobs.of(name).iter().any(|job| jobs.queue.is_live(job));
         let state = match (record.status, holder) {
             (Status::Running, Some(_)) => {
                 format!("running for {}", duration(now().saturating_sub(record.started) as f64))
             }
+            (Status::Running | Status::Interrupted, None) if queued => "goes on as its jobs do".to_owned(),
             (Status::Running, None) => "was killed; running it again goes on".to_owned(),
             (Status::Interrupted, _) => "was stopped; running it again goes on".to_owned(),
             (Status::Failed, _) => format!("failed: {}", record.error.as_deref().unwrap_or("no reason is known")),
@@ -80,11 +131,33 @@ fn text(folder: &Path, holder: Option<&str>, state: &State) -> String {
         {
             text.push_str(&format!("{:<16} {}\n", "", words(&last)));
         }
+        for words in jobs.words(name) {
+            text.push_str(&format!("{:<16} {words}\n", ""));
+        }
+    }
+    for name in jobs.waiting(state) {
+        text.push_str(&format!("{name:<16} not begun\n"));
+        for words in jobs.words(name) {
+            text.push_str(&format!("{:<16} {words}\n", ""));
+        }
     }
     text
 }
 
-fn object(folder: &Path, holder: Option<&str>, state: &State) -> Value {
+fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Value {
+    let of = |stage: &String| -> Vec<Value> {
+        let words = jobs.words(stage);
+        jobs.of(stage)
+            .iter()
+            .zip(words)
+            .map(|(job, words)| json!({ "job": job, "slurm": words, "live": jobs.queue.is_live(job) }))
+            .collect()
+    };
+    let waiting: Vec<Value> = jobs
+        .waiting(state)
+        .into_iter()
+        .map(|stage| json!({ "stage": stage, "status": null, "jobs": of(stage) }))
+        .collect();
     let stages: Vec<Value> = in_order(state)
         .into_iter()
         .map(|(name, record)| {
@@ -97,8 +170,10 @@ fn object(folder: &Path, holder: Option<&str>, state: &State) -> Value {
                 "error": record.error,
                 "result": record.result,
                 "last": last_metrics(&folder.join(&record.folder).join("metrics.jsonl")),
+                "jobs": of(name),
             })
         })
+        .chain(waiting)
         .collect();
     json!({ "folder": folder, "runner": holder, "stages": stages })
 }

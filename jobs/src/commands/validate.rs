@@ -16,9 +16,9 @@ pub fn run(recipes: &[PathBuf], json: bool) -> Result<()> {
         match runner::load(path, &[]) {
             Ok(resolved) => {
                 if json {
-                    progress::output(&json!({ "path": path, "valid": true, "stages": resolved.names }));
+                    progress::output(&json!({ "path": path, "valid": true, "stages": resolved.given }));
                 }
-                eprintln!("{}: valid, {} stages: {}", path.display(), resolved.names.len(), resolved.names.join(", "));
+                eprintln!("{}: valid, {} stages: {}", path.display(), resolved.given.len(), resolved.given.join(", "));
             }
             Err(failure) => {
                 if json {

@@ -1,5 +1,9 @@
 //! `weights inspect` and `weights export`.
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
 
 use model::weights::{self, ExportOptions};
 use serde_json::{Map, Value, json};
@@ -68,4 +72,11 @@ pub fn there(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     Err(Failure::failed(format!("{}: no such file", path.display())).hint_if(released::where_to_get(path)))
+}
+
+/// What tells a file from an earlier one under its name: size and time of change, which cost no reading.
+pub fn version(path: &Path) -> Result<String> {
+    let metadata = fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
+    let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{} {} {changed:?}", path.display(), metadata.len()))
 }

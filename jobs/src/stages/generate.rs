@@ -19,6 +19,7 @@ use crate::{
     atomic,
     failure::{Failure, Result},
     loading,
+    lock::Lock,
     plan::Planned,
     progress::{self, Reporter},
     recipe::{Generate, Precision},
@@ -77,19 +78,23 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
             temperature: stage.sampling.temperature.get(),
         },
         prompts: stage.prompt.iter().chain(stage.prompts.iter().flatten()).cloned().collect(),
-        shard: (0, 1),
+        shard: context.shard,
         continue_from: None,
         max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
         max_characters: stage.max_characters.map(|characters| size(characters.get())),
         max_patches: stage.max_patches.map(|patches| size(patches.get())),
-        precision: context.plan.recipe.precision,
+        precision: stage.precision.unwrap_or(context.plan.recipe.precision),
         device: context.device,
     };
     let mark = planned.fingerprint.digest.as_str();
+    fs::create_dir_all(&job.output).map_err(|error| Failure::io("make", &job.output, error))?;
+    let alone = Lock::at(&job.output.join(".lock"), Lock::SHARES)?;
     if read_mark(&job.output).is_some_and(|found| found != mark) {
         context.reporter.say(format!("replaces the pieces of other settings in {}", job.output.display()));
         remove(&job.output)?;
     }
+    save(&job.output.join(MARK), mark)?;
+    drop(alone);
     write(&job, mark, context.stop, context.reporter)
 }
 
@@ -99,6 +104,9 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
     }
     save(&job.output.join(MARK), mark)?;
+    if job.pieces().all(|index| is_written(&job.output, index)) {
+        return done(job, Pieces::new(job, stop, reporter).summary()?);
+    }
     let model = loading::load(&job.weights, None, job.device)?;
     let mut generator = Generator::new(&model, kind(job))?;
     drop(model);
@@ -112,7 +120,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         shard: job.shard,
         max_patches: job.max_patches,
         skip: &|index| is_written(&job.output, index),
-        check: &|abc| rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string()),
+        check: &check,
         ..Options::default()
     };
     options.max_seconds = job.max_seconds.unwrap_or(options.max_seconds);
@@ -128,10 +136,21 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         pieces.summary()?;
         return Ok(Ended::Interrupted);
     }
-    let summary = pieces.summary()?;
+    done(job, pieces.summary()?)
+}
+
+fn done(job: &Job, summary: Value) -> Result<Ended> {
     let Value::Object(facts) = summary else { return Err(Failure::failed("the summary is no object")) };
     let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
     Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+}
+
+/// A piece counts where its rests can be put back and a network can be trained on it.
+fn check(abc: &str) -> std::result::Result<(), String> {
+    if abc.contains('\0') {
+        return Err("a NUL character in its text".to_owned());
+    }
+    rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string())
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.
@@ -159,8 +178,17 @@ fn remove(output: &Path) -> Result<()> {
             _ => {}
         }
     }
-    let _ = fs::remove_file(output.join("summary.json"));
+    for summary in [vec![output.join("summary.json")], shares(output)].concat() {
+        let _ = fs::remove_file(summary);
+    }
     Ok(())
+}
+
+/// The summaries of shards.
+fn shares(output: &Path) -> Vec<PathBuf> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = fs::read_dir(output).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| name(path).starts_with("summary-") && name(path).ends_with(".json")).collect()
 }
 
 fn file(output: &Path, form: &str, index: usize) -> PathBuf {
@@ -190,18 +218,21 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Counts on from an interrupted run's summary.
+    /// Counts on from the summaries of an interrupted run, and of the shards if this is all of them.
     fn new(job: &'a Job, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
-        let before: Value =
-            fs::read(job.summary()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let count = |key: &str| before[key].as_u64().unwrap_or(0);
+        let read = |path: PathBuf| -> Option<Value> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
+        let mut before: Vec<Value> = read(job.summary()).into_iter().collect();
+        if job.shard.1 == 1 {
+            before.extend(shares(&job.output).into_iter().filter_map(read));
+        }
+        let count = |key: &str| before.iter().filter_map(|summary| summary[key].as_u64()).sum();
         Pieces {
             job,
             stop,
             reporter,
             patches: count("patches"),
             failed: count("failed"),
-            seconds: before["seconds"].as_f64().unwrap_or(0.0),
+            seconds: before.iter().filter_map(|summary| summary["seconds"].as_f64()).sum(),
             to_write: 0,
             failure: None,
         }
@@ -303,13 +334,18 @@ impl<'a> Pieces<'a> {
         });
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?;
         save(&job.summary(), &text)?;
+        if job.shard.1 == 1 {
+            for counted in shares(&job.output) {
+                let _ = fs::remove_file(counted);
+            }
+        }
         Ok(summary)
     }
 }
 
 /// Whether the voices go together bar for bar, in number and length: what the original asks of a chosen piece
 /// (`RL/data.py`), of the piece with one voice after the other.
-fn is_aligned(interleaved: &str) -> bool {
+pub fn is_aligned(interleaved: &str) -> bool {
     interleave::uninterleave(&text::lines(interleaved))
         .and_then(|lines| alignment::check(&lines))
         .is_ok_and(|found| found.bar_lines && found.bar_numbers && found.durations)

@@ -1,7 +1,13 @@
 //! The stages of a recipe, one file each.
+mod dpo;
+pub mod features;
 pub mod generate;
+mod m3;
+pub mod prefer;
 pub mod preprocess;
+pub mod score;
 mod train;
+mod training;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,6 +23,7 @@ use crate::{
     recipe::Stage,
     resolve::Init,
     state::{Outputs, State},
+    team::Team,
 };
 
 /// What a stage is given besides its settings.
@@ -26,9 +33,13 @@ pub struct Context<'a> {
     /// The stage's folder.
     pub folder: &'a Path,
     pub device: Device,
+    /// (i, n): of a stage that works piece by piece, only the pieces of share i.
+    pub shard: (usize, usize),
     /// Raised when the stage shall save and leave.
     pub stop: &'a Arc<AtomicBool>,
     pub reporter: &'a mut Reporter,
+    /// The processes that train together.
+    pub team: &'a mut Team,
 }
 
 /// How a stage ended.
@@ -36,14 +47,6 @@ pub enum Ended {
     Done(Outputs),
     /// The stop flag was raised; all is saved.
     Interrupted,
-}
-
-/// Whether this version can run the stage.
-pub fn available(stage: &Stage) -> bool {
-    matches!(
-        stage,
-        Stage::Preprocess(_) | Stage::Pretrain(_) | Stage::PostTrain(_) | Stage::Finetune(_) | Stage::Generate(_)
-    )
 }
 
 /// Runs one stage.
@@ -54,19 +57,13 @@ pub fn run(planned: &Planned, context: &mut Context) -> Result<Ended> {
             train::run(stage, planned, context)
         }
         Stage::Generate(stage) => generate::run(stage, planned, context),
-        Stage::Rl(_) | Stage::Features(_) | Stage::Score(_) | Stage::Prefer(_) | Stage::Dpo(_) => {
-            Err(unavailable(planned))
-        }
+        Stage::Features(stage) => features::run(stage, planned, context),
+        Stage::Score(stage) => score::run(stage, planned, context),
+        Stage::Prefer(stage) => prefer::run(stage, context),
+        Stage::Dpo(stage) => dpo::run(stage, planned, context),
+        Stage::M3(stage) => m3::run(stage, context),
+        Stage::Rl(_) => Err(Failure::failed("rounds are run part by part")),
     }
-}
-
-/// The failure of a run that comes to a stage that this version does not have.
-pub fn unavailable(planned: &Planned) -> Failure {
-    Failure::failed(format!(
-        "stage {} ({}) is not available in this version of notagen-train; the stages before it are done",
-        planned.name,
-        planned.stage.kind()
-    ))
 }
 
 impl Context<'_> {

@@ -1,0 +1,95 @@
+//! `check`: do the voices of pieces go together, and the staves of their instruments?
+use std::{fs, path::Path};
+
+use notation::{Error, alignment, alignment::Alignment, grouping::is_grouped, interleave, rests, text};
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, Result},
+    progress, table,
+};
+
+/// What a piece is written in.
+enum Form {
+    Standard,
+    Interleaved,
+    /// Interleaved, bars of resting voices left out.
+    Reduced,
+}
+
+impl Form {
+    fn name(&self) -> &'static str {
+        match self {
+            Form::Standard => "standard",
+            Form::Interleaved => "interleaved",
+            Form::Reduced => "reduced",
+        }
+    }
+}
+
+pub fn run(folder: &Path, json: bool) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|error| Failure::io("read", folder, error))?;
+    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "abc") && path.is_file());
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Failure::usage(format!("{}: no .abc files here", folder.display())));
+    }
+    let mut rows = vec![["piece", "form", "bar lines", "bars", "durations", "staves"].map(str::to_owned).to_vec()];
+    let (mut aligned, mut grouped) = (0, 0);
+    for path in &paths {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
+        let lines = text::lines(&String::from_utf8_lossy(&bytes));
+        let (form, result) = check(&lines);
+        let together = is_grouped(&lines);
+        grouped += usize::from(together);
+        let word = |good: bool| if good { "same" } else { "differ" }.to_owned();
+        let staves = if together { "together" } else { "apart" }.to_owned();
+        match &result {
+            Ok(Alignment { bar_lines, bar_numbers, durations }) => {
+                aligned += usize::from(*bar_lines && *bar_numbers && *durations);
+                let cells = [*bar_lines, *bar_numbers, *durations].map(word);
+                rows.push([vec![name, form.name().to_owned()], cells.to_vec(), vec![staves]].concat());
+            }
+            Err(error) => rows.push(vec![name, form.name().to_owned(), error.to_string()]),
+        }
+        if json {
+            let aligned = result.as_ref().ok();
+            progress::output(&json!({
+                "path": path.display().to_string(),
+                "form": form.name(),
+                "bar_lines": aligned.map(|aligned| aligned.bar_lines),
+                "bar_numbers": aligned.map(|aligned| aligned.bar_numbers),
+                "durations": aligned.map(|aligned| aligned.durations),
+                "grouped": together,
+                "error": result.as_ref().err().map(ToString::to_string),
+            }));
+        }
+    }
+    let all = paths.len();
+    if json {
+        eprintln!("{all} pieces: {aligned} aligned, {grouped} with the staves of each instrument together");
+    } else {
+        progress::result(table::render(&rows).trim_end());
+        progress::result(&format!(
+            "{all} pieces: {aligned} aligned, {grouped} with the staves of each instrument together"
+        ));
+    }
+    Ok(())
+}
+
+/// As the original asks it: interleaved pieces are taken apart first.
+fn check(lines: &[String]) -> (Form, notation::Result<Alignment>) {
+    if !lines.iter().any(|line| line.contains("[V:")) {
+        return (Form::Standard, alignment::check(lines));
+    }
+    let taken_apart = |lines: &[String]| interleave::uninterleave(lines).and_then(|lines| alignment::check(&lines));
+    match taken_apart(lines) {
+        Err(Error::NotInterleaved { line, voice }) => match rests::unreduce_text(&lines.concat()) {
+            Ok(full) => (Form::Reduced, taken_apart(&text::lines(&full))),
+            Err(_) => (Form::Interleaved, Err(Error::NotInterleaved { line, voice })),
+        },
+        result => (Form::Interleaved, result),
+    }
+}

@@ -1,0 +1,87 @@
+//! Which processes run a recipe: one, those that this program starts (`--nproc`), or those that torchrun or srun started.
+mod environment;
+mod supervisor;
+
+use std::{env, time::Duration};
+
+pub use environment::Place;
+
+use crate::{
+    cli::RunArgs,
+    failure::{Failure, Result},
+    recipe::Device,
+};
+
+/// A worker's supervisor, by its process id.
+const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
+/// Seconds after which a peer that does not answer is an error.
+const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
+/// The exit code of a supervised worker that ends because another one did.
+pub const PEER: u8 = 76;
+
+/// What this process is to do.
+#[derive(Debug)]
+pub enum Role {
+    /// The whole recipe.
+    Alone,
+    /// To start so many workers, and to look after them.
+    Supervisor(usize),
+    /// The part of one rank.
+    Worker(Place),
+}
+
+/// Finds out, from the command line and the environment.
+///
+/// # Errors
+/// Usage failures: what command line and environment say does not go together.
+pub fn role(args: &RunArgs, device: Device) -> Result<Role> {
+    let place = environment::find(|name| env::var(name).ok())?.filter(|place| place.size > 1);
+    match (place, args.nproc) {
+        (Some(place), Some(nproc)) if !is_supervised() => Err(Failure::usage(format!(
+            "--nproc {nproc}: the environment has {} processes already, and this is rank {} of them ({})",
+            place.size, place.rank, place.source
+        ))
+        .hint("torchrun and srun start the processes themselves: leave --nproc out")),
+        (Some(_), _) if args.shard.is_some() => {
+            Err(Failure::usage("--shard: a share of a stage is run by one process")
+                .hint("srun --ntasks=1, or without --shard"))
+        }
+        (Some(place), _) => Ok(Role::Worker(place)),
+        (None, Some(0)) => Err(Failure::usage("--nproc 0: there is nobody to do the work")),
+        (None, nproc) => {
+            let devices = crate::device::count(device);
+            let nproc = nproc.map_or(devices.max(1), |nproc| nproc as usize);
+            if devices > 0 && nproc > devices {
+                return Err(Failure::usage(format!("--nproc {nproc}: this machine has {devices} CUDA devices"))
+                    .hint("a process a device; device: cpu does without"));
+            }
+            Ok(if nproc > 1 && args.shard.is_none() { Role::Supervisor(nproc) } else { Role::Alone })
+        }
+    }
+}
+
+pub use supervisor::supervise;
+
+/// Whether a supervisor of this program's looks after this process.
+pub fn is_supervised() -> bool {
+    env::var_os(SUPERVISOR).is_some()
+}
+
+/// A supervised worker saves and leaves when its supervisor is gone.
+pub fn follow_supervisor() {
+    if is_supervised() {
+        // Without it a worker ends a little later: when it next needs what the supervisor keeps.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    }
+}
+
+/// After how long a peer that does not answer is an error.
+pub fn timeout() -> Result<Duration> {
+    match env::var(TIMEOUT) {
+        Err(_) => Ok(Duration::from_secs(600)),
+        Ok(text) => match text.parse() {
+            Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+            _ => Err(Failure::usage(format!("{TIMEOUT}={text}: it is a number of seconds above 0"))),
+        },
+    }
+}

@@ -1,0 +1,235 @@
+//! Starts the workers of one machine and looks after them: one that fails ends the others, a signal reaches all.
+use std::{
+    env, fs,
+    fs::{File, OpenOptions},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use torch_ext::Server;
+
+use super::{PEER, SUPERVISOR};
+use crate::{
+    failure::{Code, Failure, Result},
+    progress::Reporter,
+    signals,
+};
+
+const LOOK: Duration = Duration::from_millis(50);
+/// After a failure the others have so long to fail themselves, then to end when told to.
+const GRACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// Lines of a worker's log that are shown when it fails.
+const LINES: usize = 12;
+
+/// Runs this program's command line in so many workers, from the last checkpoint again after failures as often as
+/// allowed. Rank 0 speaks for all; the others' output goes to `ranks/` in the run's folder.
+///
+/// # Errors
+/// What the workers ended with. Where rank 0 has told it already the process ends here, with the same exit code.
+pub fn supervise(nproc: usize, max_restarts: u32, run: &Path, reporter: &mut Reporter) -> Result<()> {
+    let stop = signals::stop_flag()?;
+    let logs = run.join("ranks");
+    fs::create_dir_all(&logs).map_err(|error| Failure::io("make", &logs, error))?;
+    reporter.say(format!("{nproc} processes; the logs of ranks 1 to {} are in {}", nproc - 1, logs.display()));
+    for attempt in 0.. {
+        let mut workers = Workers::start(nproc, attempt, &logs)?;
+        let Some(end) = workers.look_after(&stop) else { return Ok(()) };
+        let told = workers.tell(&end);
+        if end.code == Code::Interrupted || end.code == Code::Usage || stop.load(Ordering::Relaxed) {
+            return leave(&end, told);
+        }
+        if attempt >= max_restarts {
+            return leave(&end, told);
+        }
+        reporter.say(format!("{told}; restart {} of {max_restarts}, from the last checkpoint", attempt + 1));
+    }
+    Ok(())
+}
+
+fn leave(end: &End, told: String) -> Result<()> {
+    // Told to stop before it could listen.
+    if end.code == Code::Interrupted && end.status.signal().is_some() {
+        return Err(
+            Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
+        );
+    }
+    // Rank 0 has said it itself.
+    if end.code == Code::Interrupted || (end.rank == 0 && end.status.code().is_some()) {
+        std::process::exit(end.code as i32);
+    }
+    let failure = if end.code == Code::Usage { Failure::usage(told) } else { Failure::failed(told) };
+    Err(failure.hint("the same command goes on from the last checkpoint; --max-restarts N does so by itself"))
+}
+
+/// The worker that ended it, and how.
+struct End {
+    rank: usize,
+    status: ExitStatus,
+    code: Code,
+}
+
+struct Workers {
+    children: Vec<Child>,
+    ended: Vec<Option<ExitStatus>>,
+    logs: PathBuf,
+    store: Server,
+    /// Whether all were told to stop.
+    stopped: bool,
+}
+
+impl Workers {
+    fn start(nproc: usize, attempt: u32, logs: &Path) -> Result<Workers> {
+        let store = Server::start()?;
+        let program = env::current_exe().map_err(|error| Failure::failed(format!("this program's path: {error}")))?;
+        // What --fresh removes is removed once.
+        let arguments = env::args_os().skip(1).filter(|word| attempt == 0 || word != "--fresh");
+        let arguments: Vec<_> = arguments.collect();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut workers =
+            Workers { children: Vec::new(), ended: vec![None; nproc], logs: logs.to_owned(), store, stopped: false };
+        for rank in 0..nproc {
+            let mut command = Command::new(&program);
+            command.args(&arguments).stdin(Stdio::null());
+            // Of the terminal's signals the supervisor alone hears, and passes them on once.
+            command.process_group(0);
+            for (name, value) in [
+                ("RANK", rank),
+                ("WORLD_SIZE", nproc),
+                ("LOCAL_RANK", rank),
+                ("LOCAL_WORLD_SIZE", nproc),
+                ("MASTER_PORT", workers.store.port().into()),
+                ("TORCHELASTIC_RESTART_COUNT", attempt as usize),
+                (SUPERVISOR, std::process::id() as usize),
+            ] {
+                command.env(name, value.to_string());
+            }
+            command.env("MASTER_ADDR", "127.0.0.1").env("TORCHELASTIC_USE_AGENT_STORE", "True");
+            if env::var_os("OMP_NUM_THREADS").is_none() {
+                command.env("OMP_NUM_THREADS", (cores / nproc).max(1).to_string());
+            }
+            if rank > 0 {
+                let log = workers.log(rank, attempt)?;
+                let other = log.try_clone().map_err(|error| Failure::failed(format!("a log of a worker: {error}")))?;
+                command.stdout(log).stderr(other);
+            }
+            match command.spawn() {
+                Ok(child) => workers.children.push(child),
+                Err(error) => {
+                    workers.signal(Signal::KILL);
+                    return Err(Failure::failed(format!("cannot start {}: {error}", program.display())));
+                }
+            }
+        }
+        Ok(workers)
+    }
+
+    fn log_path(&self, rank: usize) -> PathBuf {
+        self.logs.join(format!("rank-{rank}.log"))
+    }
+
+    fn log(&self, rank: usize, attempt: u32) -> Result<File> {
+        let path = self.log_path(rank);
+        let mut options = OpenOptions::new();
+        options.create(true).append(attempt > 0).write(true).truncate(attempt == 0);
+        options.open(&path).map_err(|error| Failure::io("open", &path, error))
+    }
+
+    /// Waits until all have ended. Nothing if all is done.
+    fn look_after(&mut self, stop: &AtomicBool) -> Option<End> {
+        let (mut failed, mut first): (Option<Instant>, Option<End>) = (None, None);
+        let mut told = 0;
+        loop {
+            for (child, ended) in self.children.iter_mut().zip(&mut self.ended) {
+                if ended.is_none() {
+                    // A child that cannot be waited for is no more.
+                    *ended = child.try_wait().unwrap_or(Some(ExitStatus::from_raw(0)));
+                }
+            }
+            if failed.is_none() && self.ended.iter().flatten().any(|status| self.is_failure(status)) {
+                failed = Some(Instant::now());
+            }
+            if let Some(since) = failed {
+                if told == 0 && since.elapsed() > GRACE[0] || self.ended.iter().all(Option::is_some) {
+                    first = first.or_else(|| self.culprit());
+                }
+                if told == 0 && since.elapsed() > GRACE[0] {
+                    self.signal(Signal::TERM);
+                    told = 1;
+                } else if told == 1 && since.elapsed() > GRACE[1] {
+                    self.signal(Signal::KILL);
+                    told = 2;
+                }
+            }
+            if self.ended.iter().all(Option::is_some) {
+                return first.or_else(|| self.culprit());
+            }
+            if stop.load(Ordering::Relaxed) && !self.stopped {
+                self.signal(Signal::TERM);
+                self.stopped = true;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Who failed, before others failed because of it; who was stopped by a signal, if none has failed.
+    fn culprit(&self) -> Option<End> {
+        let ended = || self.ended.iter().enumerate().filter_map(|(rank, status)| Some((rank, (*status)?)));
+        let by = |wanted: &dyn Fn(&ExitStatus) -> bool| ended().find(|(_, status)| wanted(status));
+        let (rank, status) = by(&|status| self.is_failure(status) && status.signal().is_some())
+            .or_else(|| by(&|status| self.is_failure(status) && status.code() != Some(PEER.into())))
+            .or_else(|| by(&|status| self.is_failure(status)))
+            .or_else(|| by(&|status| !status.success()))?;
+        let code = match status.code() {
+            Some(2) => Code::Usage,
+            Some(75) => Code::Interrupted,
+            None if !self.is_failure(&status) => Code::Interrupted,
+            _ => Code::Failed,
+        };
+        Some(End { rank, status, code })
+    }
+
+    fn is_failure(&self, status: &ExitStatus) -> bool {
+        let told = self.stopped && status.signal() == Some(Signal::TERM.as_raw());
+        !status.success() && status.code() != Some(Code::Interrupted as i32) && !told
+    }
+
+    fn signal(&self, signal: Signal) {
+        for (child, ended) in self.children.iter().zip(&self.ended) {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            if let (Some(pid), None) = (pid, ended) {
+                // One that has just ended is as told.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+
+    /// One line, after the last lines of the worker's own log.
+    fn tell(&self, end: &End) -> String {
+        let End { rank, status, .. } = end;
+        if *rank > 0 {
+            let path = self.log_path(*rank);
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES)..];
+            if !last.is_empty() {
+                eprintln!("the end of {}:", path.display());
+                last.iter().for_each(|line| eprintln!("    {line}"));
+            }
+        }
+        match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("rank {rank} was killed by signal {signal}"),
+            (None, code) => format!("rank {rank} ended with exit code {}", code.unwrap_or(-1)),
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}

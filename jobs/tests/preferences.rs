@@ -1,0 +1,83 @@
+//! `score` and `prefer` against a plain reading of the original in numpy and abctoolkit.
+#![allow(clippy::unwrap_used, clippy::panic)]
+mod common;
+
+use std::process::Command;
+
+use common::{Workplace, root};
+use serde_json::Value;
+
+const PREFER: [&str; 15] = [
+    "prefer",
+    "--reference",
+    "reference",
+    "--features",
+    "features",
+    "--interleaved",
+    "interleaved",
+    "--original",
+    "original",
+    "--select",
+    "0.15",
+    "--output",
+    "out/preferences.json",
+    "--json",
+    "--similarity-limit=0.95",
+];
+
+/// Pieces and features in the workplace, and what the original's way makes of them.
+fn made(place: &Workplace) -> Value {
+    let packages = root().join(".tools/python");
+    assert!(packages.exists(), "no {}: run scripts/setup --tests", packages.display());
+    let script = root().join("jobs/tests/python/make_preferences.py");
+    let out = Command::new("python3").env("PYTHONPATH", packages).arg(script).arg(place.path("")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    // abctoolkit prints before.
+    serde_json::from_str(String::from_utf8_lossy(&out.stdout).lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn the_choice_is_the_originals_ties_included() {
+    let place = Workplace::empty();
+    let expected = made(&place);
+    let ran = place.good(&PREFER);
+    assert_eq!(place.json("out/preferences.json"), expected["preferences"]);
+    // Byte for byte what Python's json.dump(…, indent=4) writes.
+    assert!(place.read("out/preferences.json").starts_with("{\n    \"chosen\": [\n        \"original/"));
+    let report: Vec<Value> =
+        place.read("out/preferences_report.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let passed_over: Vec<&Value> = report.iter().filter(|line| line["verdict"] == "passed over").collect();
+    let names: Vec<&str> = passed_over.iter().map(|line| line["piece"].as_str().unwrap()).collect();
+    assert_eq!(Value::from(names), expected["skipped"]);
+    for reason in ["not aligned", "staves not grouped", "too like a reference"] {
+        let of = passed_over.iter().filter(|line| line["reasons"].as_array().unwrap().contains(&reason.into()));
+        assert!(of.count() > 0, "no piece was passed over as {reason}: the comparison has lost its point");
+    }
+    let object = &ran.objects()[0];
+    assert_eq!((&object["chosen"], &object["wanted"], &object["rejected"]), (&9.into(), &9.into(), &9.into()));
+
+    let score = place.good(&["score", "--reference", "reference", "--generated", "features", "--json"]);
+    let found = &score.objects()[0];
+    let difference = found["average_clamp2_score"].as_f64().unwrap() - expected["average"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-6, "{difference}");
+    assert_eq!(found["pieces"], 60);
+    let counts = found["histogram"]["counts"].as_array().unwrap();
+    assert_eq!(counts.iter().filter_map(Value::as_u64).sum::<u64>(), 60);
+}
+
+#[test]
+fn what_does_not_go_together_is_named() {
+    let place = Workplace::empty();
+    made(&place);
+    std::fs::remove_dir_all(place.path("interleaved")).unwrap();
+    place.run(&PREFER).fails(1, "interleaved/", "the folders go together");
+    place.write("features/00007.npy", "not a feature");
+    place.run(&PREFER).fails(1, "features/00007.npy", "");
+    place.run(&["score", "--reference", "reference", "--generated", "nowhere", "--json"]).fails(1, "nowhere", "");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.run(&["score", "--reference", "empty", "--generated", "reference"]).fails(
+        1,
+        "empty: no features",
+        "notagen-train features",
+    );
+}
