@@ -148,10 +148,13 @@ fn a_rank_that_does_not_come_is_named_within_the_time_out() {
 fn a_rank_that_fails_tells_the_others_why() {
     let found = ranks(2, 30, |world| {
         let group = group(&world);
+        // Rank 1 must not leave while rank 0 still connects: that is another error.
         if world.rank() == 1 {
+            world.wait("connected", 0).unwrap();
             world.fail("score.abc: no such file");
             return String::new();
         }
+        world.set("connected", "").unwrap();
         let waits = world.wait("never", 1).unwrap_err().to_string();
         format!("{waits} / {}", group.barrier().unwrap_err())
     });
