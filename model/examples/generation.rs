@@ -46,6 +46,10 @@ fn main() -> Outcome<()> {
     for &context in &contexts {
         costs.push(seconds_a_round(&mut generator, pieces, context, rounds, clock)? / pieces as f64);
     }
+    let memory = match device {
+        Device::Cpu => torch_ext::process_memory()?.peak,
+        device => torch_ext::device_memory(device)?.peak,
+    };
     let steps = contexts.windows(2).zip(costs.windows(2));
     let seconds: f64 = steps.map(|(n, s)| (n[1] - n[0]) as f64 * (s[0] + s[1]) / 2.0).sum();
     let floor = Floor::measure(&architecture, kind, device, pieces, &contexts, clock);
@@ -56,7 +60,8 @@ fn main() -> Outcome<()> {
         serde_json::json!({
             "what": "generation here", "hidden_size": architecture.hidden_size, "precision": precision,
             "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
-            "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve, "floor": floor.json(),
+            "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve,
+            "memory_bytes": memory, "floor": floor.json(),
         })
     );
     Ok(())

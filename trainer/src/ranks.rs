@@ -28,7 +28,7 @@ impl PartialEq for Ranks {
 impl Ranks {
     /// The ranks of a group.
     pub fn of(group: Arc<Group>) -> Ranks {
-        Ranks { group: (group.size() > 1).then_some(group) }
+        Ranks { group: Some(group) }
     }
 
     /// This process's number, counted from 0.

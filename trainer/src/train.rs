@@ -353,7 +353,7 @@ impl Clock {
         self.read(position);
         let memory = match optimizer.device() {
             tch::Device::Cpu => torch_ext::process_memory()?.resident,
-            device => torch_ext::device_memory(device)?.allocated,
+            device => torch_ext::device_memory(device)?.peak,
         };
         let (loss, values) = std::mem::take(&mut position.window).means();
         let values = O::VALUES.iter().map(|&name| name.to_owned()).zip(values).collect();

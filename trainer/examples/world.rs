@@ -1,0 +1,111 @@
+//! Times a training alone and in a process group of one rank, NCCL on a GPU and Gloo on a CPU, for `scripts/gpu-check`.
+//!
+//!     cargo run --release -p trainer --example world -- --weights W.pth --index train.jsonl --steps 60
+//!
+//! Prints one line of JSON.
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::Device;
+use torch_ext::{Group, Join, Server, World};
+use trainer::{
+    Event, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
+};
+
+type Ended<T> = Result<T, Box<dyn std::error::Error>>;
+
+const WARM_UP: u64 = 3;
+
+fn main() -> Ended<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let get = |name: &str| given.get(name).copied().unwrap_or_default();
+    let (weights, index, steps) = (PathBuf::from(get("--weights")), PathBuf::from(get("--index")), get("--steps"));
+    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let server = Server::start()?;
+    let join = Join {
+        host: "127.0.0.1".to_owned(),
+        port: server.port(),
+        serve: false,
+        rank: 0,
+        size: 1,
+        timeout: Duration::from_secs(60),
+        prefix: "one".to_owned(),
+    };
+    let world = Arc::new(World::join(&join)?);
+    let group = Ranks::of(Arc::new(Group::new(&world, device)?));
+    let steps = steps.parse()?;
+    let turn = |ranks: &Ranks| train(&weights, &index, steps, device, ranks.clone());
+    let (alone, ranked, again, ranked_again) =
+        (turn(&Ranks::default())?, turn(&group)?, turn(&Ranks::default())?, turn(&group)?);
+    println!(
+        "{}",
+        serde_json::json!({
+            "device": format!("{device:?}"), "steps": steps, "alone_loss": alone.1, "group_loss": ranked.1,
+            "alone_seconds": alone.0.min(again.0), "group_seconds": ranked.0.min(ranked_again.0),
+        })
+    );
+    Ok(())
+}
+
+/// Seconds a step, and the loss of the last one.
+fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks) -> Ended<(f64, f64)> {
+    let model = model::weights::load(weights, device)?;
+    let settings = Settings {
+        seed: 0,
+        precision: Precision::Fp32,
+        learning_rate: 1e-4,
+        batch_size: 1,
+        accumulation_steps: 1,
+        length: Length::Steps(WARM_UP + steps),
+        early_stopping: None,
+        schedule: Schedule::Constant,
+        warmup_steps: 0,
+        weight_decay: 0.01,
+        max_grad_norm: None,
+        checkpoint_every: u64::MAX / 2,
+        keep_checkpoints: 1,
+        evaluate_every: None,
+        log_every: 1,
+        activation_checkpointing: false,
+        resume_from: None,
+        workers: 1,
+        ranks,
+    };
+    let language = LanguageSettings {
+        train: index.to_owned(),
+        eval: None,
+        pieces: None,
+        eval_pieces: None,
+        key_augmentation: KeyAugmentation::None,
+        patch_sampling: None,
+    };
+    let folder = tempfile::tempdir()?;
+    let mut watch = Watch::default();
+    match trainer::language::train(&settings, &language, &model, folder.path(), &false.into(), &mut watch)? {
+        Outcome::Finished(_) => {}
+        Outcome::Interrupted => return Err("stopped".into()),
+    }
+    let (Some(first), Some(last)) = (watch.first, watch.last) else { return Err("no steps".into()) };
+    Ok(((last - first).as_secs_f64() / steps as f64, watch.loss))
+}
+
+#[derive(Default)]
+struct Watch {
+    first: Option<Instant>,
+    last: Option<Instant>,
+    loss: f64,
+}
+
+impl Observer for Watch {
+    fn event(&mut self, event: &Event) {
+        if let Event::Step { step, loss, .. } = event {
+            self.last = Some(Instant::now());
+            self.loss = *loss;
+            if *step == WARM_UP {
+                self.first = self.last;
+            }
+        }
+    }
+}
