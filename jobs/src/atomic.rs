@@ -28,6 +28,16 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(&name, to)
 }
 
+/// Makes `path` a symbolic link to `target`, in place of what it was.
+pub fn point(target: &Path, path: &Path) -> io::Result<()> {
+    let folder = folder(path);
+    fs::create_dir_all(folder)?;
+    let scratch = tempfile::Builder::new().prefix(".linking").tempdir_in(folder)?;
+    let name = scratch.path().join("link");
+    std::os::unix::fs::symlink(target, &name)?;
+    fs::rename(&name, path)
+}
+
 fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".writing");

@@ -129,7 +129,7 @@ pub enum Command {
     },
     /// Choose and reject generated pieces: the preference data of DPO.
     Prefer(PreferArgs),
-    /// Look into weights files, and convert them.
+    /// Fetch weights, look into their files, and convert them.
     Weights {
         #[command(subcommand)]
         command: WeightsCommand,
@@ -445,6 +445,14 @@ pub enum WeightsCommand {
         /// The files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Fetch published weights into the hub's cache, with a link in checkpoints/; without a name, list them.
+    Fetch {
+        /// Names of the list, names of published files, or hf://owner/repo/file.
+        names: Vec<String>,
+        /// List what is published, and which of it is here.
+        #[arg(long, conflicts_with = "names")]
+        list: bool,
     },
     /// Write the weights of a file as another: .pth or .safetensors, by the name.
     Export {

@@ -142,13 +142,18 @@ impl Digests {
         {
             return Ok(known.digest.clone());
         }
-        let mut hash = Sha256::new();
-        content(path, &mut hash)?;
-        let digest = hex(hash);
+        let digest = of_file(path)?;
         self.known.insert(path.to_owned(), Known { size: metadata.len(), modified, digest: digest.clone() });
         self.changed = true;
         Ok(digest)
     }
+}
+
+/// The SHA-256 of a file's contents.
+pub fn of_file(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    content(path, &mut hash)?;
+    Ok(hex(hash))
 }
 
 fn folder(path: &Path) -> io::Result<String> {

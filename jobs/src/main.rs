@@ -6,6 +6,7 @@ mod cost;
 mod device;
 mod failure;
 mod fingerprint;
+mod hub;
 mod launch;
 mod loading;
 mod lock;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     failure::{Failure, Result},
     fingerprint::{Digests, Fingerprint},
+    hub::Reference,
     loading,
     recipe::{Recipe, Stage},
     released,
@@ -55,6 +56,8 @@ pub struct Input {
     /// The earlier stage that writes it.
     pub made_by: Option<String>,
     pub present: bool,
+    /// The file of the hub that it is, fetched before anything is run.
+    pub hub: Option<Reference>,
     /// The way to come by it, where one is known beyond its path.
     pub origin: Option<String>,
 }
@@ -203,7 +206,7 @@ impl Plan {
         let (earlier, rest) = self.stages.split_at_mut(index);
         let Some(planned) = rest.first_mut() else { return Ok(()) };
         for input in &mut planned.inputs {
-            input.present = input.path.exists();
+            input.present = is_present(&input.path, input.hub.as_ref());
         }
         planned.fingerprint = fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
         planned.standing = standing(planned, state.stages.get(&planned.name));
@@ -275,7 +278,15 @@ impl Plan {
         self.folder.join(&stage.folder)
     }
 
-    /// The inputs that are neither there nor made by a stage that will have run.
+    /// The files of the hub that the stages to run need and that are not here.
+    pub fn to_fetch(&self) -> Vec<(&Planned, &Reference)> {
+        let stages = self.stages.iter().filter(|stage| stage.selected && stage.standing != Standing::Done);
+        let inputs = stages.flat_map(|stage| stage.inputs.iter().map(move |input| (stage, input)));
+        let missing = inputs.filter(|(_, input)| !input.present);
+        missing.filter_map(|(stage, input)| Some((stage, input.hub.as_ref()?))).collect()
+    }
+
+    /// The inputs that are neither there nor made by a stage that will have run, nor fetched from the hub.
     ///
     /// # Errors
     /// One failure that names all of them, and says where to get them and where to put them.
@@ -287,7 +298,7 @@ impl Plan {
             if stage.selected && stage.standing != Standing::Done {
                 for input in &stage.inputs {
                     let made = input.made_by.as_ref().is_some_and(|maker| will_be_made.contains(&maker.as_str()));
-                    if !input.present && !made {
+                    if !input.present && !made && input.hub.is_none() {
                         missing.push(format!("{} ({} of stage {})", input.path.display(), input.key, stage.name));
                         origins.extend(input.origin.clone().filter(|origin| !origins.contains(origin)));
                     }
@@ -329,11 +340,7 @@ fn judge(stage: &Stage) -> Result<Option<Init>> {
 /// What a stage reads, in the order of its keys.
 fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input> {
     let mut inputs = Vec::new();
-    let mut add = |key: &'static str, path: &Path| {
-        let made_by = earlier.iter().rev().find(|stage| writes(&stage.stage, path)).map(|stage| stage.name.clone());
-        let origin = released::where_to_get(path);
-        inputs.push(Input { key, path: path.to_owned(), made_by, present: path.exists(), origin });
-    };
+    let mut add = |key: &'static str, path: &Path| inputs.push(input(key, path, None, earlier));
     match stage {
         Stage::Preprocess(stage) => {
             add("scores", &stage.scores);
@@ -358,8 +365,8 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
         }
         Stage::Features(stage) => {
             add("input", &stage.input);
-            if let Some(path) = Init::parse(&stage.weights).ok().and_then(|weights| weights.path()) {
-                add("weights", &path);
+            if let Ok(weights) = Init::parse(&stage.weights) {
+                inputs.extend(of_weights("weights", &weights, earlier));
             }
         }
         Stage::Score(stage) => {
@@ -376,14 +383,28 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
         // Rounds are stages of their own by now.
         Stage::Generate(_) | Stage::Rl(_) => {}
     }
-    if let Some(path) = init.and_then(Init::path) {
-        add("init", &path);
-    }
-    if let (Some(Init::HuggingFace { repository, file }), Some(input)) = (init, inputs.last_mut()) {
-        let url = released::hugging_face(repository, file);
-        input.origin = Some(format!("published at {url}; put it at {}", input.path.display()));
+    if let Some(init) = init {
+        inputs.extend(of_weights("init", init, earlier));
     }
     inputs
+}
+
+fn of_weights(key: &'static str, weights: &Init, earlier: &[Planned]) -> Option<Input> {
+    let hub = match weights {
+        Init::Hub(reference) => Some(reference),
+        _ => None,
+    };
+    Some(input(key, &weights.path()?, hub, earlier))
+}
+
+fn input(key: &'static str, path: &Path, hub: Option<&Reference>, earlier: &[Planned]) -> Input {
+    let made_by = earlier.iter().rev().find(|stage| writes(&stage.stage, path)).map(|stage| stage.name.clone());
+    let origin = released::where_to_get(path);
+    Input { key, path: path.to_owned(), made_by, present: is_present(path, hub), hub: hub.cloned(), origin }
+}
+
+fn is_present(path: &Path, hub: Option<&Reference>) -> bool {
+    hub.map_or_else(|| path.exists(), Reference::is_here)
 }
 
 /// Whether a stage writes this path.

@@ -8,6 +8,7 @@ use model::Architecture;
 
 use crate::{
     failure::{Failure, Result},
+    hub::Reference,
     near,
     plan::indexes,
     recipe::{
@@ -33,8 +34,8 @@ pub struct Resolved {
 pub enum Init {
     /// A file; the text is as the recipe gives it.
     File(PathBuf),
-    /// `hf://owner/repo/file`: the file of that name in checkpoints/.
-    HuggingFace { repository: String, file: String },
+    /// `hf://owner/repo/file`: the file of that name in checkpoints/, fetched if it is not there.
+    Hub(Reference),
     /// The weights that an earlier stage makes.
     Stage(String),
 }
@@ -46,14 +47,9 @@ impl Init {
         if let Some(name) = text.strip_prefix("stage:") {
             return Ok(Init::Stage(name.to_owned()));
         }
-        let Some(rest) = text.strip_prefix("hf://") else { return Ok(Init::File(PathBuf::from(text))) };
-        let parts: Vec<&str> = rest.split('/').collect();
-        match parts.as_slice() {
-            [owner, repo, .., file] if parts.len() >= 3 && parts.iter().all(|part| !part.is_empty()) => {
-                let file = if parts.len() == 3 { (*file).to_owned() } else { parts[2..].join("/") };
-                Ok(Init::HuggingFace { repository: format!("{owner}/{repo}"), file })
-            }
-            _ => Err(format!("`{text}` is not of the form hf://owner/repo/file")),
+        match Reference::parse(text) {
+            Some(reference) => Ok(Init::Hub(reference?)),
+            None => Ok(Init::File(PathBuf::from(text))),
         }
     }
 
@@ -61,9 +57,7 @@ impl Init {
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             Init::File(path) => Some(path.clone()),
-            Init::HuggingFace { file, .. } => {
-                Some(Path::new("checkpoints").join(file.rsplit('/').next().unwrap_or(file)))
-            }
+            Init::Hub(reference) => Some(reference.path()),
             Init::Stage(_) => None,
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     device,
     failure::{Failure, Result},
     fingerprint::Digests,
+    hub::Hub,
     launch::{self, Role},
     lock::Lock,
     plan::{Plan, Planned, Standing},
@@ -54,7 +55,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let mut team = match launch::role(args, resolved.recipe.device)? {
         Role::Alone => Team::default(),
         Role::Supervisor(nproc) => {
-            check(args, resolved, &mut digests)?;
+            check(args, resolved, &mut digests, &mut reporter, &AtomicBool::new(false))?;
             return launch::supervise(nproc, args.max_restarts, &folder, &mut reporter);
         }
         Role::Worker(place) => {
@@ -70,12 +71,39 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     outcome
 }
 
-/// Tells everything that can be known to be wrong before anything is made.
-fn check(args: &RunArgs, resolved: Resolved, digests: &mut Digests) -> Result<()> {
+/// Tells everything that can be known to be wrong before anything is made, and fetches the weights that are missing.
+fn check(
+    args: &RunArgs,
+    resolved: Resolved,
+    digests: &mut Digests,
+    reporter: &mut Reporter,
+    stop: &AtomicBool,
+) -> Result<()> {
     let state = State::read(&crate::plan::run_folder(&resolved.recipe.name))?;
     let plan = Plan::new(resolved, &args.selection(), &state, digests)?;
     plan.check_inputs()?;
+    fetch(&plan, reporter, stop)?;
     plan.check_weights(&state)
+}
+
+/// Fetches the files of the hub that the stages to run need.
+///
+/// # Errors
+/// What the hub, the network or this machine does not give.
+pub fn fetch(plan: &Plan, reporter: &mut Reporter, stop: &AtomicBool) -> Result<()> {
+    let files = plan.to_fetch();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let hub = Hub::from_env()?;
+    for (planned, file) in files {
+        if let Some(fetched) = hub.provide(file, reporter, stop).map_err(|failure| failure.in_stage(&planned.name))? {
+            let (path, cached) = (file.path(), fetched.path);
+            reporter.say(format!("{}: {} is {} in the hub's cache", planned.name, path.display(), cached.display()));
+        }
+    }
+    reporter.end();
+    Ok(())
 }
 
 /// Runs the recipe, and tells the others of the team what to do.
@@ -86,13 +114,13 @@ fn lead(
     mut reporter: Reporter,
     team: &mut Team,
 ) -> Result<()> {
-    check(args, resolved.clone(), digests)?;
+    let stop = signals::stop_flag()?;
+    check(args, resolved.clone(), digests, &mut reporter, &stop)?;
     let folder = crate::plan::run_folder(&resolved.recipe.name);
     fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
     // Slurm may start a job anew while the one before is still ending on another node.
     let in_company = args.shard.is_some() || std::env::var_os("SLURM_JOB_ID").is_some();
     let lock = Lock::take(&folder, if in_company { Lock::SHARES } else { Duration::ZERO })?;
-    let stop = signals::stop_flag()?;
     let mut state = State::read(&folder)?;
     let mut plan = Plan::new(resolved.clone(), &args.selection(), &state, digests)?;
     if args.fresh {

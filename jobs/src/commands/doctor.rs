@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     failure::Result,
     progress::{self, bytes},
-    released,
+    released::{self, WEIGHTS},
 };
 
 pub fn run(json: bool) -> Result<()> {
@@ -22,6 +22,7 @@ pub fn run(json: bool) -> Result<()> {
         ("disk", disk()),
         ("corpora", corpora()),
         ("weights", weights()),
+        ("published", published()),
     ];
     for (name, value) in &report {
         show(name, value);
@@ -158,11 +159,18 @@ fn weights() -> Value {
     for path in files(Path::new("checkpoints"), 1) {
         let known = path.extension().is_some_and(|extension| extension == "pth" || extension == "safetensors");
         if let (true, Ok(metadata)) = (known, fs::metadata(&path)) {
-            let released = released::is_released(&path).then_some("by the originals");
-            found.push(json!({ "path": path, "size_bytes": metadata.len(), "released": released }));
+            let name = released::named(&path).map(|released| released.name);
+            found.push(json!({ "path": path, "size_bytes": metadata.len(), "published": name }));
         }
     }
     Value::Array(found)
+}
+
+/// Which of the published weights are here.
+fn published() -> Value {
+    let (here, missing): (Vec<_>, Vec<_>) = WEIGHTS.iter().partition(|released| released.reference().is_here());
+    let names = |of: Vec<&released::Released>| of.into_iter().map(|released| released.name).collect::<Vec<_>>();
+    json!({ "here": names(here), "missing": names(missing) })
 }
 
 fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {

@@ -147,10 +147,11 @@ fn cost(plan: &Plan, planned: &Planned) -> Option<Cost> {
 fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
     let mut lines = Vec::new();
     for input in &planned.inputs {
-        let state = match (&input.made_by, input.present) {
-            (Some(stage), _) => format!(" (written by {stage})"),
-            (None, true) => String::new(),
-            (None, false) => " (MISSING)".to_owned(),
+        let state = match (&input.made_by, input.present, &input.hub) {
+            (Some(stage), _, _) => format!(" (written by {stage})"),
+            (None, true, _) => String::new(),
+            (None, false, Some(reference)) => format!(" (to be fetched: {reference})"),
+            (None, false, None) => " (MISSING)".to_owned(),
         };
         lines.push(format!("{}: {}{state}", input.key, input.path.display()));
     }
@@ -184,7 +185,14 @@ fn object(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Value {
         .inputs
         .iter()
         .map(|input| {
-            json!({ "key": input.key, "path": input.path, "present": input.present, "made_by": input.made_by, "origin": input.origin })
+            json!({
+                "key": input.key,
+                "path": input.path,
+                "present": input.present,
+                "made_by": input.made_by,
+                "hub": input.hub.as_ref().map(ToString::to_string),
+                "origin": input.origin,
+            })
         })
         .collect();
     let settings = serde_json::to_value(&planned.stage).ok().map(|mut stage| stage[planned.stage.kind()].take());

@@ -1,7 +1,8 @@
-//! `weights inspect` and `weights export`.
+//! `weights inspect`, `weights fetch` and `weights export`.
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     time::UNIX_EPOCH,
 };
 
@@ -12,12 +13,17 @@ use tch::Kind;
 use crate::{
     cli::{Dtype, WeightsCommand},
     failure::{Failure, Result},
-    progress, released,
+    hub::Hub,
+    progress::{self, Reporter},
+    released::{self, WEIGHTS},
+    table,
 };
 
 pub fn run(command: &WeightsCommand, json: bool) -> Result<()> {
     match command {
         WeightsCommand::Inspect { files } => files.iter().try_for_each(|path| inspect(path, json)),
+        WeightsCommand::Fetch { names, .. } if names.is_empty() => list(json),
+        WeightsCommand::Fetch { names, .. } => fetch(names, json),
         WeightsCommand::Export { file, output, dtype, everything } => export(file, output, *dtype, *everything, json),
     }
 }
@@ -43,6 +49,60 @@ fn inspect(path: &Path, json: bool) -> Result<()> {
     }
     if json {
         progress::output(&Value::Object(fields));
+    }
+    Ok(())
+}
+
+fn list(json: bool) -> Result<()> {
+    let mut rows = vec![["name", "network", "for", "here"].map(str::to_owned).to_vec()];
+    for released in WEIGHTS {
+        let file = released.reference();
+        let here = file.is_here();
+        let [name, purpose] = [released.name, released.purpose].map(str::to_owned);
+        let mark = if here { "yes" } else { "" }.to_owned();
+        rows.push(vec![name, released.network.to_string(), purpose, mark]);
+        if json {
+            let mut fields = Map::new();
+            fields.insert("name".to_owned(), json!(released.name));
+            fields.insert("kind".to_owned(), json!(released.network.kind()));
+            fields.extend(released.network.sizes().map(|(size, number)| (size.to_owned(), json!(number))));
+            fields.insert("purpose".to_owned(), json!(released.purpose));
+            fields.insert("repository".to_owned(), json!(released.repository));
+            fields.insert("file".to_owned(), json!(released.file));
+            fields.insert("path".to_owned(), json!(file.path()));
+            fields.insert("here".to_owned(), json!(here));
+            progress::output(&Value::Object(fields));
+        }
+    }
+    eprint!("{}", table::render(&rows));
+    Ok(())
+}
+
+fn fetch(names: &[String], json: bool) -> Result<()> {
+    let files = names.iter().map(|name| released::find(name)).collect::<Result<Vec<_>>>()?;
+    let hub = Hub::from_env()?;
+    let mut reporter = Reporter::new(false);
+    for file in &files {
+        let fetched = hub.provide(file, &mut reporter, &AtomicBool::new(false))?;
+        reporter.end();
+        let path = file.path();
+        let bytes = fs::metadata(&path).map_err(|error| Failure::io("read", &path, error))?.len();
+        let how = match &fetched {
+            None => "was here already".to_owned(),
+            Some(fetched) => format!("is {} in the hub's cache", fetched.path.display()),
+        };
+        reporter.say(format!("{}, {}, {how}", path.display(), progress::bytes(bytes)));
+        if json {
+            progress::output(&json!({
+                "repository": file.repository,
+                "revision": file.revision,
+                "file": file.file,
+                "path": path,
+                "bytes": bytes,
+                "cached": fetched.as_ref().map(|fetched| &fetched.path),
+                "fetched": fetched.is_some_and(|fetched| fetched.carried),
+            }));
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use crate::{
     fingerprint::{Digests, Fingerprint},
     lock::Lock,
     plan::{self, Plan, Planned, Standing},
-    progress,
+    progress::{self, Reporter},
     recipe::{Device, Resources, Stage},
     runner,
     state::{State, now},
@@ -53,6 +54,8 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
         return plan.check_inputs();
     }
     plan.check_inputs()?;
+    // Here, since the nodes of a cluster often have no way out.
+    runner::fetch(&plan, &mut Reporter::new(json), &AtomicBool::new(false))?;
     plan.check_weights(&state)?;
     let scripts_folder = record::folder(&folder);
     fs::create_dir_all(&scripts_folder).map_err(|error| Failure::io("make", &scripts_folder, error))?;

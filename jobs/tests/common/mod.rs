@@ -1,5 +1,7 @@
 //! A folder of its own for each test, and the real binary in it.
 #![allow(dead_code)]
+pub mod hub;
+
 use std::{
     fs,
     path::{Path, PathBuf},
