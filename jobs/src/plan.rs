@@ -292,13 +292,15 @@ impl Plan {
     /// One failure that names all of them, and says where to get them and where to put them.
     pub fn check_inputs(&self) -> Result<()> {
         let mut missing: Vec<String> = Vec::new();
+        let mut named: Vec<&Path> = Vec::new();
         let mut origins: Vec<String> = Vec::new();
         let mut will_be_made: Vec<&str> = Vec::new();
         for stage in &self.stages {
             if stage.selected && stage.standing != Standing::Done {
                 for input in &stage.inputs {
                     let made = input.made_by.as_ref().is_some_and(|maker| will_be_made.contains(&maker.as_str()));
-                    if !input.present && !made && input.hub.is_none() {
+                    if !input.present && !made && input.hub.is_none() && !named.contains(&input.path.as_path()) {
+                        named.push(&input.path);
                         missing.push(format!("{} ({} of stage {})", input.path.display(), input.key, stage.name));
                         origins.extend(input.origin.clone().filter(|origin| !origins.contains(origin)));
                     }
