@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     plan::Selection,
-    recipe::{self, Resources},
+    recipe::{self, Keys, Resources},
 };
 
 /// Trains NotaGen: one command runs a whole recipe, from scores to music.
@@ -98,10 +98,10 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Check pieces of ABC: do the voices have the same bars, and do the staves of an instrument stand together?
     Check {
-        /// Folder of pieces, standard or interleaved ABC.
+        /// Folder of pieces, standard or interleaved ABC, or a packed corpus.
         folder: PathBuf,
     },
-    /// Preprocess standard ABC: interleaved ABC, the form NotaGen trains on, and indexes.
+    /// Preprocess scores, MusicXML or standard ABC: interleaved ABC, the form NotaGen trains on, and indexes.
     Preprocess(PreprocessArgs),
     /// Write pieces of music.
     Generate(GenerateArgs),
@@ -252,7 +252,7 @@ pub struct ConvertArgs {
     /// Folder for what is written; what is newer there than its score is left as it is.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Files, and folders with all that is below them.
+    /// Files, folders with all that is below them, and packed corpora; to abc, packed pieces are unpacked.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -270,22 +270,29 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct PreprocessArgs {
-    /// Folder of standard ABC files.
+    /// Folder of scores, MusicXML or standard ABC.
     #[arg(long, value_name = "DIR")]
     pub scores: PathBuf,
     /// Folder for interleaved ABC.
-    #[arg(long, value_name = "DIR")]
-    pub interleaved: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "pack")]
+    pub interleaved: Option<PathBuf>,
+    /// One compressed file for interleaved ABC, instead of the folder or besides.
+    #[arg(long, value_name = "FILE")]
+    pub pack: Option<PathBuf>,
     /// Folder for the form NotaGen trains on; the indexes lie beside it.
     #[arg(long, value_name = "DIR")]
     pub augmented: PathBuf,
+    /// The keys that pieces are written in: each piece's own, all fifteen, or none: training moves the interleaved or
+    /// packed pieces as it reads them (original; with --pack none).
+    #[arg(long)]
+    pub keys: Option<Keys>,
     /// The portion of the pieces kept for evaluation.
     #[arg(long, default_value_t = 0.1)]
     pub eval_split: f64,
     /// The seed of the split.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// A table of period, composer and instrumentation by piece.
+    /// A table, piece,period,composer,instrumentation in its first line, of the prompts that pieces begin with.
     #[arg(long, value_name = "CSV")]
     pub prompts: Option<PathBuf>,
 }
@@ -346,7 +353,7 @@ pub struct FeaturesArgs {
     /// The weights of CLaMP 2 or M3.
     #[arg(long, value_name = "CLAMP2")]
     pub weights: PathBuf,
-    /// Folder of interleaved ABC.
+    /// Folder of interleaved ABC, or a packed corpus.
     #[arg(long, value_name = "DIR")]
     pub input: PathBuf,
     /// Folder for the features.

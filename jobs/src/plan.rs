@@ -413,7 +413,8 @@ fn is_present(path: &Path, hub: Option<&Reference>) -> bool {
 fn writes(stage: &Stage, path: &Path) -> bool {
     match stage {
         Stage::Preprocess(stage) => {
-            path == stage.interleaved
+            stage.interleaved.as_deref() == Some(path)
+                || stage.pack.as_deref() == Some(path)
                 || path == stage.augmented
                 || indexes(&stage.augmented).iter().any(|index| path == index)
         }

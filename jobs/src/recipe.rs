@@ -1,6 +1,7 @@
 //! The recipe as it is written: every key, its type, its default. The JSON schema for editors comes from here.
 use std::{fmt, num::NonZeroU64, path::PathBuf};
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -118,7 +119,7 @@ pub struct Dimensions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Standard ABC in; interleaved ABC, the form NotaGen trains on, and indexes out.
+    /// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
     Preprocess(Preprocess),
     /// Training from scratch on a large corpus.
     Pretrain(Training),
@@ -142,7 +143,7 @@ pub enum Stage {
     Dpo(Dpo),
 }
 
-/// Standard ABC in; interleaved ABC, the form NotaGen trains on, and indexes out.
+/// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -152,16 +153,21 @@ pub struct Preprocess {
     /// What the stage asks of a cluster, before the recipe's `resources`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Folder of standard ABC files.
+    /// Folder of scores, MusicXML or standard ABC.
     pub scores: PathBuf,
-    /// Folder for interleaved ABC, the form CLaMP 2 reads.
-    pub interleaved: PathBuf,
+    /// Folder for interleaved ABC, the form CLaMP 2 reads; may be left out with pack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interleaved: Option<PathBuf>,
+    /// One compressed file for interleaved ABC, instead of the folder or besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<PathBuf>,
     /// Folder for the rest-reduced form NotaGen trains on, a folder per key; the indexes lie beside it.
     pub augmented: PathBuf,
     /// The portion of the pieces kept for evaluation.
     #[serde(default = "eval_split")]
     pub eval_split: Portion,
-    /// The keys that pieces are written in (those that the training stages after it ask for; all if none does).
+    /// The keys that pieces are written in (with pack none; else those that the training stages after it ask for, all if
+    /// none does).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Keys>,
     /// The seed of the split (the recipe's).
@@ -173,13 +179,15 @@ pub struct Preprocess {
 }
 
 /// The keys that pieces are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Keys {
     /// Each piece's own: enough for key_augmentation none.
     Original,
     /// All fifteen.
     All,
+    /// None: training moves the packed or interleaved pieces as it reads them.
+    None,
 }
 
 impl From<Keys> for notation::preprocess::Keys {
@@ -187,6 +195,7 @@ impl From<Keys> for notation::preprocess::Keys {
         match keys {
             Keys::Original => notation::preprocess::Keys::Original,
             Keys::All => notation::preprocess::Keys::All,
+            Keys::None => notation::preprocess::Keys::None,
         }
     }
 }

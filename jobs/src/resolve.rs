@@ -123,6 +123,9 @@ pub fn resolve(path: &Path, recipe: Recipe) -> Result<Resolved> {
                 if stage.eval_split.get() >= 1.0 {
                     return Err(of_stage("`eval_split` leaves nothing to train on".to_owned()));
                 }
+                if stage.interleaved.is_none() && stage.pack.is_none() {
+                    return Err(of_stage("neither `interleaved` nor `pack` is given".to_owned()));
+                }
             }
             Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => {
                 stage.precision.get_or_insert(precision);
@@ -153,7 +156,7 @@ pub fn resolve(path: &Path, recipe: Recipe) -> Result<Resolved> {
 }
 
 /// A preprocess stage that does not say so writes the keys that are asked for: all, as the original does, or each
-/// piece's own where the stages that train on them want no other.
+/// piece's own where the stages that train on them want no other. One that packs writes none.
 fn fill_keys(recipe: &mut Recipe) {
     for index in 0..recipe.stages.len() {
         let (before, after) = recipe.stages.split_at_mut(index + 1);
@@ -163,7 +166,8 @@ fn fill_keys(recipe: &mut Recipe) {
             after.iter().filter_map(Stage::training).filter(|reader| written.contains(&reader.train)).peekable();
         let own =
             readers.peek().is_some() && readers.all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
-        stage.keys.get_or_insert(if own { Keys::Original } else { Keys::All });
+        let written = if own { Keys::Original } else { Keys::All };
+        stage.keys.get_or_insert(if stage.pack.is_some() { Keys::None } else { written });
     }
 }
 

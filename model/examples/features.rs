@@ -6,6 +6,7 @@
 //! the time that the thread ran, for a machine that others use too.
 use model::features;
 use model::m3::{MusicEncoder, feature_text};
+use notation::corpus::Source;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -56,7 +57,7 @@ fn main() -> Outcome<()> {
 /// Reads files and writes their features; gives the number of patches.
 fn extract(encoder: &MusicEncoder, files: &[PathBuf], output: &Path) -> Outcome<usize> {
     let patchiliser = encoder.patchiliser()?;
-    let read = |file: &PathBuf| patchiliser.encode(&feature_text(file)?);
+    let read = |file: &PathBuf| patchiliser.encode(&feature_text(&Source::File(file.clone()))?);
     let pieces = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let found = encoder.embed(&pieces)?;
     for (i, file) in files.iter().enumerate() {

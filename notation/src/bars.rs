@@ -1,5 +1,7 @@
 //! Standard ABC taken apart: header, voices, bars.
 
+use std::borrow::Cow;
+
 use crate::barlines::{self, BAR_LINES};
 use crate::text::{strip, words};
 use crate::{Error, Result, enclosed};
@@ -92,11 +94,19 @@ pub fn voices(lines: &[String]) -> Result<Voices> {
 /// # Errors
 /// [`Error::NoMusic`]; [`Error::NotBars`] names the voice.
 pub fn bars(lines: &[String]) -> Result<Bars> {
-    let Voices { header, voices } = voices(lines)?;
-    let voices = voices.into_iter().map(|(symbol, text)| {
-        split(&text).map(|voice| Voice { symbol: symbol.clone(), ..voice }).ok_or(Error::NotBars { voice: symbol })
-    });
-    Ok(Bars { header, voices: voices.collect::<Result<_>>()? })
+    let voices = voices(lines)?;
+    let parts = parts(&voices)?.into_iter();
+    Ok(Bars { voices: parts.map(|(symbol, parts)| parts.voice(symbol)).collect(), header: voices.header })
+}
+
+/// The symbols and the parts of the voices.
+pub(crate) fn parts(voices: &Voices) -> Result<Vec<(&str, Parts<'_>)>> {
+    let mut all = Vec::with_capacity(voices.voices.len());
+    for (symbol, text) in &voices.voices {
+        let parts = Parts::of(text).ok_or_else(|| Error::NotBars { voice: symbol.clone() })?;
+        all.push((symbol.as_str(), parts));
+    }
+    Ok(all)
 }
 
 /// How much of a bar's beginning belongs to the bar line before it: the numbers of endings, a colon.
@@ -109,65 +119,103 @@ pub(crate) fn ending(bar: &str) -> Option<usize> {
     Some(other.unwrap_or(bar.len() - 1))
 }
 
-fn split(text: &str) -> Option<Voice> {
-    let filled: Vec<&str> =
-        barlines::split(strip(text)).into_iter().filter(|element| !strip(element).is_empty()).collect();
-    // A bar line that is there twice counts once.
-    let mut elements: Vec<String> = Vec::with_capacity(filled.len());
-    for (i, element) in filled.iter().enumerate() {
-        if i == 0 || filled[i - 1] != *element {
-            elements.push((*element).to_owned());
-        }
-    }
+/// A voice's text taken apart: bar lines and, between them, bars.
+pub(crate) struct Parts<'a> {
+    /// See [`Voice::prefix`].
+    pub prefix: &'a str,
+    /// Of bars.
+    pub count: usize,
+    elements: Vec<Cow<'a, str>>,
+    /// The place of the first bar.
+    first: usize,
+}
 
-    let is_bar_line = |element: &str| BAR_LINES.contains(&element);
-    let first = elements.first()?;
-    let mut prefix = String::new();
-    let start = if is_bar_line(first) {
-        1
-    } else if strip(&enclosed::remove_fields(first)).is_empty() {
-        prefix = strip(first).to_owned();
-        2
-    } else {
-        0
-    };
-    for i in (start..elements.len()).step_by(2) {
-        let bar = strip(&elements[i]).replace('\n', "");
-        if let Some(length) = ending(&bar) {
-            elements[i] = strip(&bar[length..]).to_owned();
-            let before = i.checked_sub(1).unwrap_or(elements.len() - 1);
-            elements[before].push_str(&bar[..length]);
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Option<Parts<'a>> {
+        let filled = barlines::split(strip(text)).into_iter().filter(|element| !strip(element).is_empty());
+        // A bar line that is there twice counts once.
+        let mut elements: Vec<Cow<str>> = Vec::new();
+        for element in filled {
+            if elements.last().is_none_or(|last| *last != element) {
+                elements.push(Cow::Borrowed(element));
+            }
+        }
+
+        let is_bar_line = |element: &str| BAR_LINES.contains(&element);
+        let first = elements.first()?;
+        let mut prefix = "";
+        let start = if is_bar_line(first) {
+            1
+        } else if let Cow::Borrowed(first) = first
+            && strip(&enclosed::remove_fields(first)).is_empty()
+        {
+            prefix = strip(first);
+            2
         } else {
-            elements[i] = bar;
+            0
+        };
+        for i in (start..elements.len()).step_by(2) {
+            let bar = match &elements[i] {
+                Cow::Borrowed(bar) if !strip(bar).contains('\n') => Cow::Borrowed(strip(bar)),
+                bar => Cow::Owned(strip(bar).replace('\n', "")),
+            };
+            elements[i] = if let Some(length) = ending(&bar) {
+                let before = i.checked_sub(1).unwrap_or(elements.len() - 1);
+                elements[before].to_mut().push_str(&bar[..length]);
+                match bar {
+                    Cow::Borrowed(bar) => Cow::Borrowed(strip(&bar[length..])),
+                    Cow::Owned(bar) => Cow::Owned(strip(&bar[length..]).to_owned()),
+                }
+            } else {
+                bar
+            };
         }
+
+        let pairs = elements.len() / 2;
+        // Not if the number of an ending went to it.
+        let (first, count) = if is_bar_line(&elements[0]) {
+            // Every bar has a bar line on its right.
+            if pairs > 0 && elements.len() == 2 * pairs {
+                return None;
+            }
+            (1, pairs)
+        } else if prefix.is_empty() {
+            // The first bar has no bar line on its left; without any pair, nothing matches it.
+            if pairs == 0 {
+                return None;
+            }
+            (0, pairs)
+        } else {
+            (2, pairs.saturating_sub(1))
+        };
+        Some(Parts { prefix, count, elements, first })
     }
 
-    let pairs = elements.len() / 2;
-    let (mut left, mut bars, mut right) = (Vec::new(), Vec::new(), Vec::new());
-    if is_bar_line(&elements[0]) {
-        for i in 0..pairs {
-            left.push(elements[2 * i].clone());
-            bars.push(elements[2 * i + 1].clone());
-            right.push(elements.get(2 * i + 2)?.clone());
-        }
-    } else if prefix.is_empty() {
-        // The first bar has no bar line on its left; without any pair, nothing matches it.
-        if pairs == 0 {
-            return None;
-        }
-        for i in 0..pairs {
-            left.push(if i == 0 { String::new() } else { elements[2 * i - 1].clone() });
-            bars.push(elements[2 * i].clone());
-            right.push(elements[2 * i + 1].clone());
-        }
-    } else {
-        for i in 1..pairs {
-            left.push(elements[2 * i - 1].clone());
-            bars.push(elements[2 * i].clone());
-            right.push(elements[2 * i + 1].clone());
+    /// The bar line on the left of a bar; of the first it may be empty.
+    pub fn left(&self, bar: usize) -> &str {
+        (self.first + 2 * bar).checked_sub(1).and_then(|at| self.elements.get(at)).map_or("", |element| element)
+    }
+
+    /// A bar.
+    pub fn bar(&self, bar: usize) -> &str {
+        self.elements.get(self.first + 2 * bar).map_or("", |element| element)
+    }
+
+    /// The bar line on the right of a bar.
+    pub fn right(&self, bar: usize) -> &str {
+        self.elements.get(self.first + 2 * bar + 1).map_or("", |element| element)
+    }
+
+    fn voice(&self, symbol: &str) -> Voice {
+        let bars = 0..self.count;
+        Voice {
+            symbol: symbol.to_owned(),
+            prefix: self.prefix.to_owned(),
+            left: bars.clone().map(|bar| self.left(bar).to_owned()).collect(),
+            right: bars.clone().map(|bar| self.right(bar).to_owned()).collect(),
+            bars: bars.map(|bar| self.bar(bar).to_owned()).collect(),
         }
     }
-    Some(Voice { symbol: String::new(), prefix, left, bars, right })
 }
 
 /// Reads the header's keys and voices.
@@ -210,7 +258,7 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Option<Voice> {
-        split(text)
+        Parts::of(text).map(|parts| parts.voice(""))
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub enum Error {
         /// The value given.
         value: f64,
     },
+    /// Nowhere to write interleaved pieces to.
+    #[error("neither a folder nor a packed corpus is given for the interleaved pieces")]
+    NoOutput,
     /// An index that is not one.
     #[error("{}: line {line}: {problem}", path.display())]
     Index {
@@ -49,6 +52,34 @@ pub enum Error {
         path: PathBuf,
         /// Counted from 1.
         line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A piece that was preprocessed and cannot be read.
+    #[error("{}: {source}", path.display())]
+    Piece {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// A table of prompts that cannot be used.
+    #[error("{}: line {line}, column {column}: {problem}", path.display())]
+    Prompts {
+        /// The table.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// Counted in fields, from 1.
+        column: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A packed corpus that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Pack {
+        /// The file.
+        path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
@@ -219,6 +250,12 @@ impl Error {
             Error::NoScores { .. } => {
                 Some("put one piece a file there: MusicXML (.mxl, .musicxml, .xml) or standard ABC (.abc)".into())
             }
+            Error::Prompts { .. } => Some(
+                "the first line is piece,period,composer,instrumentation; a piece is called as its file without the end; \
+                 fields with commas stand in quotes (\"); no field has _ % [ or ]"
+                    .into(),
+            ),
+            Error::Pack { .. } => Some("preprocess writes packed corpora: --pack FILE; remove what is damaged, and run it again".into()),
             Error::SameName { .. } => Some("rename one of them, or remove it".into()),
             Error::NoMusic => Some("pieces of one voice need `V:1` lines too, as xml2abc writes them".into()),
             _ => None,

@@ -26,9 +26,13 @@ impl Entry {
 
     /// The piece's file in a key.
     pub fn file(&self, key: Key) -> PathBuf {
-        let name = self.name();
-        let folder = &self.path[..self.path.len() - name.len()];
-        Path::new(folder).join(key.name()).join(file_name(name, key))
+        self.folder().join(key.name()).join(file_name(self.name(), key))
+    }
+
+    /// What the path has before the name.
+    pub fn folder(&self) -> &Path {
+        let folder = &self.path[..self.path.len() - self.name().len()];
+        Path::new(folder.strip_suffix('/').filter(|folder| !folder.is_empty()).unwrap_or(folder))
     }
 
     /// The signature of the original key.

@@ -1,7 +1,7 @@
 //! Standard ABC to interleaved ABC and back: one line a bar, `[V:1]…|[V:2]…|`.
 
 use crate::barlines;
-use crate::bars::{Bars, Voice, bars, ending};
+use crate::bars::{Bars, Voice, Voices, ending, parts, voices};
 use crate::text::{integer, strip, words};
 use crate::{Error, Result};
 
@@ -10,30 +10,31 @@ use crate::{Error, Result};
 /// # Errors
 /// If the piece does not split into bars, or a voice ends where the first goes on.
 pub fn interleave(lines: &[String]) -> Result<Vec<String>> {
-    interleave_bars(&bars(lines)?, |_| true)
+    interleave_voices(&voices(lines)?, |_| true)
 }
 
 /// Interleaves the bars for which `keep` holds.
-pub(crate) fn interleave_bars(bars: &Bars, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let mut lines: Vec<String> = bars.header.iter().map(|line| ended(line)).collect();
-    let count = match bars.voices.iter().find(|voice| voice.symbol == "V:1") {
-        Some(first) if !first.bars.is_empty() => first.bars.len(),
+pub(crate) fn interleave_voices(voices: &Voices, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let parts = parts(voices)?;
+    let mut lines: Vec<String> = voices.header.iter().map(|line| ended(line)).collect();
+    let count = match parts.iter().find(|(symbol, _)| *symbol == "V:1") {
+        Some((_, first)) if first.count > 0 => first.count,
         _ => return Err(Error::NotBars { voice: "V:1".into() }),
     };
     for i in 0..count {
         let mut line = String::new();
-        for voice in &bars.voices {
-            let bar = voice.bars.get(i).ok_or_else(|| Error::UnequalBars {
-                voice: voice.symbol.clone(),
-                bars: voice.bars.len(),
-                expected: count,
-            })?;
+        for (symbol, voice) in &parts {
+            if i >= voice.count {
+                let (bars, voice) = (voice.count, (*symbol).to_owned());
+                return Err(Error::UnequalBars { voice, bars, expected: count });
+            }
+            let bar = voice.bar(i);
             if keep(bar) {
-                line.extend(["[", &voice.symbol, "]"]);
+                line.extend(["[", symbol, "]"]);
                 if i == 0 {
-                    line.extend([voice.prefix.as_str(), &voice.left[0]]);
+                    line.extend([voice.prefix, voice.left(0)]);
                 }
-                line.extend([bar.as_str(), &voice.right[i]]);
+                line.extend([bar, voice.right(i)]);
             }
         }
         line.push('\n');

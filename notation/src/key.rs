@@ -78,16 +78,10 @@ impl Key {
         (-7..=7).contains(&sharps).then_some(Key(sharps))
     }
 
-    /// The accidental (`=`, `^` or `_`) of a note's letter in this key.
-    pub(crate) fn accidental(self, letter: char) -> &'static str {
-        let place = letter_fifths(letter);
-        if self.0 >= place + 2 {
-            "^"
-        } else if self.0 <= place - 6 {
-            "_"
-        } else {
-            "="
-        }
+    /// The sharps, -1 to 1, of a note's letter, a place in C D E F G A B, in this key.
+    pub(crate) fn sharp(self, letter: i64) -> i64 {
+        let place = [0, 2, 4, -1, 1, 3, 5][letter.rem_euclid(7) as usize];
+        i64::from(self.0 >= place + 2) - i64::from(self.0 <= place - 6)
     }
 
     /// The letter of the name, as a place in C D E F G A B.
@@ -176,7 +170,7 @@ mod tests {
     fn accidentals_of_signatures() {
         let signs = |name: &str| {
             let key = Key::from_name(name).unwrap();
-            "CDEFGAB".chars().map(|c| key.accidental(c)).collect::<String>()
+            (0..7).map(|letter| ["_", "=", "^"][(key.sharp(letter) + 1) as usize]).collect::<String>()
         };
         assert_eq!(signs("C"), "=======");
         assert_eq!(signs("A"), "^==^^==");

@@ -10,9 +10,11 @@
 
 pub mod abc;
 pub mod alignment;
+pub mod augment;
 mod barlines;
 pub mod bars;
 pub mod clean;
+pub mod corpus;
 pub mod duration;
 mod enclosed;
 mod error;
@@ -22,7 +24,9 @@ pub mod index;
 pub mod interleave;
 pub mod key;
 pub mod musicxml;
+pub mod pack;
 pub mod preprocess;
+pub mod prompts;
 pub mod rests;
 pub mod text;
 pub mod transliterate;

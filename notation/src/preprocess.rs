@@ -1,8 +1,8 @@
 //! A folder of scores, MusicXML or standard ABC, to what NotaGen trains on.
 //!
 //! ```text
-//! scores/<name>.mxl  ─►  <interleaved>/<name>.abc
-//!                        <augmented>/<Key>/<name>_<Key>.abc
+//! scores/<name>.mxl  ─►  <interleaved>/<name>.abc, or one packed corpus
+//!                        <augmented>/<Key>/<name>_<Key>.abc, unless pieces are to be moved as they are read
 //!                        <augmented>.jsonl, <augmented>_train.jsonl, <augmented>_eval.jsonl
 //!                        <augmented>_report.jsonl
 //! ```
@@ -10,12 +10,13 @@
 //! As the original's `data/2_data_preprocess.py`, with these differences: a piece that fails leaves no
 //! files behind; the split into training and evaluation depends on the seed and the names alone; and a
 //! run goes on where another was killed. The report, a line a piece, is what tells it: a piece is done
-//! when its line has the hash of its input.
+//! when its line has the hash of its input, its prompt and the keys that are asked for.
+
+mod report;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,12 @@ use sha2::{Digest, Sha256};
 
 use crate::index::{Entry, file_name};
 use crate::musicxml::{self, Warning};
-use crate::{Error, Key, Result, alignment, bars, clean, interleave, rests, text, transpose};
+use crate::pack;
+use crate::prompts::{Prompt, Prompts};
+use crate::transpose::Movable;
+use crate::{Error, Key, Result, alignment, augment, bars, clean, interleave, text};
+
+pub use report::Piece;
 
 /// What a score's file name ends in.
 const ENDS: [&str; 4] = ["abc", "mxl", "musicxml", "xml"];
@@ -46,6 +52,8 @@ pub enum Keys {
     Original,
     /// All fifteen.
     All,
+    /// None: pieces are moved to a key as they are read, see [`crate::corpus`]. All fifteen have to be possible.
+    None,
 }
 
 impl Keys {
@@ -53,6 +61,7 @@ impl Keys {
         match self {
             Keys::Original => vec![original],
             Keys::All => Key::ALL.to_vec(),
+            Keys::None => Vec::new(),
         }
     }
 }
@@ -64,15 +73,21 @@ pub struct Options {
     /// files are left alone.
     pub scores: PathBuf,
     /// Folder for interleaved ABC.
-    pub interleaved: PathBuf,
+    pub interleaved: Option<PathBuf>,
+    /// File for interleaved ABC, all pieces in it. Those with the text of another one are stored once, and are in no
+    /// index.
+    pub pack: Option<PathBuf>,
     /// Folder for reduced ABC by key; the index files are named after it.
     pub augmented: PathBuf,
     /// The share of pieces for evaluation, 0 to 1; rounded down to whole pieces.
     pub eval_split: f64,
     /// Of the split and the order of the index files.
     pub seed: u64,
-    /// Which keys to write.
+    /// Which keys to write. The index names the augmented pieces, or with [`Keys::None`] the packed ones, or the
+    /// interleaved ones.
     pub keys: Keys,
+    /// A table of the pieces' prompts, see [`crate::prompts`].
+    pub prompts: Option<PathBuf>,
     /// Worker threads; all cores if `None`.
     pub threads: Option<usize>,
     /// Set to stop between two pieces, with [`Error::Stopped`].
@@ -84,11 +99,13 @@ impl Options {
     pub fn new(scores: impl Into<PathBuf>, interleaved: impl Into<PathBuf>, augmented: impl Into<PathBuf>) -> Options {
         Options {
             scores: scores.into(),
-            interleaved: interleaved.into(),
+            interleaved: Some(interleaved.into()),
+            pack: None,
             augmented: augmented.into(),
             eval_split: 0.1,
             seed: 0,
             keys: Keys::default(),
+            prompts: None,
             threads: None,
             stop: None,
         }
@@ -103,9 +120,20 @@ impl Options {
         path.into()
     }
 
+    /// The folder, or the packed corpus, whose pieces the index names.
+    fn listed(&self) -> Result<&Path> {
+        match (self.keys, &self.pack, &self.interleaved) {
+            (_, None, None) => Err(Error::NoOutput),
+            (Keys::None, Some(pack), _) => Ok(pack),
+            (Keys::None, None, Some(interleaved)) => Ok(interleaved),
+            _ => Ok(&self.augmented),
+        }
+    }
+
     /// Where a piece's files go.
     fn files(&self, name: &str, keys: &[Key]) -> Vec<PathBuf> {
-        let mut files = vec![self.interleaved.join(format!("{name}.abc"))];
+        let mut files: Vec<PathBuf> =
+            self.interleaved.iter().map(|folder| folder.join(format!("{name}.abc"))).collect();
         files.extend(keys.iter().map(|key| self.augmented.join(key.name()).join(file_name(name, *key))));
         files
     }
@@ -132,32 +160,6 @@ pub enum Progress<'a> {
     },
 }
 
-/// A line of the report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
-    /// The file's name without its end.
-    pub name: String,
-    /// The original key as the header has it; absent if the piece was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Voices; absent if the piece was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub voices: Option<usize>,
-    /// Bars; absent if the piece was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bars: Option<usize>,
-    /// Why it was refused: the file and what is wrong with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-    /// What was odd about it and did not keep it from being converted; of many the first ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// Of the input.
-    pub sha256: String,
-    /// Of this crate's conversion.
-    pub version: u32,
-}
-
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -165,8 +167,12 @@ pub struct Report {
     pub pieces: Vec<Piece>,
     /// Pieces in the index.
     pub converted: usize,
+    /// Of these, pieces about which something was odd: repaired or left out, with a warning.
+    pub repaired: usize,
     /// Pieces refused.
     pub refused: usize,
+    /// Pieces with the text of another one, in no index.
+    pub duplicates: usize,
     /// Pieces, converted or refused, that were done before.
     pub unchanged: usize,
     /// Pieces in the training index.
@@ -215,11 +221,11 @@ pub fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 /// # Errors
 /// Says what about the piece is wrong, without its file.
 pub fn convert(bytes: &[u8], keys: Keys) -> Result<Converted> {
-    convert_standard(&standard(bytes)?.0, keys)
+    convert_standard(&standard(bytes)?.0, keys, None)
 }
 
 /// Converts one piece of standard ABC.
-fn convert_standard(abc: &str, keys: Keys) -> Result<Converted> {
+fn convert_standard(abc: &str, keys: Keys, prompt: Option<&Prompt>) -> Result<Converted> {
     let lines = clean::fields(&text::lines(abc))?;
     let found = bars::bars(&lines)?;
     let aligned = alignment::check_bars(&found)?;
@@ -232,14 +238,21 @@ fn convert_standard(abc: &str, keys: Keys) -> Result<Converted> {
             expected: bars,
         });
     }
-    let lines = clean::annotations(&lines);
+    let lines: Vec<String> =
+        prompt.iter().flat_map(|prompt| prompt.lines()).chain(clean::annotations(&lines)).collect();
     let key = match bars::header(&bars::voices(&lines)?.header)?.key {
         key if key == "none" => "C".to_owned(),
         key => key,
     };
     let interleaved = interleave::interleave(&lines)?.concat();
-    let keys = keys.of(Key::of_mode(&key)?);
-    let reduced = keys.into_iter().map(|key| Ok((key, rests::reduce(&transpose::transpose(&lines, key)?)?.concat())));
+    let own = Key::of_mode(&key)?;
+    if keys == Keys::None {
+        // What cannot be moved is refused here, and not in the middle of a training.
+        let movable = augment::movable(&interleaved)?;
+        Key::ALL.iter().try_for_each(|key| movable.reduced(*key).map(drop))?;
+    }
+    let movable = Movable::new(&lines)?;
+    let reduced = keys.of(own).into_iter().map(|key| Ok((key, movable.reduced(key)?)));
     Ok(Converted { key, interleaved, reduced: reduced.collect::<Result<_>>()?, voices, bars })
 }
 
@@ -251,24 +264,23 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
     if !(0.0..=1.0).contains(&options.eval_split) {
         return Err(Error::EvalSplit { value: options.eval_split });
     }
+    let listed = options.listed()?;
+    if listed.to_str().is_none() {
+        return Err(Error::Name { path: listed.to_owned() });
+    }
     let scores = scores(&options.scores)?;
-    for folder in [&options.interleaved, &options.augmented] {
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    }
-    if options.augmented.to_str().is_none() {
-        return Err(Error::Name { path: options.augmented.clone() });
-    }
-    for key in Key::ALL {
-        let folder = options.augmented.join(key.name());
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    }
+    let prompts = options.prompts.as_deref().map(Prompts::read).transpose()?.unwrap_or_default();
+    prompts.check(|name| scores.contains_key(name))?;
+    make_folders(options)?;
+    let pack = options.pack.as_deref().map(pack::Writer::open).transpose()?;
 
     let report = options.index("_report");
-    let known = known(&report);
+    let known = report::known(&report);
     // Rewritten, so that a line cut short by a kill does not spoil the next one.
-    write_report(&report, known.values())?;
+    report::write(&report, known.values())?;
     let journal = OpenOptions::new().append(true).open(&report).map_err(Error::io(&report))?;
     let journal = Mutex::new(journal);
+    let job = Job { options, prompts, pack };
 
     progress(Progress::Started { pieces: scores.len() });
     let done = AtomicUsize::new(0);
@@ -279,9 +291,9 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
                 if options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                     return Err(Error::Stopped);
                 }
-                let (piece, unchanged) = piece(options, name, path, known.get(name))?;
+                let (piece, unchanged) = job.piece(name, path, known.get(name))?;
                 if !unchanged {
-                    append(&journal, &piece).map_err(Error::io(&report))?;
+                    report::append(&journal, &piece).map_err(Error::io(&report))?;
                 }
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                 progress(Progress::Piece { done, pieces: scores.len(), piece: &piece, unchanged });
@@ -302,11 +314,42 @@ pub fn run(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Re
         remove(&options.files(gone, &Key::ALL))?;
     }
     let unchanged = pieces.iter().filter(|(_, unchanged)| *unchanged).count();
-    let pieces: Vec<Piece> = pieces.into_iter().map(|(piece, _)| piece).collect();
-    let (train, eval) = write_indexes(options, &pieces)?;
-    write_report(&report, pieces.iter())?;
-    let converted = train + eval;
-    Ok(Report { converted, refused: pieces.len() - converted, unchanged, train, eval, pieces })
+    let mut pieces: Vec<Piece> = pieces.into_iter().map(|(piece, _)| piece).collect();
+    if let Some(pack) = job.pack {
+        let converted = pieces.iter().filter(|piece| piece.key.is_some());
+        let mut duplicates = pack.finish(&converted.map(|piece| piece.name.as_str()).collect::<Vec<_>>())?;
+        for piece in &mut pieces {
+            piece.duplicate_of = duplicates.remove(&piece.name);
+        }
+    }
+    let (train, eval) = write_indexes(options, listed, &pieces)?;
+    report::write(&report, pieces.iter())?;
+    let count = |of: fn(&Piece) -> bool| pieces.iter().filter(|piece| of(piece)).count();
+    Ok(Report {
+        converted: train + eval,
+        repaired: count(|piece| piece.is_listed() && !piece.warnings.is_empty()),
+        refused: count(|piece| piece.refused.is_some()),
+        duplicates: count(|piece| piece.duplicate_of.is_some()),
+        unchanged,
+        train,
+        eval,
+        pieces,
+    })
+}
+
+fn make_folders(options: &Options) -> Result<()> {
+    let make = |folder: &Path| fs::create_dir_all(folder).map_err(Error::io(folder));
+    options.interleaved.as_deref().map_or(Ok(()), make)?;
+    if options.keys == Keys::None {
+        // The indexes lie beside it.
+        return options.augmented.parent().map_or(Ok(()), make);
+    }
+    Key::ALL.iter().try_for_each(|key| make(&options.augmented.join(key.name())))
+}
+
+/// A score's file name without its end.
+pub(crate) fn score_name(file: &str) -> &str {
+    file.rsplit_once('.').filter(|(_, end)| ENDS.contains(end)).map_or(file, |(name, _)| name)
 }
 
 /// The names of the pieces with their files, sorted.
@@ -316,8 +359,8 @@ fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
         let path = entry.map_err(Error::io(folder))?.path();
         let file = path.file_name().unwrap_or_default();
         let file = file.to_str().ok_or_else(|| Error::Name { path: path.clone() })?;
-        if let Some((name, end)) = file.rsplit_once('.')
-            && ENDS.contains(&end)
+        let name = score_name(file);
+        if name != file
             && !name.is_empty()
             && !name.starts_with('.')
             && path.is_file()
@@ -333,89 +376,95 @@ fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(scores)
 }
 
-/// Converts a piece and writes its files, unless that was done; the flag says so.
-fn piece(options: &Options, name: &str, path: &Path, known: Option<&Piece>) -> Result<(Piece, bool)> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if let Some(known) = known.filter(|known| known.sha256 == sha256 && known.version == VERSION) {
-        let complete = match &known.key {
-            None => true,
-            Some(key) => Key::of_mode(key)
-                .is_ok_and(|key| options.files(name, &options.keys.of(key)).iter().all(|file| file.is_file())),
+/// What every piece is converted with.
+struct Job<'a> {
+    options: &'a Options,
+    prompts: Prompts,
+    pack: Option<pack::Writer>,
+}
+
+impl Job<'_> {
+    /// Converts a piece and writes its files, unless that was done; the flag says so.
+    fn piece(&self, name: &str, path: &Path, known: Option<&Piece>) -> Result<(Piece, bool)> {
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        let prompt = self.prompts.pieces.get(name);
+        let mut piece = Piece {
+            name: name.to_owned(),
+            keys: self.options.keys,
+            key: None,
+            voices: None,
+            bars: None,
+            prompt: prompt.map(|prompt| prompt.text.clone()),
+            duplicate_of: None,
+            refused: None,
+            warnings: Vec::new(),
+            sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            version: VERSION,
         };
-        if complete {
-            return Ok((known.clone(), true));
+        if let Some(known) = known.filter(|known| self.is_done(&piece, known)) {
+            return Ok((Piece { keys: piece.keys, ..known.clone() }, true));
         }
-    }
-    if known.is_some() {
-        remove(&options.files(name, &Key::ALL))?;
-    }
-    let mut piece = Piece {
-        name: name.to_owned(),
-        key: None,
-        voices: None,
-        bars: None,
-        refused: None,
-        warnings: Vec::new(),
-        sha256,
-        version: VERSION,
-    };
-    let converted = standard(&bytes).and_then(|(abc, warnings)| {
-        piece.warnings = warnings.iter().take(MOST_WARNINGS).map(ToString::to_string).collect();
-        if warnings.len() > MOST_WARNINGS {
-            piece.warnings.push(format!("and {} more", warnings.len() - MOST_WARNINGS));
+        if known.is_some() {
+            remove(&self.options.files(name, &Key::ALL))?;
         }
-        convert_standard(&abc, options.keys)
-    });
-    match converted {
-        Ok(converted) => {
-            let keys: Vec<Key> = converted.reduced.iter().map(|(key, _)| *key).collect();
-            let texts = std::iter::once(&converted.interleaved).chain(converted.reduced.iter().map(|(_, text)| text));
-            for (file, text) in options.files(name, &keys).iter().zip(texts) {
-                write(file, text.as_bytes())?;
+        let converted = standard(&bytes).and_then(|(abc, warnings)| {
+            piece.warnings = warnings.iter().take(MOST_WARNINGS).map(ToString::to_string).collect();
+            if warnings.len() > MOST_WARNINGS {
+                piece.warnings.push(format!("and {} more", warnings.len() - MOST_WARNINGS));
             }
-            piece.voices = Some(converted.voices);
-            piece.bars = Some(converted.bars);
-            piece.key = Some(converted.key);
+            convert_standard(&abc, self.options.keys, prompt)
+        });
+        match converted {
+            Ok(converted) => {
+                self.write(name, &converted)?;
+                piece.voices = Some(converted.voices);
+                piece.bars = Some(converted.bars);
+                piece.key = Some(converted.key);
+            }
+            Err(error) => piece.refused = Some(format!("{}: {error}", path.display())),
         }
-        Err(error) => piece.refused = Some(format!("{}: {error}", path.display())),
+        Ok((piece, false))
     }
-    Ok((piece, false))
-}
 
-/// The report of an earlier run, as far as it can be read.
-fn known(report: &Path) -> HashMap<String, Piece> {
-    let text = fs::read_to_string(report).unwrap_or_default();
-    let pieces = text.lines().filter_map(|line| serde_json::from_str::<Piece>(line).ok());
-    pieces.map(|piece| (piece.name.clone(), piece)).collect()
-}
-
-fn append(journal: &Mutex<File>, piece: &Piece) -> std::io::Result<()> {
-    let mut line = serde_json::to_string(piece)?;
-    line.push('\n');
-    let mut journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    journal.write_all(line.as_bytes())
-}
-
-fn write_report<'a>(path: &Path, pieces: impl Iterator<Item = &'a Piece>) -> Result<()> {
-    let mut pieces: Vec<&Piece> = pieces.collect();
-    pieces.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut text = String::new();
-    for piece in pieces {
-        text.push_str(&serde_json::to_string(piece).map_err(|error| Error::io(path)(error.into()))?);
-        text.push('\n');
+    /// Whether what an earlier run made of a piece is what this one would make, and is all there.
+    fn is_done(&self, piece: &Piece, known: &Piece) -> bool {
+        if known.sha256 != piece.sha256 || known.version != piece.version || known.prompt != piece.prompt {
+            return false;
+        }
+        // What can be moved to all fifteen keys can be moved to any; what cannot is refused where all are asked for.
+        let all = |keys: Keys| keys != Keys::Original;
+        let keys = all(known.keys) == all(piece.keys) || (all(known.keys) && known.key.is_some());
+        keys && match &known.key {
+            None => true,
+            Some(key) => Key::of_mode(key).is_ok_and(|key| {
+                let files = self.options.files(&piece.name, &self.options.keys.of(key));
+                files.iter().all(|file| file.is_file()) && self.pack.as_ref().is_none_or(|pack| pack.has(&piece.name))
+            }),
+        }
     }
-    write(path, text.as_bytes())
+
+    fn write(&self, name: &str, converted: &Converted) -> Result<()> {
+        if let Some(folder) = &self.options.interleaved {
+            write(&folder.join(format!("{name}.abc")), converted.interleaved.as_bytes())?;
+        }
+        if let Some(pack) = &self.pack {
+            pack.add(name, &converted.interleaved)?;
+        }
+        for (key, text) in &converted.reduced {
+            write(&self.options.augmented.join(key.name()).join(file_name(name, *key)), text.as_bytes())?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes the three index files; says how many pieces are for training and for evaluation.
-fn write_indexes(options: &Options, pieces: &[Piece]) -> Result<(usize, usize)> {
+fn write_indexes(options: &Options, listed: &Path, pieces: &[Piece]) -> Result<(usize, usize)> {
     // Shuffled by a hash of seed and name: the same on every machine, and a piece more or less moves few
     // others between training and evaluation.
     let mut order: Vec<([u8; 32], Entry)> = Vec::new();
-    for piece in pieces {
+    for piece in pieces.iter().filter(|piece| piece.is_listed()) {
         if let Some(key) = &piece.key {
-            let path = options.augmented.join(&piece.name);
+            let path = listed.join(&piece.name);
             let path = path.to_str().ok_or_else(|| Error::Name { path: path.clone() })?.to_owned();
             let place = Sha256::new().chain_update(options.seed.to_le_bytes()).chain_update(&piece.name);
             order.push((place.finalize().into(), Entry { path, key: key.clone() }));

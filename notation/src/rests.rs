@@ -1,9 +1,9 @@
 //! Bars of rests: left out for NotaGen, put back after it.
 
 use crate::barlines;
-use crate::bars::bars;
+use crate::bars::{Voices, voices};
 use crate::duration::{Duration, bar_duration};
-use crate::interleave::{interleave_bars, sorted_symbols};
+use crate::interleave::{interleave_voices, sorted_symbols};
 use crate::text::{filled_lines, words};
 use crate::{Error, Result};
 
@@ -12,9 +12,13 @@ use crate::{Error, Result};
 /// # Errors
 /// As [`crate::interleave::interleave`].
 pub fn reduce(lines: &[String]) -> Result<Vec<String>> {
+    reduce_voices(&voices(lines)?)
+}
+
+pub(crate) fn reduce_voices(voices: &Voices) -> Result<Vec<String>> {
     // As in the original, text and decorations count as something that sounds.
     let sounds = |bar: &str| bar.chars().any(|c| c.is_alphabetic() && !"ZzXx".contains(c));
-    interleave_bars(&bars(lines)?, sounds)
+    interleave_voices(voices, sounds)
 }
 
 /// The text that NotaGen wrote, stream tags `[r:i/n]` and all, with its rests put back, as the original

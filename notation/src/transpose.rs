@@ -4,13 +4,14 @@
 //! `abctoolkit.transpose`, in one pass over the text.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::barlines::{self, ACCIDENTAL_BAR_LINES};
-use crate::bars::{Voices, header, voices};
+use crate::bars::{HeaderVoice, Voices, header, voices};
 use crate::enclosed::{self, BRACKETS, EXCLAMATIONS, FILLED_QUOTES};
 use crate::key::moved;
 use crate::text::{filled_lines, strip};
-use crate::{Error, Key, Result};
+use crate::{Error, Key, Result, rests};
 
 /// A piece in standard ABC, moved so that its global key's signature becomes `to`.
 ///
@@ -18,164 +19,358 @@ use crate::{Error, Key, Result};
 /// A missing or unknown key; a voice that the header lacks or gives a key of its own; a note that cannot
 /// be spelled.
 pub fn transpose(lines: &[String], to: Key) -> Result<Vec<String>> {
-    let Voices { header: metadata, voices } = voices(lines)?;
-    let header = header(&metadata)?;
-    let global = if header.key == "none" { "C" } else { &header.key };
-    let from = Key::of_mode(global)?;
-
-    let mut text = String::new();
-    for line in &metadata {
-        match line.strip_prefix("K:").map(strip) {
-            Some("none") => text.push_str("K:none\n"),
-            Some(key) => text.push_str(&format!("K:{}\n", moved(key, from, to)?.0)),
-            None => text.push_str(line),
-        }
-    }
-    for (symbol, body) in &voices {
-        text.extend([symbol, "\n"]);
-        let voice = header
-            .voices
-            .iter()
-            .find(|voice| voice.symbol == *symbol)
-            .ok_or_else(|| Error::UndefinedVoice { voice: symbol.clone() })?;
-        if voice.value.contains("perc") {
-            text.push_str(body);
-        } else if voice.own_key {
-            return Err(Error::VoiceKey { voice: symbol.clone() });
-        } else {
-            text.push_str(&transpose_voice(body, global, moved(global, from, to)?.1)?);
-        }
-    }
-    Ok(filled_lines(&text))
+    Ok(self::lines(&Movable::new(lines)?.moved(to)?))
 }
 
-/// What a piece of a voice's text is.
-enum Kind {
-    BarLine,
-    /// An inline key; its new name.
-    Key(String),
-    /// The root in a chord symbol.
-    Chord,
-    Note,
+fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
+    let mut text = header.concat();
+    for (symbol, body) in voices {
+        text.extend([symbol, "\n", body]);
+    }
+    filled_lines(&text)
+}
+
+/// A piece read once, to be moved to many keys.
+pub(crate) struct Movable {
+    header: Vec<String>,
+    key: String,
+    voices: Vec<Voice>,
+}
+
+/// A voice, and what moves in its text; of percussion nothing.
+struct Voice {
+    symbol: String,
+    text: String,
+    music: Option<Music>,
+}
+
+impl Movable {
+    pub fn new(lines: &[String]) -> Result<Movable> {
+        let Voices { header: metadata, voices } = voices(lines)?;
+        let header = header(&metadata)?;
+        let key = if header.key == "none" { "C".to_owned() } else { header.key };
+        let voice = |(symbol, text): (String, String)| {
+            let defined: Option<&HeaderVoice> = header.voices.iter().find(|voice| voice.symbol == symbol);
+            let music = match defined {
+                None => return Err(Error::UndefinedVoice { voice: symbol }),
+                Some(voice) if voice.value.contains("perc") => None,
+                Some(voice) if voice.own_key => return Err(Error::VoiceKey { voice: symbol }),
+                Some(_) => Some(Music::new(&text, &key)?),
+            };
+            Ok(Voice { symbol, text, music })
+        };
+        let voices = voices.into_iter().map(voice).collect::<Result<_>>()?;
+        Ok(Movable { header: metadata, key, voices })
+    }
+
+    pub fn moved(&self, to: Key) -> Result<Voices> {
+        let from = Key::of_mode(&self.key)?;
+        let line = |line: &String| match line.strip_prefix("K:").map(strip) {
+            Some("none") => Ok("K:none\n".to_owned()),
+            Some(key) => Ok(format!("K:{}\n", moved(key, from, to)?.0)),
+            None => Ok(line.clone()),
+        };
+        let header = self.header.iter().map(line).collect::<Result<_>>()?;
+        let voice = |voice: &Voice| {
+            let text = match &voice.music {
+                None => voice.text.clone(),
+                Some(music) => music.moved(&voice.text, &self.key, moved(&self.key, from, to)?.1)?,
+            };
+            Ok((voice.symbol.clone(), text))
+        };
+        Ok(Voices { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
+    }
+
+    /// Moved, and reduced as [`rests::reduce`] does it.
+    pub fn reduced(&self, to: Key) -> Result<String> {
+        let moved = self.moved(to)?;
+        let texts = moved.voices.split_last().map_or(&[][..], |(_, before)| before);
+        // The last line of the score may be without an end, and may have come to stand before others.
+        let whole = texts.iter().all(|(_, text)| text.is_empty() || text.ends_with('\n'));
+        let reduced = if whole { rests::reduce_voices(&moved)? } else { rests::reduce(&lines(&moved))? };
+        Ok(reduced.concat())
+    }
+}
+
+/// What moves in a voice's text, and the keys that it moves from.
+struct Music {
+    elements: Vec<Element>,
+    stretches: Vec<Stretch>,
 }
 
 struct Element {
-    start: usize,
-    end: usize,
+    at: Range<usize>,
     kind: Kind,
 }
 
-/// The keys of a stretch of the text.
+/// What a piece of a voice's text is.
+#[derive(Clone, Copy)]
+enum Kind {
+    BarLine,
+    /// An inline key.
+    Key,
+    /// The root in a chord symbol.
+    Chord,
+    /// A note: its letter, as a place in C D E F G A B, its octave, that of `C` being 0, and the sharps that it sounds
+    /// with.
+    Note {
+        letter: i64,
+        octave: i64,
+        sharps: i64,
+    },
+}
+
+/// A stretch of the text in one key.
 struct Stretch {
     start: usize,
     from: Key,
-    to: Key,
+    /// The key as it is written, where it is written.
+    mode: Option<Range<usize>>,
 }
 
-fn transpose_voice(text: &str, mode: &str, to: Key) -> Result<String> {
-    let from = Key::of_mode(mode)?;
-    let mut elements: Vec<Element> = barlines::find(text, &ACCIDENTAL_BAR_LINES)
-        .map(|at| Element { start: at.start, end: at.end, kind: Kind::BarLine })
-        .collect();
-    // Which bytes may belong to notes.
-    let mut free = vec![true; text.len()];
+impl Music {
+    fn new(text: &str, mode: &str) -> Result<Music> {
+        let mut elements: Vec<Element> =
+            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: Kind::BarLine }).collect();
+        // Which bytes may belong to notes.
+        let mut free = vec![true; text.len()];
 
-    let mut stretches = Vec::new();
-    if !text.is_empty() {
-        stretches.push(Stretch { start: 0, from, to: moved(mode, from, to)?.1 });
-    }
-    for at in enclosed::find(text, BRACKETS) {
-        let inside = &text[at.start + 1..at.end - 1];
-        let second = inside.chars().nth(1);
-        let key = inside.strip_prefix("K:").filter(|key| key.starts_with(|c| ('A'..='G').contains(&c)));
-        if let Some(key) = key {
-            let (name, to) = moved(key, from, to)?;
-            let start = at.start + 3;
-            // Text before the first key is evaluated too, and so is text replaced by a key at once.
-            stretches.push(Stretch { start, from: Key::of_mode(key)?, to });
-            elements.push(Element { start, end: at.end - 1, kind: Kind::Key(name) });
-            free[at].fill(false);
-        } else if second == Some(':') {
-            free[at].fill(false);
-        } else {
-            free[at.start] = false;
-            free[at.end - 1] = false;
+        let mut stretches = Vec::new();
+        if !text.is_empty() {
+            stretches.push(Stretch { start: 0, from: Key::of_mode(mode)?, mode: None });
         }
+        for at in enclosed::find(text, BRACKETS) {
+            let inside = &text[at.start + 1..at.end - 1];
+            let second = inside.chars().nth(1);
+            let key = inside.strip_prefix("K:").filter(|key| key.starts_with(|c| ('A'..='G').contains(&c)));
+            if let Some(key) = key {
+                let start = at.start + 3;
+                // Text before the first key is evaluated too, and so is text replaced by a key at once.
+                stretches.push(Stretch { start, from: Key::of_mode(key)?, mode: Some(start..at.end - 1) });
+                elements.push(Element { at: start..at.end - 1, kind: Kind::Key });
+                free[at].fill(false);
+            } else if second == Some(':') {
+                free[at].fill(false);
+            } else {
+                free[at.start] = false;
+                free[at.end - 1] = false;
+            }
+        }
+        for at in enclosed::find(text, FILLED_QUOTES) {
+            free[at.clone()].fill(false);
+            let bytes = &text.as_bytes()[..at.end];
+            if (b'A'..=b'G').contains(&bytes[at.start + 1]) {
+                for start in at.start..at.end {
+                    if (b'A'..=b'G').contains(&bytes[start]) {
+                        let sign = matches!(bytes.get(start + 1), Some(b'#' | b'b'));
+                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: Kind::Chord });
+                    }
+                }
+            }
+        }
+        for at in enclosed::find(text, EXCLAMATIONS) {
+            free[at].fill(false);
+        }
+        for at in barlines::find(text, &ACCIDENTAL_BAR_LINES) {
+            free[at].fill(false);
+        }
+        find_notes(text, &free, &mut elements);
+        elements.sort_by_key(|element| element.at.start);
+        let mut music = Music { elements, stretches };
+        music.sound(text);
+        Ok(music)
     }
-    for at in enclosed::find(text, FILLED_QUOTES) {
-        free[at.clone()].fill(false);
-        let bytes = &text.as_bytes()[..at.end];
-        if (b'A'..=b'G').contains(&bytes[at.start + 1]) {
-            for start in at.start..at.end {
-                if (b'A'..=b'G').contains(&bytes[start]) {
-                    let sign = matches!(bytes.get(start + 1), Some(b'#' | b'b'));
-                    elements.push(Element { start, end: start + 1 + usize::from(sign), kind: Kind::Chord });
+
+    /// Finds out what the notes sound as: an accidental holds, for its note alone, up to the next bar line or key.
+    fn sound(&mut self, text: &str) {
+        let mut held: HashMap<&str, i64> = HashMap::new();
+        let mut stretch = 0;
+        for element in &mut self.elements {
+            while self.stretches.get(stretch + 1).is_some_and(|next| next.start <= element.at.start) {
+                stretch += 1;
+            }
+            match element.kind {
+                Kind::BarLine | Kind::Key => held.clear(),
+                Kind::Chord => {}
+                Kind::Note { .. } => {
+                    let note = &text[element.at.clone()];
+                    let bare = note.trim_start_matches(['=', '^', '_']);
+                    let first = bare.chars().next().unwrap_or('C');
+                    let letter = letter_index(first);
+                    let octave = i64::from(first.is_ascii_lowercase()) + count(bare, '\'') - count(bare, ',');
+                    let sharps = match (bare.len() < note.len(), held.get(bare), self.stretches.get(stretch)) {
+                        (true, ..) => count(note, '^') - count(note, '_'),
+                        (false, Some(held), _) => *held,
+                        (false, None, Some(stretch)) => stretch.from.sharp(letter),
+                        (false, None, None) => 0,
+                    };
+                    held.insert(bare, sharps);
+                    element.kind = Kind::Note { letter, octave, sharps };
                 }
             }
         }
     }
-    for at in enclosed::find(text, EXCLAMATIONS) {
-        free[at].fill(false);
-    }
-    for at in barlines::find(text, &ACCIDENTAL_BAR_LINES) {
-        free[at].fill(false);
-    }
-    find_notes(text, &free, &mut elements);
-    elements.sort_by_key(|element| element.start);
 
-    let mut result = String::with_capacity(text.len());
-    let mut done = 0;
-    let mut stretch = 0;
-    // Since the last bar line or key: notes as written to their pitch, and new notes to their pitch,
-    // both without and with accidental.
-    let mut sounding: HashMap<&str, String> = HashMap::new();
-    let mut written: HashMap<String, String> = HashMap::new();
-    for element in &elements {
-        let old = &text[element.start..element.end];
-        if done < element.start {
-            result.push_str(&text[done..element.start]);
-        }
-        done = element.end;
-        while stretches.get(stretch + 1).is_some_and(|next| next.start <= element.start) {
-            stretch += 1;
-        }
-        let Some(Stretch { from, to, .. }) = stretches.get(stretch) else { continue };
-        match &element.kind {
-            Kind::BarLine => result.push_str(old),
-            Kind::Key(name) => result.push_str(name),
-            Kind::Chord => result.push_str(&chord(old, *from, *to)?),
-            Kind::Note => {
-                let bare = old.trim_start_matches(['=', '^', '_']);
-                let actual = if bare.len() < old.len() {
-                    old.to_owned()
-                } else {
-                    sounding.get(bare).cloned().unwrap_or_else(|| {
-                        let letter = bare.chars().next().unwrap_or('C').to_ascii_uppercase();
-                        format!("{}{bare}", from.accidental(letter))
-                    })
-                };
-                let new = note(&actual, *from, *to)?;
-                sounding.insert(bare, actual);
-                let bare = new.trim_start_matches(['=', '^', '_']);
-                let sign = &new[..new.len() - bare.len()];
-                let known = match written.get(bare) {
-                    Some(before) => *before == new,
-                    None => {
-                        let letter = bare.chars().next().unwrap_or('C').to_ascii_uppercase();
-                        sign == to.accidental(letter)
-                    }
-                };
-                result.push_str(if known { bare } else { &new });
-                written.insert(bare.to_owned(), new);
+    /// The text, moved from the key `mode` to the signature `to`.
+    fn moved(&self, text: &str, mode: &str, to: Key) -> Result<String> {
+        let from = Key::of_mode(mode)?;
+        let names = |stretch: &Stretch| moved(stretch.mode.clone().map_or(mode, |at| &text[at]), from, to);
+        let moves = self.stretches.iter().map(|stretch| Ok(Move::new(stretch.from, names(stretch)?)));
+        let moves: Vec<Move> = moves.collect::<Result<_>>()?;
+
+        let mut result = String::with_capacity(text.len() + text.len() / 8);
+        let mut done = 0;
+        let mut stretch = 0;
+        // The new notes since the last bar line or key.
+        let mut written = Written::default();
+        for element in &self.elements {
+            if done < element.at.start {
+                result.push_str(&text[done..element.at.start]);
+            }
+            done = element.at.end;
+            while self.stretches.get(stretch + 1).is_some_and(|next| next.start <= element.at.start) {
+                stretch += 1;
+            }
+            let Some(move_) = moves.get(stretch) else { continue };
+            match element.kind {
+                Kind::BarLine => {
+                    result.push_str(&text[element.at.clone()]);
+                    written.clear();
+                }
+                Kind::Key => {
+                    result.push_str(&move_.name);
+                    written.clear();
+                }
+                Kind::Chord => move_.chord(&text[element.at.clone()], &mut result)?,
+                Kind::Note { letter, octave, sharps } => {
+                    let note = move_.note(letter, octave, sharps).ok_or_else(|| Error::Spelling {
+                        note: text[element.at.clone()].to_owned(),
+                        key: move_.to.name().to_owned(),
+                    })?;
+                    let before = written.replace(note.letter, note.octave, note.sharps);
+                    note.push(before.unwrap_or(move_.signature[note.letter as usize]) != note.sharps, &mut result);
+                }
             }
         }
-        if matches!(element.kind, Kind::BarLine | Kind::Key(_)) {
-            sounding.clear();
-            written.clear();
+        result.push_str(text.get(done..).unwrap_or_default());
+        Ok(result)
+    }
+}
+
+/// How the notes of a stretch move.
+struct Move {
+    from: Key,
+    to: Key,
+    /// The new key as it is written.
+    name: String,
+    /// Semitones up; beyond a tritone downwards.
+    up: i64,
+    /// Letters up.
+    shift: i64,
+    /// The sharps of each letter in the new key.
+    signature: [i64; 7],
+}
+
+/// A note that moved.
+struct Note {
+    letter: i64,
+    octave: i64,
+    sharps: i64,
+}
+
+impl Move {
+    fn new(from: Key, (name, to): (String, Key)) -> Move {
+        let up = interval(from, to);
+        Move {
+            from,
+            to,
+            name,
+            up: if up > 6 { up - 12 } else { up },
+            shift: i64::from(to.letter()) - i64::from(from.letter()),
+            signature: [0, 1, 2, 3, 4, 5, 6].map(|letter| to.sharp(letter)),
         }
     }
-    result.push_str(text.get(done..).unwrap_or_default());
-    Ok(result)
+
+    fn note(&self, letter: i64, octave: i64, sharps: i64) -> Option<Note> {
+        let pitch = NATURAL[letter as usize] + sharps + 12 * octave + self.up;
+        let mut letter = (letter + self.shift).rem_euclid(7);
+        let mut sharps = alteration(pitch, letter);
+        while sharps.abs() > 2 {
+            // Five and six the original does not spell.
+            if sharps.abs() > 4 {
+                return None;
+            }
+            letter = (letter + sharps.signum()).rem_euclid(7);
+            sharps = alteration(pitch, letter);
+        }
+        Some(Note { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
+    }
+
+    /// Writes the root of a chord symbol (`F#`), moved.
+    fn chord(&self, root: &str, result: &mut String) -> Result<()> {
+        let wrong = || Error::Spelling { note: root.to_owned(), key: self.to.name().to_owned() };
+        let letter = letter_index(root.chars().next().ok_or_else(wrong)?);
+        let pitch = NATURAL[letter as usize] + count(root, '#') - count(root, 'b') + interval(self.from, self.to);
+        let mut letter = (letter + self.shift).rem_euclid(7);
+        let mut sharps = alteration(pitch, letter);
+        if sharps.abs() > 3 {
+            return Err(wrong());
+        }
+        if sharps.abs() > 1 {
+            letter = (letter + sharps.signum()).rem_euclid(7);
+            sharps = alteration(pitch, letter);
+        }
+        if sharps.abs() > 3 {
+            return Err(wrong());
+        }
+        result.push(letter_at(letter));
+        push_times(if sharps < 0 { 'b' } else { '#' }, sharps.abs(), result);
+        Ok(())
+    }
+}
+
+impl Note {
+    fn push(&self, sign: bool, result: &mut String) {
+        if sign {
+            result.push_str(["__", "_", "=", "^", "^^"][(self.sharps + 2) as usize]);
+        }
+        let letter = letter_at(self.letter);
+        if self.octave <= 0 {
+            result.push(letter);
+            push_times(',', -self.octave, result);
+        } else {
+            result.push(letter.to_ascii_lowercase());
+            push_times('\'', self.octave - 1, result);
+        }
+    }
+}
+
+/// The sharps of the notes of a bar, by letter and octave.
+#[derive(Default)]
+struct Written {
+    near: [[Option<i8>; 16]; 7],
+    any_near: bool,
+    far: HashMap<(i64, i64), i64>,
+}
+
+impl Written {
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.any_near) {
+            self.near = Default::default();
+        }
+        self.far.clear();
+    }
+
+    /// Puts a note in; gives the one that was there.
+    fn replace(&mut self, letter: i64, octave: i64, sharps: i64) -> Option<i64> {
+        match usize::try_from(octave + 8) {
+            Ok(row @ 0..16) => {
+                self.any_near = true;
+                self.near[letter as usize][row].replace(sharps as i8).map(i64::from)
+            }
+            _ => self.far.insert((letter, octave), sharps),
+        }
+    }
 }
 
 /// Notes, `[=^_]*[A-Ga-g]'*,*`, in runs of free bytes that can be part of notes.
@@ -194,7 +389,7 @@ fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
         let letter = run(at, b"=^_");
         if letter < bytes.len() && of_note(letter) && bytes[letter].is_ascii_alphabetic() {
             let end = run(run(letter + 1, b"'"), b",");
-            elements.push(Element { start: at, end, kind: Kind::Note });
+            elements.push(Element { at: at..end, kind: Kind::Note { letter: 0, octave: 0, sharps: 0 } });
             at = end;
         } else {
             at = letter.max(at + 1);
@@ -226,61 +421,8 @@ fn count(text: &str, sign: char) -> i64 {
     text.chars().filter(|c| *c == sign).count() as i64
 }
 
-/// A note with its accidental (`=` included), moved.
-fn note(note: &str, from: Key, to: Key) -> Result<String> {
-    let wrong = || Error::Spelling { note: note.to_owned(), key: to.name().to_owned() };
-    let bare = note.trim_start_matches(['=', '^', '_']);
-    let letter = bare.chars().next().ok_or_else(wrong)?;
-    // Up to a tritone upwards, otherwise downwards.
-    let up = interval(from, to);
-    let up = if up > 6 { up - 12 } else { up };
-    let lower = if letter.is_ascii_lowercase() { 12 } else { 0 };
-    let octaves = count(bare, '\'') - count(bare, ',');
-    let pitch =
-        NATURAL[letter_index(letter) as usize] + lower + count(note, '^') - count(note, '_') + 12 * octaves + up;
-
-    let shift = i64::from(to.letter()) - i64::from(from.letter());
-    let mut letter = (letter_index(letter) + shift).rem_euclid(7);
-    let mut sharps = alteration(pitch, letter);
-    while sharps.abs() > 2 {
-        // Five and six the original does not spell.
-        if sharps.abs() > 4 {
-            return Err(wrong());
-        }
-        letter = (letter + sharps.signum()).rem_euclid(7);
-        sharps = alteration(pitch, letter);
-    }
-    let sign = ["__", "_", "=", "^", "^^"][(sharps + 2) as usize];
-    let octave = (pitch - NATURAL[letter as usize] - sharps).div_euclid(12);
-    let name = letter_at(letter);
-    Ok(match octave {
-        ..=0 => format!("{sign}{name}{}", ",".repeat(octave.unsigned_abs() as usize)),
-        _ => format!("{sign}{}{}", name.to_ascii_lowercase(), "'".repeat((octave - 1) as usize)),
-    })
-}
-
-/// The root of a chord symbol (`F#`), moved.
-fn chord(root: &str, from: Key, to: Key) -> Result<String> {
-    let wrong = || Error::Spelling { note: root.to_owned(), key: to.name().to_owned() };
-    let letter = letter_index(root.chars().next().ok_or_else(wrong)?);
-    let sharps = count(root, '#') - count(root, 'b');
-    let pitch = NATURAL[letter as usize] + sharps + interval(from, to);
-
-    let shift = i64::from(to.letter()) - i64::from(from.letter());
-    let mut letter = (letter + shift).rem_euclid(7);
-    let mut sharps = alteration(pitch, letter);
-    if sharps.abs() > 3 {
-        return Err(wrong());
-    }
-    if sharps.abs() > 1 {
-        letter = (letter + sharps.signum()).rem_euclid(7);
-        sharps = alteration(pitch, letter);
-    }
-    if sharps.abs() > 3 {
-        return Err(wrong());
-    }
-    let sign = if sharps < 0 { "b" } else { "#" };
-    Ok(format!("{}{}", letter_at(letter), sign.repeat(sharps.unsigned_abs() as usize)))
+fn push_times(c: char, times: i64, result: &mut String) {
+    result.extend(std::iter::repeat_n(c, usize::try_from(times).unwrap_or(0)));
 }
 
 #[cfg(test)]
@@ -288,7 +430,7 @@ mod tests {
     use super::*;
 
     fn voice(text: &str, mode: &str, to: &str) -> String {
-        transpose_voice(text, mode, Key::from_name(to).unwrap()).unwrap()
+        Music::new(text, mode).unwrap().moved(text, mode, Key::from_name(to).unwrap()).unwrap()
     }
 
     #[test]

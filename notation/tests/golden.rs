@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use notation::preprocess::{Keys, convert, find, standard};
-use notation::{Key, alignment, clean, interleave, rests, text, transpose};
+use notation::{Key, alignment, augment, clean, interleave, rests, text, transpose};
 use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -100,6 +100,10 @@ fn differences(golden: &Golden, folder: &Path) -> Vec<String> {
             same("interleaved", &digest(&piece.interleaved), golden.interleaved.as_deref());
             let all: String = piece.reduced.iter().map(|(_, text)| text.as_str()).collect();
             same("keys", &digest(&all), golden.keys.as_deref());
+            for (key, written) in &piece.reduced {
+                let loaded = augment::reduced(&piece.interleaved, *key).unwrap_or_else(|error| error.to_string());
+                same("moved as it is read", &loaded, Some(written));
+            }
 
             let single = convert(&bytes, Keys::Original).unwrap();
             let (key, reduced) = &single.reduced[0];

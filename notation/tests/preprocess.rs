@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use notation::corpus::Corpus;
+use notation::pack::Pack;
 use notation::preprocess::{Keys, Options, Report, run};
 use notation::{Error, Key, index};
 
@@ -24,6 +26,10 @@ fn options(folder: &Path) -> Options {
         fs::copy(&path, scores.join(path.file_name().unwrap())).unwrap();
     }
     Options { eval_split: 0.3, ..Options::new(scores, folder.join("interleaved"), folder.join("augmented")) }
+}
+
+fn interleaved(options: &Options) -> &Path {
+    options.interleaved.as_deref().unwrap()
 }
 
 fn quietly(options: &Options) -> Report {
@@ -58,7 +64,7 @@ fn layout_indexes_and_report() {
     assert_eq!(all, split);
     for entry in &all {
         assert!(entry.file(entry.key().unwrap()).is_file(), "{entry:?}");
-        assert!(options.interleaved.join(format!("{}.abc", entry.name())).is_file());
+        assert!(interleaved(&options).join(format!("{}.abc", entry.name())).is_file());
     }
     let line = fs::read_to_string(options.index(""))
         .unwrap()
@@ -80,7 +86,7 @@ fn threads_do_not_matter_and_the_seed_does() {
     let options = options(folder.path());
     quietly(&Options { threads: Some(1), ..options.clone() });
     let one = files(folder.path());
-    for made in [&options.interleaved, &options.augmented] {
+    for made in [interleaved(&options), &options.augmented] {
         fs::remove_dir_all(made).unwrap();
     }
     fs::remove_file(options.index("_report")).unwrap();
@@ -96,7 +102,7 @@ fn goes_on_where_it_was_stopped() {
     let options = options(folder.path());
     quietly(&options);
     let expected = files(folder.path());
-    for made in [&options.interleaved, &options.augmented] {
+    for made in [interleaved(&options), &options.augmented] {
         fs::remove_dir_all(made).unwrap();
     }
     for suffix in ["", "_train", "_eval", "_report"] {
@@ -116,7 +122,7 @@ fn goes_on_where_it_was_stopped() {
     let report = fs::read_to_string(options.index("_report")).unwrap();
     assert_eq!(report.lines().count(), 4);
     fs::write(options.index("_report"), &report[..report.len() - 20]).unwrap();
-    fs::write(options.interleaved.join(".text.abc.part"), "half").unwrap();
+    fs::write(interleaved(&options).join(".text.abc.part"), "half").unwrap();
 
     let report = quietly(&options);
     assert_eq!(report.unchanged, 3);
@@ -133,14 +139,14 @@ fn only_what_changed_is_done_again() {
     // Changed, gone, lost, refused now.
     fs::copy(options.scores.join("repeats.abc"), options.scores.join("scale.abc")).unwrap();
     fs::remove_file(options.scores.join("order.abc")).unwrap();
-    fs::remove_file(options.interleaved.join("text.abc")).unwrap();
+    fs::remove_file(interleaved(&options).join("text.abc")).unwrap();
     fs::write(options.scores.join("keys.abc"), b"V:1\n\xff").unwrap();
     let report = quietly(&options);
     assert_eq!((report.converted, report.refused, report.unchanged), (5, 7, 9));
     let names = |folder: &Path| -> Vec<String> {
         files(folder).keys().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names(&options.interleaved), ["newlines.abc", "repeats.abc", "rhythm.abc", "scale.abc", "text.abc"]);
+    assert_eq!(names(interleaved(&options)), ["newlines.abc", "repeats.abc", "rhythm.abc", "scale.abc", "text.abc"]);
     assert_eq!(
         names(&options.augmented),
         ["repeats_Bb.abc", "scale_Bb.abc", "newlines_C.abc", "text_Eb.abc", "rhythm_G.abc"]
@@ -168,8 +174,8 @@ fn musicxml_is_read_as_the_abc_that_it_becomes() {
     let below = |folder: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
         files(folder).into_iter().map(|(path, text)| (path.strip_prefix(folder).unwrap().to_owned(), text)).collect()
     };
-    assert_eq!(below(&xml.1.interleaved).len(), 4);
-    assert_eq!(below(&xml.1.interleaved), below(&abc.1.interleaved));
+    assert_eq!(below(interleaved(&xml.1)).len(), 4);
+    assert_eq!(below(interleaved(&xml.1)), below(interleaved(&abc.1)));
     assert_eq!(below(&xml.1.augmented), below(&abc.1.augmented));
     let piece = |name: &str| xml.0.pieces.iter().find(|piece| piece.name == name).unwrap().clone();
     let refused = piece("broken").refused.unwrap();
@@ -206,4 +212,124 @@ fn folders_and_options_that_are_wrong_are_named() {
     assert!(error.contains("a.abc and ") && error.ends_with("a.mxl: two scores of one name"), "{error}");
     options.eval_split = f64::NAN;
     assert!(matches!(run(&options, &|_| ()), Err(Error::EvalSplit { .. })));
+}
+
+/// Options for the same scores that write no augmented pieces, but a pack where one is named.
+fn read_as_loaded(options: &Options, name: &str, packed: bool) -> Options {
+    let folder = options.scores.parent().unwrap().join(name);
+    Options {
+        interleaved: (!packed).then(|| folder.join("pieces")),
+        pack: packed.then(|| folder.join("pieces.pack")),
+        augmented: folder.join("augmented"),
+        keys: Keys::None,
+        ..options.clone()
+    }
+}
+
+#[test]
+fn pieces_moved_as_they_are_read_have_the_bytes_of_the_augmented_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = Options { keys: Keys::All, prompts: Some(folder.path().join("prompts.csv")), ..options(folder.path()) };
+    fs::write(
+        all.prompts.as_ref().unwrap(),
+        "piece,period,composer,instrumentation\nrepeats,Romantic,\"Dvořák, Antonín\",Chamber\n",
+    )
+    .unwrap();
+    quietly(&all);
+    let written = Corpus::open(&index::read(&all.index("")).unwrap()).unwrap();
+    for packed in [false, true] {
+        let loaded = read_as_loaded(&all, if packed { "packed" } else { "loaded" }, packed);
+        let report = quietly(&loaded);
+        assert_eq!((report.converted, report.refused, report.duplicates), (7, 6, 0));
+        assert!(!loaded.augmented.exists());
+        let entries = index::read(&loaded.index("")).unwrap();
+        let corpus = Corpus::open(&entries).unwrap();
+        for entry in &entries {
+            let other =
+                index::Entry { path: format!("{}/{}", all.augmented.display(), entry.name()), key: entry.key.clone() };
+            for key in Key::ALL {
+                assert_eq!(
+                    corpus.read(entry, key).unwrap(),
+                    written.read(&other, key).unwrap(),
+                    "{entry:?} {}",
+                    key.name()
+                );
+            }
+        }
+        let repeats = entries.iter().find(|entry| entry.name() == "repeats").unwrap();
+        let text = corpus.read(repeats, repeats.key().unwrap()).unwrap();
+        assert!(text.starts_with("%Romantic\n%Dvorak, Antonin\n%Chamber\n%%score"), "{text}");
+        assert_eq!(quietly(&loaded).unchanged, 13);
+    }
+    // Another prompt, and none: only this piece is done again.
+    fs::write(
+        all.prompts.as_ref().unwrap(),
+        "piece,period,composer,instrumentation\nrepeats.abc,Baroque,Bach,Keyboard\n",
+    )
+    .unwrap();
+    assert_eq!(quietly(&all).unchanged, 12);
+    assert!(
+        fs::read_to_string(interleaved(&all).join("repeats.abc"))
+            .unwrap()
+            .starts_with("%Baroque\n%Bach\n%Keyboard\n%%")
+    );
+    assert_eq!(quietly(&Options { prompts: None, ..all.clone() }).unchanged, 12);
+    fs::write(all.prompts.as_ref().unwrap(), "piece,period,composer,instrumentation\nrepeat,Baroque,Bach,Keyboard\n")
+        .unwrap();
+    let error = run(&all, &|_| ()).unwrap_err();
+    assert!(error.to_string().ends_with("line 2, column 1: piece: there is no score called \"repeat\""), "{error}");
+}
+
+#[test]
+fn a_pack_leaves_duplicates_out_and_goes_on_after_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = read_as_loaded(&options(folder.path()), "packed", true);
+    fs::copy(options.scores.join("repeats.abc"), options.scores.join("again.abc")).unwrap();
+    let report = quietly(&options);
+    assert_eq!((report.converted, report.refused, report.duplicates), (7, 6, 1));
+    let duplicate = report.pieces.iter().find(|piece| piece.duplicate_of.is_some()).unwrap();
+    assert_eq!((duplicate.name.as_str(), duplicate.duplicate_of.as_deref()), ("repeats", Some("again")));
+    assert!(!fs::read_to_string(options.index("")).unwrap().contains("repeats"));
+    let path = options.pack.as_ref().unwrap();
+    let pack = Pack::open(path).unwrap();
+    assert_eq!(pack.len(), 8);
+    assert_eq!(pack.text(pack.find("again").unwrap()).unwrap(), pack.text(pack.find("repeats").unwrap()).unwrap());
+    let expected = files(folder.path());
+    assert_eq!(quietly(&options).unchanged, 14);
+    assert!(files(folder.path()) == expected);
+
+    fs::remove_file(path).unwrap();
+    fs::remove_file(options.index("_report")).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Options { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
+    let stopped = run(&stopping, &|progress| {
+        if let notation::preprocess::Progress::Piece { done: 8, .. } = progress {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Stopped)) && !path.exists());
+    assert_eq!(quietly(&options).unchanged, 8);
+    assert!(files(folder.path()) == expected);
+
+    // A piece that is gone leaves the pack, and its text is the other's alone.
+    fs::remove_file(options.scores.join("again.abc")).unwrap();
+    let report = quietly(&options);
+    assert_eq!((report.converted, report.unchanged, report.duplicates), (7, 13, 0));
+    let pack = Pack::open(path).unwrap();
+    assert!(pack.find("again").is_none() && pack.find("repeats").is_some());
+    let gone = index::Entry { path: format!("{}/again", path.display()), key: "Gmin".into() };
+    assert!(Corpus::open(&[gone]).unwrap_err().to_string().ends_with("pieces.pack: no piece called again in it"));
+}
+
+#[test]
+fn keys_asked_for_later_are_made_or_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    quietly(&options);
+    // Only one key was possible for sure.
+    assert_eq!(quietly(&Options { keys: Keys::None, ..options.clone() }).unchanged, 0);
+    assert_eq!(quietly(&Options { keys: Keys::All, ..options.clone() }).unchanged, 6);
+    assert_eq!(quietly(&Options { keys: Keys::None, ..options.clone() }).unchanged, 13);
+    let nowhere = Options { interleaved: None, ..options };
+    assert!(matches!(run(&nowhere, &|_| ()), Err(Error::NoOutput)));
 }

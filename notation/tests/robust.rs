@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use notation::preprocess::{Keys, convert};
-use notation::{Key, alignment, interleave, rests, text, transpose};
+use notation::{Key, alignment, augment, interleave, rests, text, transpose};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -42,14 +42,18 @@ fn damage(text: &str, rng: &mut ChaCha8Rng) -> String {
 #[test]
 fn damaged_pieces_never_panic() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    let (mut converted, mut refused) = (0, 0);
+    let (mut converted, mut refused, mut differs) = (0, 0, 0);
     for i in 0..20_000 {
         let source = PIECES[i % PIECES.len()];
         // Standard ABC, and what the model writes.
         let reduced = convert(source.as_bytes(), Keys::Original).unwrap().reduced.remove(0).1;
         let (standard, reduced) = (damage(source, &mut rng), damage(&reduced, &mut rng));
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let ok = convert(standard.as_bytes(), Keys::Original).is_ok();
+            let piece = convert(standard.as_bytes(), Keys::Original);
+            let same = piece.as_ref().is_ok_and(|piece| {
+                let (key, written) = &piece.reduced[0];
+                augment::reduced(&piece.interleaved, *key).is_ok_and(|loaded| loaded == *written)
+            });
             let lines = text::lines(&standard);
             // Without the clean-up: characters beyond ASCII reach everything.
             let _ = alignment::check(&lines);
@@ -57,17 +61,22 @@ fn damaged_pieces_never_panic() {
             let _ = transpose::transpose(&lines, Key::ALL[i % 15]);
             let _ = rests::reduce(&lines);
             let _ = rests::unreduce_text(&reduced);
+            let _ = augment::reduced(&reduced, Key::ALL[i % 15]);
             let lines = text::lines(&reduced);
             let _ = alignment::check_interleaved(&lines);
             let _ = interleave::uninterleave(&lines);
-            ok
+            piece.is_ok().then_some(same)
         }));
         match result {
-            Ok(true) => converted += 1,
-            Ok(false) => refused += 1,
+            Ok(Some(same)) => {
+                converted += 1;
+                differs += usize::from(!same);
+            }
+            Ok(None) => refused += 1,
             Err(_) => panic!("panicked on standard ABC\n{standard}\nor reduced ABC\n{reduced}"),
         }
     }
+    eprintln!("{differs} of {converted}");
     assert!(converted > 200 && refused > 200, "{converted} converted, {refused} refused: a poor test");
 }
 

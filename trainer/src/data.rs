@@ -1,11 +1,11 @@
 //! Training pieces: the original's index files, and a piece as patches.
-use crate::error::At;
 use crate::settings::KeyAugmentation;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
 use globset::{Glob, GlobMatcher};
 use model::patches::{Patches, Patchiliser};
 use notation::Key;
+use notation::corpus::Corpus;
 use notation::index::{self, Entry};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +15,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Dataset {
     entries: Vec<Entry>,
+    corpus: Corpus,
     seed: u64,
     key_augmentation: KeyAugmentation,
     patchiliser: Patchiliser,
@@ -43,15 +44,16 @@ pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<Entry>> {
 }
 
 impl Dataset {
-    /// `patch_length` is the model's context in patches.
+    /// `patch_length` is the model's context in patches. A packed corpus that cannot be used is an error.
     pub fn new(
         entries: Vec<Entry>,
         seed: u64,
         key_augmentation: KeyAugmentation,
         patchiliser: Patchiliser,
         patch_length: usize,
-    ) -> Dataset {
-        Dataset { entries, seed, key_augmentation, patchiliser, patch_length }
+    ) -> Result<Dataset> {
+        let corpus = Corpus::open(&entries)?;
+        Ok(Dataset { entries, corpus, seed, key_augmentation, patchiliser, patch_length })
     }
 
     /// Pieces.
@@ -68,11 +70,11 @@ impl Dataset {
     pub fn piece(&self, epoch: u64, index: usize) -> Result<Patches> {
         let entry = &self.entries[index];
         let mut rng = stream(self.seed, Purpose::Piece, [epoch, index as u64]);
-        let path = entry.file(key(entry, self.key_augmentation, &mut rng));
-        let text = std::fs::read_to_string(&path).at(&path)?;
+        let key = key(entry, self.key_augmentation, &mut rng);
+        let text = self.corpus.read(entry, key)?;
         self.patchiliser
             .encode_train(&text, self.patch_length, &mut |n| rng.random_range(0..n))
-            .map_err(|source| Error::Piece { path, source })
+            .map_err(|source| Error::Piece { path: self.corpus.file(entry, key), source })
     }
 }
 

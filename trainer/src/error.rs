@@ -98,16 +98,16 @@ impl Error {
             Error::Piece { source: model::Error::Character { .. }, .. } => {
                 Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
             }
-            Error::File { path, source } if source.kind() == std::io::ErrorKind::NotFound => match path.extension() {
-                Some(e) if e == "abc" => Some(
-                    "key_augmentation: none needs the piece in its own key, nearby and all need all 15 keys; run preprocess again"
-                        .to_owned(),
-                ),
-                _ => None,
-            },
-            Error::Notation(notation::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Some("a preprocess stage writes the index files".to_owned())
+            Error::Notation(notation::Error::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Some(match path.extension() {
+                    Some(e) if e == "abc" => {
+                        "key_augmentation: none needs the piece in its own key, nearby and all need all 15 keys; run preprocess again"
+                            .to_owned()
+                    }
+                    _ => "a preprocess stage writes the index files".to_owned(),
+                })
             }
+            Error::Notation(error) => error.hint(),
             Error::Pth(error) => error.hint(),
             Error::Weights(error) => error.hint(),
             _ => None,

@@ -69,7 +69,7 @@ impl Language {
         let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
         let open = |path: &Path, pieces: Option<&str>| -> Result<Dataset> {
             let (keys, length) = (language.key_augmentation, architecture.patch_length as usize);
-            Ok(Dataset::new(read_index(path, pieces)?, settings.seed, keys, patchiliser, length))
+            Dataset::new(read_index(path, pieces)?, settings.seed, keys, patchiliser, length)
         };
         let train = open(&language.train, language.pieces.as_deref())?;
         let pieces = language.eval_pieces.as_deref().or(language.pieces.as_deref());

@@ -1,6 +1,5 @@
 //! Training of M3 by masked patches (arXiv 2410.13267, section 3.2; the original's `train_m3.py`).
 use crate::data::{glob, read_index};
-use crate::error::At;
 use crate::loader::{in_order, shuffled};
 use crate::objective::{Loss, Network, Objective, Part, Place, Set};
 use crate::settings::Settings;
@@ -10,6 +9,9 @@ use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::Mode;
 use model::m3::{M3, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
+use notation::corpus::{Corpus, Source, list};
+use notation::index::Entry;
+use notation::pack::is_pack;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,8 @@ use tch::{Device, Tensor};
 /// What pieces M3 learns from, and how much of them is masked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct M3Settings {
-    /// A folder of interleaved ABC and MTF, its subfolders included, or an index of augmented pieces, of which those
-    /// in their own keys are taken.
+    /// A folder of interleaved ABC and MTF, its subfolders included, a packed corpus, or an index, whose pieces are
+    /// taken in their own keys.
     pub train: PathBuf,
     /// What is evaluated on, likewise.
     pub eval: Option<PathBuf>,
@@ -49,8 +51,8 @@ pub fn train(
 
 /// Pieces of which M3 writes the patches that it does not see. An epoch has every piece once.
 pub struct MaskedPatches {
-    train: Vec<PathBuf>,
-    eval: Vec<PathBuf>,
+    train: Vec<Source>,
+    eval: Vec<Source>,
     seed: u64,
     step_size: usize,
     part_size: usize,
@@ -97,12 +99,12 @@ impl MaskedPatches {
     /// A piece as it is seen in an epoch: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it
     /// is its beginning, and nothing is hidden.
     fn piece(&self, place: Place, index: usize) -> Result<Masked> {
-        let (paths, masking, purpose) = match place.set {
+        let (pieces, masking, purpose) = match place.set {
             Set::Train => (&self.train, Masking::Train, Purpose::Piece),
             Set::Eval => (&self.eval, Masking::Eval, Purpose::Split),
         };
-        let path = &paths[index];
-        let named = |source| Error::Piece { path: path.clone(), source };
+        let piece = &pieces[index];
+        let named = |source| Error::Piece { path: piece.path(), source };
         let mut rng = stream(self.seed, purpose, [place.epoch, 1 + index as u64]);
         let mut pick = |n| rng.random_range(0..n);
         let cut: Option<&mut dyn FnMut(usize) -> usize> = match place.set {
@@ -110,7 +112,7 @@ impl MaskedPatches {
             Set::Eval => None,
         };
         // Errors of reading name the file themselves.
-        let text = training_text(path)?;
+        let text = training_text(piece)?;
         let patches = self.patchiliser.encode_cut(&text, self.patch_length as usize, cut).map_err(named)?;
         Ok(mask(patches, self.mask_ratio, masking, &mut pick))
     }
@@ -149,34 +151,23 @@ impl Objective for MaskedPatches {
     }
 }
 
-/// The pieces of a folder or an index, those that match the glob where there is one, in the order of their names.
-fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
+/// The pieces of a folder, a packed corpus or an index, those that match the glob where there is one, in the order of
+/// their names or of the index.
+fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<Source>> {
+    if path.is_file() && !is_pack(path) {
         let entries = read_index(path, pattern)?;
-        let files = entries.iter().map(|entry| Ok(entry.file(entry.key()?)));
-        return files.collect::<std::result::Result<_, notation::Error>>().map_err(Error::from);
+        let corpus = Arc::new(Corpus::open(&entries)?);
+        let source = |entry: Entry| Ok(Source::Listed(Arc::clone(&corpus), entry.clone(), entry.key()?));
+        let sources = entries.into_iter().map(source);
+        return sources.collect::<std::result::Result<_, notation::Error>>().map_err(Error::from);
     }
     let glob = pattern.map(glob).transpose()?;
-    let mut found = Vec::new();
-    list(path, &mut found)?;
-    found.retain(|path| glob.as_ref().is_none_or(|glob| glob.is_match(path.file_stem().unwrap_or_default())));
-    found.sort();
+    let mut found = list(path, &["abc", "mtf"])?;
+    found.retain(|piece| glob.as_ref().is_none_or(|glob| glob.is_match(piece.path().file_stem().unwrap_or_default())));
     if found.is_empty() {
         return Err(Error::Empty { path: path.to_owned(), pattern: pattern.map(str::to_owned) });
     }
     Ok(found)
-}
-
-fn list(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).at(folder)? {
-        let path = entry.at(folder)?.path();
-        if path.is_dir() {
-            list(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "abc" || extension == "mtf") {
-            found.push(path);
-        }
-    }
-    Ok(())
 }
 
 impl Network for M3 {

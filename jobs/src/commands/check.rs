@@ -1,7 +1,13 @@
 //! `check`: do the voices of pieces go together, and the staves of their instruments?
-use std::{fs, path::Path};
+use std::path::Path;
 
-use notation::{Error, alignment, alignment::Alignment, grouping::is_grouped, interleave, rests, text};
+use notation::{
+    Error, alignment,
+    alignment::Alignment,
+    corpus::{self, Source},
+    grouping::is_grouped,
+    interleave, rests, text,
+};
 use serde_json::json;
 
 use crate::{
@@ -28,19 +34,17 @@ impl Form {
 }
 
 pub fn run(folder: &Path, json: bool) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|error| Failure::io("read", folder, error))?;
-    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "abc") && path.is_file());
-    paths.sort();
-    if paths.is_empty() {
+    let mut pieces = corpus::list(folder, &["abc"])?;
+    pieces.retain(|piece| !matches!(piece, Source::File(path) if path.parent() != Some(folder)));
+    if pieces.is_empty() {
         return Err(Failure::usage(format!("{}: no .abc files here", folder.display())));
     }
     let mut rows = vec![["piece", "form", "bar lines", "bars", "durations", "staves"].map(str::to_owned).to_vec()];
     let (mut aligned, mut grouped) = (0, 0);
-    for path in &paths {
+    for piece in &pieces {
+        let path = piece.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
-        let lines = text::lines(&String::from_utf8_lossy(&bytes));
+        let lines = text::lines(&String::from_utf8_lossy(&piece.read()?));
         let (form, result) = check(&lines);
         let together = is_grouped(&lines);
         grouped += usize::from(together);
@@ -67,7 +71,7 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
             }));
         }
     }
-    let all = paths.len();
+    let all = pieces.len();
     if json {
         eprintln!("{all} pieces: {aligned} aligned, {grouped} with the staves of each instrument together");
     } else {

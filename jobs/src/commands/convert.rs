@@ -1,4 +1,5 @@
-//! `convert`: scores to ABC, MusicXML or MIDI, on all cores, each file for itself.
+//! `convert`: scores to ABC, MusicXML or MIDI, on all cores, each file for itself. The pieces of a packed corpus become
+//! files as well, of ABC as it is there.
 use std::{
     collections::HashMap,
     fs,
@@ -12,8 +13,10 @@ use std::{
 };
 
 use notation::{
+    corpus::{self, Source},
     export::{to_midi, to_musicxml},
     musicxml::{self, is_musicxml},
+    pack::is_pack,
 };
 use serde_json::json;
 
@@ -29,7 +32,11 @@ use crate::{
 const SHOWN: usize = 5;
 
 struct Job {
+    piece: Source,
+    /// What the piece is called.
     source: PathBuf,
+    /// Where it is: of a packed piece the pack.
+    file: PathBuf,
     target: PathBuf,
 }
 
@@ -145,11 +152,9 @@ fn convert(to: Format, job: &Job) -> Outcome {
         return Outcome::UpToDate;
     }
     let failed = |error: notation::Error| Outcome::Failed { message: error.to_string(), hint: error.hint() };
-    let bytes = match fs::read(&job.source) {
+    let bytes = match job.piece.read() {
         Ok(bytes) => bytes,
-        Err(error) => {
-            return Outcome::Failed { message: format!("{}: {error}", job.source.display()), hint: None };
-        }
+        Err(error) => return failed(error),
     };
     let name = job.source.display().to_string();
     let mut warnings = Vec::new();
@@ -197,7 +202,7 @@ fn decode(bytes: Vec<u8>, name: &str, warnings: &mut Vec<String>) -> String {
 /// The output is not older than the score. It is whole: it was renamed to its place.
 fn up_to_date(job: &Job) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-    matches!((time(&job.source), time(&job.target)), (Some(source), Some(target)) if target >= source)
+    matches!((time(&job.file), time(&job.target)), (Some(source), Some(target)) if target >= source)
 }
 
 /// What to convert, and what cannot be, with the file that would be written to the same place.
@@ -206,8 +211,16 @@ type Work = (Vec<Job>, Vec<(Job, PathBuf)>);
 /// What there is to do, in the order of the names.
 fn jobs(args: &ConvertArgs) -> Result<Work> {
     let mut found: Vec<(PathBuf, String)> = Vec::new();
+    let mut packed: HashMap<PathBuf, (Source, PathBuf)> = HashMap::new();
     for path in &args.paths {
-        if path.is_dir() {
+        if is_pack(path) {
+            for piece in corpus::list(path, &[])? {
+                let called = piece.path();
+                let name = called.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                found.push((called.clone(), name));
+                packed.insert(called, (piece, path.clone()));
+            }
+        } else if path.is_dir() {
             let before = found.len();
             walk(path, String::new(), args, &mut found)?;
             if found.len() == before {
@@ -247,7 +260,8 @@ fn jobs(args: &ConvertArgs) -> Result<Work> {
             let kind = name.rsplit_once('.').map_or("", |(_, kind)| kind);
             target = format!("{target}-{kind}");
         }
-        let job = Job { target: args.output.join(format!("{target}.{extension}")), source };
+        let (piece, file) = packed.remove(&source).unwrap_or_else(|| (Source::File(source.clone()), source.clone()));
+        let job = Job { target: args.output.join(format!("{target}.{extension}")), piece, source, file };
         match taken.get(&job.target) {
             Some(other) => {
                 let other = other.clone();

@@ -6,6 +6,7 @@ use crate::{
     cli::PreprocessArgs,
     failure::{Failure, Result},
     progress::{self, Reporter},
+    recipe::Keys,
     signals,
     stages::{Ended, preprocess::convert},
 };
@@ -14,13 +15,14 @@ pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
     if !(0.0..1.0).contains(&args.eval_split) {
         return Err(Failure::usage(format!("--eval-split {}: not at least 0 and less than 1", args.eval_split)));
     }
-    if let Some(prompts) = &args.prompts {
-        return Err(Failure::failed(format!("--prompts {}: not available in this version", prompts.display())));
-    }
     let options = Options {
+        interleaved: args.interleaved.clone(),
+        pack: args.pack.clone(),
+        prompts: args.prompts.clone(),
         eval_split: args.eval_split,
         seed: args.seed,
-        ..Options::new(&args.scores, &args.interleaved, &args.augmented)
+        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::Original }).into(),
+        ..Options::new(&args.scores, "", &args.augmented)
     };
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);

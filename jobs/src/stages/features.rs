@@ -1,5 +1,6 @@
 //! Features of pieces by CLaMP 2 or M3 (the original's `clamp2/extract_clamp2.py`).
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -10,6 +11,7 @@ use model::{
     m3::{MusicEncoder, Patchiliser, feature_text},
     patches::Patches,
 };
+use notation::corpus::{self, Source};
 use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
@@ -82,8 +84,9 @@ impl Set {
     }
 }
 
-/// One piece to read.
-struct Source {
+/// One piece to take features of.
+struct Work {
+    piece: Source,
     path: PathBuf,
     /// Its features.
     to: PathBuf,
@@ -108,9 +111,9 @@ pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter
     }
     drop(alone);
     let (first, step) = job.shard;
-    let sources: Vec<Source> = all.into_iter().skip(first).step_by(step).collect();
+    let sources: Vec<Work> = all.into_iter().skip(first).step_by(step).collect();
     let total = sources.len();
-    let missing: Vec<Source> = sources.into_iter().filter(|source| !is_newer(&source.to, &source.path)).collect();
+    let missing: Vec<Work> = sources.into_iter().filter(|source| !is_newer(&source.to, file(source, job))).collect();
     let before = total - missing.len();
     let mut failed: Vec<(PathBuf, String)> = Vec::new();
     let begun = Instant::now();
@@ -122,7 +125,7 @@ pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter
         let (mut waiting, mut done) = (0, before);
         let last = missing.len() - 1;
         for (at, source) in missing.into_iter().enumerate() {
-            match read(&source.path, &patchiliser) {
+            match read(&source.piece, &patchiliser) {
                 Ok(patches) => {
                     waiting += patches.len();
                     batch.push((source.to, patches));
@@ -168,27 +171,26 @@ pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter
 }
 
 /// The pieces of all shards, in the order of their names.
-fn sources(job: &Job) -> Result<Vec<Source>> {
+fn sources(job: &Job) -> Result<Vec<Work>> {
     let glob = job.pieces.as_deref().map(trainer::glob).transpose()?;
-    let mut paths = Vec::new();
-    list(&job.input, &mut paths)?;
-    paths.sort();
-    let mut sources: Vec<Source> = Vec::new();
-    for path in paths {
+    let mut sources: Vec<Work> = Vec::new();
+    let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for piece in corpus::list(&job.input, &["abc", "mtf"])? {
+        let path = piece.path();
         if glob.as_ref().is_some_and(|glob| !glob.is_match(path.file_stem().unwrap_or_default())) {
             continue;
         }
         let within = path.strip_prefix(&job.input).unwrap_or(&path).with_extension("npy");
         let to = job.output.join(within);
-        if let Some(other) = sources.iter().rev().find(|other| other.to == to) {
+        if let Some(other) = taken.insert(to.clone(), path.clone()) {
             return Err(Failure::failed(format!(
                 "{} and {} would share one file of features",
-                other.path.display(),
+                other.display(),
                 path.display()
             ))
             .hint("rename one of them"));
         }
-        sources.push(Source { path, to });
+        sources.push(Work { piece, path, to });
     }
     if sources.is_empty() {
         let of = job.pieces.as_ref().map_or_else(String::new, |pieces| format!(" that match `{pieces}`"));
@@ -197,20 +199,16 @@ fn sources(job: &Job) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|error| Failure::io("read", folder, error))? {
-        let path = entry.map_err(|error| Failure::io("read", folder, error))?.path();
-        if path.is_dir() {
-            list(&path, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "abc" || extension == "mtf") {
-            paths.push(path);
-        }
+/// What is newer than a piece's features when they have to be taken anew.
+fn file<'a>(work: &'a Work, job: &'a Job) -> &'a Path {
+    match work.piece {
+        Source::Packed(..) => &job.input,
+        _ => &work.path,
     }
-    Ok(())
 }
 
-fn read(path: &Path, patchiliser: &Patchiliser) -> std::result::Result<Patches, String> {
-    let text = feature_text(path).map_err(|error| error.to_string())?;
+fn read(piece: &Source, patchiliser: &Patchiliser) -> std::result::Result<Patches, String> {
+    let text = feature_text(piece).map_err(|error| error.to_string())?;
     patchiliser.encode(&text).map_err(|error| error.to_string())
 }
 

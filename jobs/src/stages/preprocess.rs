@@ -1,4 +1,4 @@
-//! Standard ABC in; interleaved ABC, the form NotaGen trains on, and indexes out.
+//! Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
 use notation::preprocess::{self, Options, Progress};
@@ -13,14 +13,14 @@ use crate::{
 };
 
 pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
-    if let Some(prompts) = &stage.prompts {
-        return Err(Failure::failed(format!("prompts ({}) are not available in this version", prompts.display())));
-    }
     let options = Options {
+        interleaved: stage.interleaved.clone(),
+        pack: stage.pack.clone(),
+        prompts: stage.prompts.clone(),
         eval_split: stage.eval_split.get(),
         seed: stage.seed.unwrap_or(0),
         keys: stage.keys.unwrap_or(Keys::All).into(),
-        ..Options::new(&stage.scores, &stage.interleaved, &stage.augmented)
+        ..Options::new(&stage.scores, "", &stage.augmented)
     };
     convert(options, context.stop, context.reporter)
 }
@@ -28,13 +28,11 @@ pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
 /// Converts a folder and says what became of it.
 pub fn convert(mut options: Options, stop: &Arc<AtomicBool>, reporter: &mut Reporter) -> Result<Ended> {
     options.stop = Some(Arc::clone(stop));
-    let files = vec![
-        options.index(""),
-        options.index("_train"),
-        options.index("_eval"),
-        options.interleaved.clone(),
-        options.augmented.clone(),
-    ];
+    let mut files = ["", "_train", "_eval"].map(|part| options.index(part)).to_vec();
+    files.extend(options.interleaved.iter().chain(&options.pack).cloned());
+    if options.keys != notation::preprocess::Keys::None {
+        files.push(options.augmented.clone());
+    }
     let watched = Mutex::new(&mut *reporter);
     let report = preprocess::run(&options, &|progress| {
         let Progress::Piece { done, pieces, piece, unchanged } = progress else { return };
@@ -55,15 +53,31 @@ pub fn convert(mut options: Options, stop: &Arc<AtomicBool>, reporter: &mut Repo
         return Err(Failure::failed(format!("{}: every piece was refused", options.scores.display()))
             .hint(format!("{} says why, piece by piece", options.index("_report").display())));
     }
+    let duplicates = match report.duplicates {
+        0 => String::new(),
+        duplicates => format!(", {duplicates} the same as others"),
+    };
     reporter.say(format!(
-        "{} pieces ({} for training, {} for evaluation), {} refused, {} done before",
-        report.converted, report.train, report.eval, report.refused, report.unchanged
+        "{} pieces ({} for training, {} for evaluation; {} of them repaired), {} refused{duplicates}, {} done before; {} says why",
+        report.converted,
+        report.train,
+        report.eval,
+        report.repaired,
+        report.refused,
+        report.unchanged,
+        options.index("_report").display()
     ));
     let mut facts = Map::new();
-    facts.insert("pieces".to_owned(), json!(report.converted));
-    facts.insert("refused".to_owned(), json!(report.refused));
-    facts.insert("unchanged".to_owned(), json!(report.unchanged));
-    facts.insert("train".to_owned(), json!(report.train));
-    facts.insert("eval".to_owned(), json!(report.eval));
+    for (name, count) in [
+        ("pieces", report.converted),
+        ("repaired", report.repaired),
+        ("refused", report.refused),
+        ("duplicates", report.duplicates),
+        ("unchanged", report.unchanged),
+        ("train", report.train),
+        ("eval", report.eval),
+    ] {
+        facts.insert(name.to_owned(), json!(count));
+    }
     Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
 }

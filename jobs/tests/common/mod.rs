@@ -71,12 +71,20 @@ impl Workplace {
         ran
     }
 
+    /// The judge that was published.
+    pub fn m3(&self) -> String {
+        self.of_checkpoints("weights_m3_").display().to_string()
+    }
+
     /// The files published, by a part of their name.
     pub fn published(&self, tag: &str) -> PathBuf {
-        let start = format!("weights_notagen_{tag}_p_size");
+        self.of_checkpoints(&format!("weights_notagen_{tag}_p_size"))
+    }
+
+    fn of_checkpoints(&self, start: &str) -> PathBuf {
         let found = fs::read_dir(self.path("checkpoints")).unwrap().flatten().map(|entry| entry.path());
-        let mut found = found.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&start));
-        found.next().unwrap_or_else(|| panic!("nothing is published as {tag}"))
+        let mut found = found.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(start));
+        found.next().unwrap_or_else(|| panic!("nothing is published as {start}"))
     }
 }
 

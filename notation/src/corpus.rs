@@ -1,0 +1,155 @@
+//! Where pieces are: of an index, and how they are read in a key; of a folder or a packed corpus.
+//!
+//! The folder in an index's `path` says it: a packed corpus, if it is a file; the original's folders of augmented
+//! pieces, if it has any; else a folder of interleaved pieces. Packed and interleaved pieces are moved to the key and
+//! reduced as they are read.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::index::Entry;
+use crate::pack::Pack;
+use crate::{Error, Key, Result, augment};
+
+/// How the pieces of a folder are kept.
+#[derive(Debug)]
+enum Form {
+    Augmented,
+    Interleaved,
+    Packed(Pack),
+}
+
+/// The pieces of an index.
+#[derive(Debug)]
+pub struct Corpus {
+    folders: HashMap<PathBuf, Form>,
+}
+
+impl Corpus {
+    /// Looks where the pieces are, and opens what is packed.
+    ///
+    /// # Errors
+    /// A packed corpus that cannot be read, or lacks a piece of the index.
+    pub fn open(entries: &[Entry]) -> Result<Corpus> {
+        let mut folders: HashMap<PathBuf, Form> = HashMap::new();
+        for entry in entries {
+            let folder = entry.folder();
+            if !folders.contains_key(folder) {
+                folders.insert(folder.to_owned(), Form::of(folder)?);
+            }
+            if let Some(Form::Packed(pack)) = folders.get(folder) {
+                place(pack, entry.name())?;
+            }
+        }
+        Ok(Corpus { folders })
+    }
+
+    /// A piece in a key, as NotaGen trains on it.
+    ///
+    /// # Errors
+    /// The piece is not there, or cannot be read.
+    pub fn read(&self, entry: &Entry, key: Key) -> Result<String> {
+        let named = |error| Error::Piece { path: self.file(entry, key), source: Box::new(error) };
+        match self.form(entry) {
+            Form::Augmented => text(&entry.file(key)),
+            Form::Interleaved => augment::reduced(&text(&self.file(entry, key))?, key).map_err(named),
+            Form::Packed(pack) => augment::reduced(&pack.text(place(pack, entry.name())?)?, key).map_err(named),
+        }
+    }
+
+    /// What a piece is read from; of a packed one what it would be called there.
+    pub fn file(&self, entry: &Entry, key: Key) -> PathBuf {
+        match self.form(entry) {
+            Form::Augmented => entry.file(key),
+            Form::Interleaved | Form::Packed(_) => entry.folder().join(format!("{}.abc", entry.name())),
+        }
+    }
+
+    fn form(&self, entry: &Entry) -> &Form {
+        self.folders.get(entry.folder()).unwrap_or(&Form::Augmented)
+    }
+}
+
+impl Form {
+    fn of(folder: &Path) -> Result<Form> {
+        if folder.is_file() {
+            return Pack::open(folder).map(Form::Packed);
+        }
+        let augmented = Key::ALL.iter().any(|key| folder.join(key.name()).is_dir());
+        // Where nothing is, the original's layout is what is missed.
+        Ok(if augmented || !folder.is_dir() { Form::Augmented } else { Form::Interleaved })
+    }
+}
+
+fn place(pack: &Pack, name: &str) -> Result<usize> {
+    let missing = || Error::Pack { path: pack.path().to_owned(), problem: format!("no piece called {name} in it") };
+    pack.find(name).ok_or_else(missing)
+}
+
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io(path))
+}
+
+/// Where one piece is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In a packed corpus, counted in the order of the names.
+    Packed(Arc<Pack>, usize),
+    /// In an index; the key to read it in.
+    Listed(Arc<Corpus>, Entry, Key),
+}
+
+impl Source {
+    /// What it is called: its file, of a packed piece `<pack>/<name>.abc`.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Source::File(path) => path.clone(),
+            Source::Packed(pack, index) => pack.path().join(format!("{}.abc", pack.name(*index))),
+            Source::Listed(corpus, entry, key) => corpus.file(entry, *key),
+        }
+    }
+
+    /// Its text, whatever the encoding of a file is.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Source::File(path) => fs::read(path).map_err(Error::io(path)),
+            Source::Packed(pack, index) => pack.text(*index).map(String::into_bytes),
+            Source::Listed(corpus, entry, key) => corpus.read(entry, *key).map(String::into_bytes),
+        }
+    }
+}
+
+/// The pieces of a folder, those of its subfolders included, that end in one of `ends`; or those of a packed corpus, all
+/// of them ABC. In the order of their names.
+///
+/// # Errors
+/// The folder or the packed corpus cannot be read.
+pub fn list(path: &Path, ends: &[&str]) -> Result<Vec<Source>> {
+    if path.is_file() {
+        let pack = Arc::new(Pack::open(path)?);
+        return Ok((0..pack.len()).map(|index| Source::Packed(Arc::clone(&pack), index)).collect());
+    }
+    let mut found = Vec::new();
+    walk(path, ends, &mut found)?;
+    found.sort();
+    Ok(found.into_iter().map(Source::File).collect())
+}
+
+fn walk(folder: &Path, ends: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() {
+            walk(&path, ends, found)?;
+        } else if path.extension().is_some_and(|end| ends.iter().any(|wanted| end == *wanted)) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
