@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use notation::export::{to_midi, to_musicxml};
 use notation::preprocess::{Keys, convert};
-use notation::{Key, alignment, grouping, interleave, musicxml, rests, text, transpose};
+use notation::{Key, alignment, augment, grouping, interleave, musicxml, rests, text, transpose};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -90,7 +90,10 @@ fn damage(text: &str, rng: &mut ChaCha8Rng) -> String {
 fn everything(abc: &str, rng: &mut ChaCha8Rng) {
     let key = Key::ALL[rng.random_range(0..15)];
     let lines = text::lines(abc);
-    let _ = convert(abc.as_bytes(), Keys::Original);
+    if let Ok(piece) = convert(abc.as_bytes(), Keys::Original) {
+        let _ = augment::reduced(&piece.interleaved, key);
+    }
+    let _ = augment::reduced(abc, key);
     let _ = alignment::check(&lines);
     let _ = alignment::check_interleaved(&lines);
     let _ = grouping::is_grouped(&lines);

@@ -165,6 +165,12 @@ pub enum Error {
         /// The voice, as `V:2`.
         voice: String,
     },
+    /// A piece that its interleaved form is not enough for.
+    #[error("its interleaved form, moved to {key}, is not what the score is there: quotes or brackets do not match")]
+    Interleaved {
+        /// The signature.
+        key: String,
+    },
     /// Voices of different length.
     #[error("voice {voice} has {bars} bars, V:1 has {expected}")]
     UnequalBars {
@@ -257,6 +263,7 @@ impl Error {
             ),
             Error::Pack { .. } => Some("preprocess writes packed corpora: --pack FILE; remove what is damaged, and run it again".into()),
             Error::SameName { .. } => Some("rename one of them, or remove it".into()),
+            Error::Interleaved { .. } => Some("mend them, or write all keys: keys: all".into()),
             Error::NoMusic => Some("pieces of one voice need `V:1` lines too, as xml2abc writes them".into()),
             _ => None,
         }

@@ -32,6 +32,8 @@ fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
 
 /// A piece read once, to be moved to many keys.
 pub(crate) struct Movable {
+    /// No line has a line end within, from a character that was transliterated to one.
+    plain: bool,
     header: Vec<String>,
     key: String,
     voices: Vec<Voice>,
@@ -60,7 +62,8 @@ impl Movable {
             Ok(Voice { symbol, text, music })
         };
         let voices = voices.into_iter().map(voice).collect::<Result<_>>()?;
-        Ok(Movable { header: metadata, key, voices })
+        let plain = lines.iter().all(|line| line.find('\n').is_none_or(|at| at + 1 == line.len()));
+        Ok(Movable { plain, header: metadata, key, voices })
     }
 
     pub fn moved(&self, to: Key) -> Result<Voices> {
@@ -86,7 +89,7 @@ impl Movable {
         let moved = self.moved(to)?;
         let texts = moved.voices.split_last().map_or(&[][..], |(_, before)| before);
         // The last line of the score may be without an end, and may have come to stand before others.
-        let whole = texts.iter().all(|(_, text)| text.is_empty() || text.ends_with('\n'));
+        let whole = self.plain && texts.iter().all(|(_, text)| text.is_empty() || text.ends_with('\n'));
         let reduced = if whole { rests::reduce_voices(&moved)? } else { rests::reduce(&lines(&moved))? };
         Ok(reduced.concat())
     }

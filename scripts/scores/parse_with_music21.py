@@ -51,7 +51,7 @@ def main():
             print(f"{name}: {type(error).__name__}: {error}", flush=True)
             continue
         parsed += 1
-        if arguments.other:
+        if arguments.other and os.path.exists(os.path.join(arguments.other, name)):
             theirs = notes(os.path.join(arguments.other, name))
             total += sum(theirs.values())
             both = sum((ours & theirs).values())
