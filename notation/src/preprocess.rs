@@ -12,6 +12,7 @@
 //! run goes on where another was killed. The report, a line a piece, is what tells it: a piece is done
 //! when its line has the hash of its input, its prompt and the keys that are asked for.
 
+mod place;
 mod report;
 
 use std::borrow::Cow;
@@ -386,6 +387,18 @@ fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(scores)
 }
 
+/// Why a piece is refused: its file, the place where one is known, and what is wrong.
+fn refusal(path: &Path, bytes: &[u8], error: &Error) -> String {
+    let place = match standard(bytes) {
+        Ok((Cow::Borrowed(abc), _)) => place::place(abc, error),
+        _ => None,
+    };
+    match place {
+        Some((line, column)) => format!("{}:{line}:{column}: {error}", path.display()),
+        None => format!("{}: {error}", path.display()),
+    }
+}
+
 /// What every piece is converted with.
 struct Job<'a> {
     options: &'a Options,
@@ -431,7 +444,7 @@ impl Job<'_> {
                 piece.bars = Some(converted.bars);
                 piece.key = Some(converted.key);
             }
-            Err(error) => piece.refused = Some(format!("{}: {error}", path.display())),
+            Err(error) => piece.refused = Some(refusal(path, &bytes, &error)),
         }
         Ok((piece, false))
     }

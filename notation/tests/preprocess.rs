@@ -75,7 +75,8 @@ fn layout_indexes_and_report() {
     assert_eq!(line, format!("{{\"path\": \"{}/repeats\", \"key\": \"Gmin\"}}", options.augmented.display()));
 
     let refused: Vec<&str> = report.pieces.iter().filter_map(|piece| piece.refused.as_deref()).collect();
-    let expected = format!("{}: voice V:2 has 3 bars, V:1 has 2", options.scores.join("refused_bars.abc").display());
+    let expected =
+        format!("{}:9:1: voice V:2 has 3 bars, V:1 has 2", options.scores.join("refused_bars.abc").display());
     assert!(refused.contains(&expected.as_str()), "{refused:?}");
     assert_eq!(fs::read_to_string(options.index("_report")).unwrap().lines().count(), 13);
 }
