@@ -219,12 +219,21 @@ pub struct SubmitArgs {
     /// Print the scripts, and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Kubernetes: the image of the pods, with notagen-train on its PATH.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Kubernetes: the claim of the volume with recipe, data and runs, which all nodes can write to at once.
+    #[arg(long, value_name = "CLAIM")]
+    pub volume: Option<String>,
 }
 
 /// What runs jobs.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Cluster {
+    /// A batch script a job, submitted with sbatch.
     Slurm,
+    /// Indexed Jobs for kubectl, printed only (--dry-run): a pod a process, on a volume that all nodes share.
+    Kubernetes,
 }
 
 impl SubmitArgs {

@@ -121,7 +121,7 @@ impl Selection {
 }
 
 /// Settings of a training stage that do not decide its result: where it writes, how often, how fast.
-const WITHOUT_EFFECT: [&str; 11] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "name",
     "init",
     "resume_from",
@@ -133,6 +133,7 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "checkpoint_every",
     "keep_checkpoints",
     "activation_checkpointing",
+    "shard_optimizer",
 ];
 
 /// The folder of the run of this name.

@@ -133,6 +133,8 @@ fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
             weight_decay: settings.weight_decay,
             dropout: settings.dropout,
             activation_checkpointing: settings.activation_checkpointing,
+            gradient_precision: settings.gradient_precision,
+            shard_optimizer: settings.shard_optimizer,
             checkpoint_every: settings.checkpoint_every,
             keep_checkpoints: settings.keep_checkpoints,
             log_every: settings.log_every,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     cost::{self, Cost},
-    recipe::Training,
+    recipe::{Precision, Training},
 };
 
 /// Where it would run: speeds by data sheet, and how much of each is assumed to be reached.
@@ -92,9 +92,9 @@ pub struct Prediction {
     pub nodes: u64,
     pub compute: f64,
     pub optimizer: f64,
-    /// Of all buckets, one after the other.
+    /// Of all buckets, one after the other; of the new weights too, where the optimizer's state is sharded.
     pub communication: f64,
-    /// The part of it that outlasts the backward pass.
+    /// The part of it that outlasts the backward pass, or follows it.
     pub exposed: f64,
     pub step: f64,
     /// Throughput of a GPU against one that works alone.
@@ -134,14 +134,21 @@ pub fn predict(
     let mut counts: Vec<u64> =
         std::iter::successors(Some(1_u64), |count| count.checked_mul(2)).take_while(|count| *count < all).collect();
     counts.push(all);
-    let memory_bytes = cost.state_bytes + cost.activation_bytes;
+    // AdamW's two moments are half of the state.
+    let elsewhere = if training.shard_optimizer { cost.state_bytes / 2 * (all - 1) / all } else { 0 };
+    let memory_bytes = cost.state_bytes - elsewhere + cost.activation_bytes;
     Scaling {
         machine,
         memory_bytes,
         fits: (memory_bytes as f64) < 0.95 * machine.capacity,
-        gradient_bytes: cost.parameters * 4,
+        gradient_bytes: (cost.parameters as f64 * gradient_width(training)) as u64,
         rows: counts.into_iter().map(|gpus| step(training, architecture, cost, machine, gpus, gpus_per_node)).collect(),
     }
+}
+
+/// Bytes of a number of the gradient as it travels.
+fn gradient_width(training: &Training) -> f64 {
+    if training.gradient_precision == Precision::Fp32 { 4.0 } else { 2.0 }
 }
 
 fn step(
@@ -166,11 +173,16 @@ fn step(
     let compute = work * again / (machine.peak * machine.utilisation);
     let parameters = cost.parameters as f64;
     // AdamW reads weight, gradient and two moments, and writes all but the gradient, in fp32.
-    let optimizer = parameters * 28.0 / (machine.memory * 0.8);
+    let shards = if training.shard_optimizer { gpus as f64 } else { 1.0 };
+    let optimizer = parameters / shards * 28.0 / (machine.memory * 0.8);
     // Parts of a step before the last are accumulated without communication.
     let backward = compute * (1.0 - 1.0 / (3.0 * again)) / training.accumulation_steps.get() as f64;
-    let (communication, end) = all_reduces(architecture, cost, machine, gpus, gpus_per_node, backward);
-    let exposed = (end - backward).max(0.0);
+    let gradients = parameters * gradient_width(training);
+    let (gradients, end) = all_reduces(architecture, gradients, machine, gpus, gpus_per_node, backward);
+    // The new weights go out once each, which is half of an all-reduce.
+    let weights = if shards > 1.0 { all_reduce(parameters * 4.0, machine, gpus, gpus_per_node) / 2.0 } else { 0.0 };
+    let communication = gradients + weights;
+    let exposed = (end - backward).max(0.0) + weights;
     let step = compute + optimizer + exposed;
     let steps = match (training.steps, training.epochs, cost.pieces) {
         (Some(steps), _, _) => Some(steps.get()),
@@ -194,14 +206,13 @@ fn step(
 
 /// Seconds of all buckets together, and when the last one is through, counted from the start of the backward pass: a
 /// bucket starts when its gradients are there and the bucket before it is through.
-fn all_reduces(a: &Architecture, cost: &Cost, machine: Machine, gpus: u64, per_node: u64, backward: f64) -> (f64, f64) {
+fn all_reduces(a: &Architecture, bytes: f64, machine: Machine, gpus: u64, per_node: u64, backward: f64) -> (f64, f64) {
     if gpus == 1 {
         return (0.0, 0.0);
     }
-    let bytes = cost.parameters as f64 * 4.0;
     // The character decoder comes first in the backward pass: a fifth of the weights, most of the work.
     let h = a.hidden_size as f64;
-    let of_characters = 4.0 * (a.char_layers as f64 * 12.0 * h * h + 128.0 * h);
+    let of_characters = bytes / a.parameter_count() as f64 * (a.char_layers as f64 * 12.0 * h * h + 128.0 * h);
     let share = cost::share_of_characters(a);
     let ready = |done: f64| {
         if done <= of_characters {
@@ -242,10 +253,13 @@ mod tests {
     use crate::recipe::Stage;
 
     fn large(machine: Machine, nodes: u64, gpus: u64) -> Scaling {
-        let stage: Stage = serde_json::from_value(
-            serde_json::json!({ "pretrain": { "train": "none", "batch_size": 4, "epochs": 1, "precision": "fp16" } }),
-        )
-        .unwrap();
+        large_with(machine, nodes, gpus, serde_json::json!({}))
+    }
+
+    fn large_with(machine: Machine, nodes: u64, gpus: u64, more: serde_json::Value) -> Scaling {
+        let mut stage = serde_json::json!({ "train": "none", "batch_size": 4, "epochs": 1, "precision": "fp16" });
+        stage.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let stage: Stage = serde_json::from_value(serde_json::json!({ "pretrain": stage })).unwrap();
         let architecture = Architecture::large();
         let training = stage.training().unwrap();
         let cost = Cost::of(training, &architecture);
@@ -274,5 +288,19 @@ mod tests {
         let floor = 2.0 * 31.0 / 32.0 * bytes / 8.75e9;
         assert!((slow.communication / floor - 1.0).abs() < 0.05, "{} {floor}", slow.communication);
         assert!(slow.exposed < slow.communication);
+    }
+
+    #[test]
+    fn gradients_of_16_bits_and_shards_of_the_optimizer_count() {
+        let of = |more| large_with(Machine::A100.with_ethernet(), 4, 8, more);
+        let (plain, half) = (of(serde_json::json!({})), of(serde_json::json!({ "gradient_precision": "bf16" })));
+        let sharded = of(serde_json::json!({ "shard_optimizer": true }));
+        let last = |scaling: &Scaling| scaling.rows.last().unwrap().clone();
+        assert_eq!(half.gradient_bytes * 2, plain.gradient_bytes);
+        assert!((last(&half).communication / last(&plain).communication - 0.5).abs() < 0.05);
+        // Of 16 bytes a weight 8 are shared by 32.
+        let saved = (plain.memory_bytes - sharded.memory_bytes) as f64;
+        assert!((saved / (plain.gradient_bytes as f64 * 2.0 * 31.0 / 32.0) - 1.0).abs() < 1e-6, "{saved}");
+        assert!(last(&sharded).optimizer < last(&plain).optimizer && last(&sharded).exposed > last(&plain).exposed);
     }
 }

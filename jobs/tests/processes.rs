@@ -10,6 +10,10 @@ use std::{
 };
 
 use common::Workplace;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Trains for a while, without anything random that depends on the number of processes.
 const LONG: [&str; 11] = [
@@ -19,9 +23,9 @@ const LONG: [&str; 11] = [
     "--set",
     "model.dropout=0",
     "--set",
-    "pretrain.epochs=24",
+    "pretrain.epochs=80",
     "--set",
-    "pretrain.checkpoint_every=3",
+    "pretrain.checkpoint_every=7",
     "--nproc",
     "2",
 ];
@@ -32,8 +36,8 @@ fn start(workplace: &Workplace, more: &[&str], timeout: u32) -> Child {
     command.stdout(Stdio::null()).stderr(fs::File::create(workplace.path("stderr")).unwrap()).spawn().unwrap()
 }
 
-/// The process id of a rank that a supervisor has started.
-fn worker(supervisor: &Child, rank: usize) -> String {
+/// The process of a rank that a supervisor has started.
+fn worker(supervisor: &Child, rank: usize) -> Pid {
     let rank = format!("RANK={rank}");
     let is = |pid: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -41,12 +45,15 @@ fn worker(supervisor: &Child, rank: usize) -> String {
         status.lines().any(|line| line == format!("PPid:\t{}", supervisor.id()))
             && variables.split(|&byte| byte == 0).any(|variable| variable == rank.as_bytes())
     };
-    let pids = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    pids.into_iter().find(|pid| pid.parse::<u32>().is_ok() && is(pid)).expect("no such rank")
-}
-
-fn signal(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    let begun = Instant::now();
+    loop {
+        let names = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        if let Some(pid) = names.filter(|name| is(name)).find_map(|name| Pid::from_raw(name.parse().ok()?)) {
+            return pid;
+        }
+        assert!(begun.elapsed() < LONGEST, "there is no {rank}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Waits until the training has come to a step, or beyond.
@@ -59,21 +66,21 @@ fn at_step(workplace: &Workplace, wanted: u64) {
         if steps.filter(|line| line["event"] == "step").any(|line| line["step"].as_u64().unwrap() >= wanted) {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(120), "{}", workplace.read("stderr"));
+        assert!(begun.elapsed() < LONGEST, "{}", workplace.read("stderr"));
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How a run ended, within a time.
-fn end(mut run: Child, within: u64) -> i32 {
+/// How a run ended.
+fn end(mut run: Child) -> i32 {
     let begun = Instant::now();
     loop {
         if let Some(status) = run.try_wait().unwrap() {
             return status.code().unwrap_or(-1);
         }
-        if begun.elapsed() > Duration::from_secs(within) {
+        if begun.elapsed() > LONGEST {
             run.kill().unwrap();
-            panic!("still running after {within} s");
+            panic!("it hangs");
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -111,10 +118,11 @@ fn a_rank_killed_in_the_middle_ends_the_run_and_it_goes_on_to_the_same_weights()
     // Started again by its supervisor, and by hand.
     for (more, code) in [(vec!["--max-restarts", "1"], 0), (vec![], 1)] {
         let killed = Workplace::new();
-        let run = start(&killed, &more, 60);
-        at_step(&killed, 5);
-        signal("-KILL", &worker(&run, 1));
-        assert_eq!(end(run, 120), code, "{}", killed.read("stderr"));
+        let run = start(&killed, &more, 300);
+        let worker = worker(&run, 1);
+        at_step(&killed, 10);
+        kill_process(worker, Signal::KILL).unwrap();
+        assert_eq!(end(run), code, "{}", killed.read("stderr"));
         assert!(killed.read("stderr").contains("rank 1 was killed by signal 9"), "{}", killed.read("stderr"));
         killed.good(&LONG);
         assert!(best(&killed) == best(&whole), "{more:?}: other weights");
@@ -124,11 +132,12 @@ fn a_rank_killed_in_the_middle_ends_the_run_and_it_goes_on_to_the_same_weights()
 #[test]
 fn a_rank_that_hangs_is_named_within_the_time_out() {
     let workplace = Workplace::new();
-    let run = start(&workplace, &[], 3);
-    at_step(&workplace, 5);
-    signal("-STOP", &worker(&run, 1));
+    let run = start(&workplace, &[], 20);
+    let worker = worker(&run, 1);
+    at_step(&workplace, 10);
+    kill_process(worker, Signal::STOP).unwrap();
     let begun = Instant::now();
-    assert_eq!(end(run, 60), 1);
+    assert_eq!(end(run), 1, "{}", workplace.read("stderr"));
     println!("ended after {:.1} s", begun.elapsed().as_secs_f64());
     let told = workplace.read("stderr");
     assert!(told.contains("rank 1 ended or hangs: no sign of life"), "{told}");
@@ -137,10 +146,10 @@ fn a_rank_that_hangs_is_named_within_the_time_out() {
 #[test]
 fn sigterm_saves_once_and_one_process_goes_on() {
     let workplace = Workplace::new();
-    let run = start(&workplace, &[], 60);
-    at_step(&workplace, 5);
-    signal("-TERM", &run.id().to_string());
-    assert_eq!(end(run, 60), 75, "{}", workplace.read("stderr"));
+    let run = start(&workplace, &[], 300);
+    at_step(&workplace, 10);
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    assert_eq!(end(run), 75, "{}", workplace.read("stderr"));
     let told = workplace.read("stderr");
     assert_eq!(told.matches("interrupted: ").count(), 1, "{told}");
     let alone: Vec<&str> = LONG[..9].to_vec();
@@ -158,6 +167,20 @@ fn a_rank_that_fails_is_shown_with_the_end_of_its_log() {
     let ran = workplace.run(&["tiny.yaml", "--only", "pretrain", "--nproc", "2"]);
     assert_eq!(ran.code(), 1);
     assert!(ran.stderr().contains("bach_none"), "{}", ran.stderr());
+}
+
+#[test]
+fn torchrun_starts_the_processes_as_well() {
+    let workplace = Workplace::new();
+    let mut torchrun = Command::new("python3");
+    torchrun.args(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]);
+    torchrun.args([env!("CARGO_BIN_EXE_notagen-train"), "tiny.yaml", "--until", "pretrain"]);
+    torchrun.env("PYTHONPATH", common::root().join(".tools/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let ran = torchrun.env("OMP_NUM_THREADS", "1").current_dir(workplace.path("")).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(workplace.json("runs/tiny/summary.json")["stages"][1]["status"], "done");
+    // Two processes exchange gradients.
+    assert!(workplace.read("runs/tiny/02-pretrain/metrics.jsonl").contains(r#""event":"exchange""#));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -72,7 +73,7 @@ fn status(place: &Workplace, part: &str) -> Value {
 #[test]
 fn rounds_are_run_part_by_part_and_a_kill_inside_any_part_changes_nothing() {
     let whole = trained();
-    let killed = copy(&whole);
+    let (killed, two) = (copy(&whole), copy(&whole));
     let ran = whole.good(&["rounds.yaml", "--json"]);
 
     let summary = whole.json("runs/rounds/summary.json");
@@ -139,6 +140,40 @@ fn rounds_are_run_part_by_part_and_a_kill_inside_any_part_changes_nothing() {
     assert_eq!(stale[0], "rl.1.dpo");
     assert_eq!(standing(&["--set", "rl.dpo.checkpoint_every=7", "--set", "rl.batch_size=4"]), [""; 0]);
     assert_eq!(standing(&["--only", "rl.2.prefer", "--set", "rl.select=0.3"]), ["rl.2.prefer"]);
+
+    two_processes_do_the_same(&whole, &two);
+}
+
+/// Pieces, features, DPO and M3 on two processes, each with half as much a step, against one.
+fn two_processes_do_the_same(one: &Workplace, two: &Workplace) {
+    one.good(&["rounds.yaml", "--only", "rl.1.dpo", "--set", "rl.dpo.batch_size=2"]);
+    two.good(&["rounds.yaml", "--until", "rl.1.dpo", "--nproc", "2", "--set", "rl.dpo.shard_optimizer=true"]);
+    two.good(&["rounds.yaml", "--only", "m3", "--nproc", "2", "--set", "m3.batch_size=2"]);
+    let all = |place: &Workplace, folder: &str| -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = place.path(&format!("runs/rounds/rl/1/{folder}"));
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.filter(|path| path.is_file()).collect();
+        files.sort();
+        files.iter().map(|path| (path.file_name().unwrap().into(), std::fs::read(path).unwrap())).collect()
+    };
+    assert!(all(one, "original") == all(two, "original"), "other pieces");
+    let features = (all(one, "features"), all(two, "features"));
+    assert_eq!(features.0.len(), 24);
+    assert!(features.0.iter().map(|(name, _)| name).eq(features.1.iter().map(|(name, _)| name)));
+    let result = |place: &Workplace, stage: &str, number: &str| {
+        place.json("runs/rounds/state.json")["stages"][stage]["result"][number].as_f64().unwrap()
+    };
+    assert_eq!(one.read("runs/rounds/rl/1/preferences.json"), two.read("runs/rounds/rl/1/preferences.json"));
+    for (stage, number) in [
+        ("m3", "eval_loss"),
+        ("rl.1.score", "average_clamp2_score"),
+        ("rl.1.dpo", "train_loss"),
+        ("rl.1.dpo", "loss"),
+        ("rl.1.dpo", "chosen_logp_end"),
+    ] {
+        let (one, two) = (result(one, stage, number), result(two, stage, number));
+        assert!((one / two - 1.0).abs() < 1e-4, "{stage}, {number}: one process {one}, two {two}");
+    }
 }
 
 #[test]

@@ -77,6 +77,53 @@ fn a_dry_run_prints_a_script_a_stage_and_writes_nothing() {
 }
 
 #[test]
+fn kubernetes_gets_a_job_a_stage_and_a_pod_a_process() {
+    let workplace = Workplace::new();
+    let of = ["submit", "tiny.yaml", "--cluster", "kubernetes", "--nodes", "2", "--gpus-per-node", "4"];
+    workplace.run(&[&of[..], &["--image", "i", "--volume", "v"]].concat()).fails(2, "are printed", "--dry-run");
+    workplace.run(&[&of[..], &["--dry-run"]].concat()).fails(2, "needs --image and --volume", "");
+    let more = ["--image", "registry/train:1", "--volume", "music", "--set", "pretrain.steps=9", "--dry-run"];
+    let ran = workplace.good(&[&of[..], &more, &["--set", "pretrain.epochs=null"]].concat());
+    let text = String::from_utf8_lossy(&ran.0.stdout).into_owned();
+    assert!(text.starts_with("# The run tiny on Kubernetes"), "{text}");
+    let documents: Vec<Value> =
+        text.split("\n---\n").skip(1).map(|document| serde_saphyr::from_str(document).unwrap()).collect();
+    let names = |kind: &str| -> Vec<&str> {
+        let of_kind = documents.iter().filter(|document| document["kind"] == kind);
+        of_kind.map(|document| document["metadata"]["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(names("Service"), ["tiny-02-pretrain", "tiny-03-finetune"]);
+    let jobs =
+        ["tiny-01-preprocess", "tiny-02-pretrain", "tiny-03-finetune", "tiny-04-generate-shares", "tiny-04-generate"];
+    assert_eq!(names("Job"), jobs);
+    let job = |name: &str| {
+        let is = |document: &&Value| document["kind"] == "Job" && document["metadata"]["name"] == name;
+        documents.iter().find(is).unwrap()["spec"].clone()
+    };
+    for (name, pods, suspended) in [(jobs[0], 1, false), (jobs[1], 8, true), (jobs[3], 8, true), (jobs[4], 1, true)] {
+        let spec = job(name);
+        assert_eq!((&spec["completions"], &spec["parallelism"]), (&pods.into(), &pods.into()), "{name}");
+        assert_eq!(spec["suspend"], suspended, "{name}");
+        let pod = &spec["template"]["spec"];
+        assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "music");
+        assert_eq!(pod["containers"][0]["image"], "registry/train:1");
+    }
+    let container = |name: &str| job(name)["template"]["spec"]["containers"][0].clone();
+    let words = |name: &str| -> Vec<String> { serde_json::from_value(container(name)["command"].clone()).unwrap() };
+    let sets = ["--set", "pretrain.steps=9", "--set", "pretrain.epochs=null"];
+    assert_eq!(words(jobs[1]), [&["notagen-train", "tiny.yaml", "--only", "pretrain"], &sets[..]].concat());
+    assert_eq!(words(jobs[3])[8..], ["--shard", "$(SHARE)/8"]);
+    assert_eq!(container(jobs[1])["resources"]["limits"]["nvidia.com/gpu"], 1);
+    let environment = container(jobs[1])["env"].clone();
+    let value = |name: &str| {
+        let of = environment.as_array().unwrap().iter().find(|variable| variable["name"] == name);
+        of.unwrap()["value"].clone()
+    };
+    assert_eq!((value("WORLD_SIZE"), value("MASTER_ADDR")), ("8".into(), "tiny-02-pretrain-0.tiny-02-pretrain".into()));
+    assert!(!workplace.path("runs/tiny/slurm").exists());
+}
+
+#[test]
 fn the_command_line_goes_before_the_stage_and_the_stage_before_the_recipe() {
     let workplace = Workplace::new();
     let recipe = common::TINY.replace("device: cpu\n", "resources: {time: 1-0, partition: long, gpus_per_node: 2}\n");
@@ -200,9 +247,9 @@ fn slurm(command: &str, arguments: &[&str]) -> String {
 fn until(what: &str, workplace: &Workplace, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        if begun.elapsed() > Duration::from_secs(90) {
+        if begun.elapsed() > Duration::from_secs(300) {
             let status = workplace.run(&["status", "tiny"]).stderr();
-            panic!("not so after 90 s: {what}\n{status}\n{}", logs(workplace));
+            panic!("not so after 5 minutes: {what}\n{status}\n{}", logs(workplace));
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -223,6 +270,12 @@ fn state(job: &str) -> String {
     slurm("squeue", &["--noheader", "--states=all", "--format=%T", "--jobs", job])
 }
 
+/// How often Slurm has queued a job again.
+fn restarts(job: &str) -> u32 {
+    let text = slurm("squeue", &["--noheader", "--states=all", "--Format=RestartCnt", "--jobs", job]);
+    text.parse().unwrap_or_else(|_| panic!("job {job}: `{text}` restarts"))
+}
+
 fn steps(workplace: &Workplace, stage: &str) -> usize {
     fs::read_to_string(workplace.path(&format!("runs/tiny/{stage}/metrics.jsonl"))).unwrap_or_default().lines().count()
 }
@@ -239,6 +292,12 @@ fn workers(workplace: &Workplace, stage: &str) -> Vec<String> {
     };
     let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_one);
     processes.map(|process| process.file_name().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// Kills a process that works on a stage, if there is one.
+fn kill_one(workplace: &Workplace, stage: &str) -> bool {
+    let worker = workers(workplace, stage).pop();
+    worker.is_some_and(|worker| Command::new("kill").args(["-9", &worker]).status().unwrap().success())
 }
 
 /// Waits until a stage has got on by some lines of its metrics, in a running job.
@@ -290,14 +349,15 @@ fn on_two_nodes_killed_requeued_stopped_and_robbed_of_a_node_a_run_ends_in_the_s
     let status = place.good(&["status", "tiny"]).stderr();
     assert!(status.contains(&format!("job {job} RUNNING on n")), "{status}");
     assert!(status.contains("PENDING (Dependency)"), "{status}");
-    slurm("kill", &["-9", &workers(&place, "pretrain")[0]]);
+    until("a process is killed", &place, || kill_one(&place, "pretrain"));
     until("the killed job goes on in another", &place, || {
         logs(&place).contains("ended with 137, goes on in another job")
     });
 
     gets_on(&place, "pretrain", "02-pretrain");
+    let before = restarts(&job);
     slurm("scontrol", &["requeue", &job]);
-    until("Slurm queues the job again", &place, || state(&job) == "PENDING");
+    until("Slurm queues the job again", &place, || restarts(&job) > before);
 
     gets_on(&place, "pretrain", "02-pretrain");
     let again = place.good(&submitting).stderr();
@@ -309,17 +369,15 @@ fn on_two_nodes_killed_requeued_stopped_and_robbed_of_a_node_a_run_ends_in_the_s
     gets_on(&place, "finetune", "03-finetune");
     let job = jobs(&place, "finetune").pop().unwrap();
     let node = slurm("squeue", &["--noheader", "--format=%N", "--jobs", &job]);
+    let before = restarts(&job);
     slurm("scontrol", &["update", &format!("nodename={node}"), "state=down", "reason=test"]);
-    until("the job leaves the node", &place, || state(&job) == "PENDING");
+    until("the job leaves the node", &place, || restarts(&job) > before);
     gets_on(&place, "finetune", "03-finetune");
     let other = slurm("squeue", &["--noheader", "--format=%N", "--jobs", &job]);
     assert_ne!(node, other, "it goes on on the other node");
     slurm("scontrol", &["update", &format!("nodename={node}"), "state=resume"]);
 
-    until("a share is killed", &place, || {
-        let worker = workers(&place, "generate").pop();
-        worker.is_some_and(|worker| Command::new("kill").args(["-9", &worker]).status().unwrap().success())
-    });
+    until("a share is killed", &place, || kill_one(&place, "generate"));
     until("its share goes on in another", &place, || logs(&place).contains("stage generate: ended with 137"));
     until("the run is done", &place, || {
         place.json("runs/tiny/state.json")["stages"]["generate"]["status"] == "done"
@@ -349,11 +407,15 @@ fn jobs_behind_a_failed_one_are_cancelled_and_submitting_again_submits_what_is_m
     ran.fails(1, "stage finetune: sbatch: invalid partition specified: nope", "partitions: debug");
     until("what was submitted before is cancelled", &place, || state(&jobs(&place, "pretrain")[0]) == "CANCELLED");
 
-    let arguments = submit(&["--set", "finetune.pieces=none_*"]);
+    // They are held until nothing depends on how fast they run.
+    let arguments = submit(&["--set", "finetune.pieces=none_*", "--set", "resources.extra=[--hold]"]);
     place.good(&words(&arguments));
     let before = place.json("runs/tiny/slurm/jobs.json");
     let arguments = submit(&[]);
     place.run(&words(&arguments)).fails(1, "stage finetune is submitted with other settings, as job", "cancel tiny");
+    for stage in ["preprocess", "pretrain", "finetune", "generate"] {
+        slurm("scontrol", &["release", &jobs(&place, stage)[0]]);
+    }
     let generate = jobs(&place, "generate").pop().unwrap();
     until("Slurm cancels what waits for a failed job", &place, || state(&generate) == "CANCELLED");
     let status = place.good(&["status", "tiny"]).stderr();

@@ -222,12 +222,14 @@ char* te_group_all_reduce(Group* group, Tensor* tensor, int op) {
 char* te_group_broadcast(Group* group, Tensor* const* tensors, size_t n, int root) {
   return collective(group, [&](ProcessGroup& ranks) {
     at::NoGradGuard no_grad;
+    BroadcastOptions options;
+    options.rootRank = root;
+    std::vector<intrusive_ptr<Work>> works;
     for (size_t i = 0; i < n; i++) {
       List list{tensors[i]->detach()};
-      BroadcastOptions options;
-      options.rootRank = root;
-      ranks.broadcast(list, options)->wait();
+      works.push_back(ranks.broadcast(list, options));
     }
+    for (auto& work : works) work->wait();
   });
 }
 

@@ -26,6 +26,18 @@ impl AdamWState {
             exp_avg_sqs: params.iter().map(Tensor::zeros_like).collect(),
         }
     }
+
+    /// A parameter's step counter, first and second moment.
+    pub fn of(&self, param: usize) -> [Tensor; 3] {
+        [&self.steps, &self.exp_avgs, &self.exp_avg_sqs].map(|all| all[param].shallow_clone())
+    }
+
+    /// Lets go of a parameter's state.
+    pub fn forget(&mut self, param: usize) {
+        for all in [&mut self.steps, &mut self.exp_avgs, &mut self.exp_avg_sqs] {
+            all[param] = Tensor::new();
+        }
+    }
 }
 
 /// The settings of one AdamW step.
@@ -65,6 +77,9 @@ pub fn fused_adamw(
     scaling: Option<Scaling>,
 ) -> Result<()> {
     let n = params.len();
+    if n == 0 {
+        return Ok(());
+    }
     same_length("gradients", n, grads.len())?;
     same_length("step counters", n, state.steps.len())?;
     same_length("first moments", n, state.exp_avgs.len())?;

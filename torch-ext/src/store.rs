@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 const BEAT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
+/// A rank that has shown no sign of life for so many beats is gone: less is a machine with much to do.
+const SILENT: u32 = 5;
 /// What a store that works needs at most for one answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A connection to the store.
 struct Store(Ptr);
@@ -253,7 +255,7 @@ impl World {
         let begun = Instant::now();
         let mut silent = peers.clone();
         let mut last = before.clone();
-        while !silent.is_empty() && begun.elapsed() < BEAT * 3 {
+        while !silent.is_empty() && begun.elapsed() < BEAT * SILENT {
             if let Some(reason) = failed()? {
                 return Ok(reason);
             }

@@ -1,6 +1,5 @@
 //! Ranks as threads of one process: collectives, the exchange of gradients, and peers that fail.
 #![allow(clippy::unwrap_used)]
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,7 +36,7 @@ fn group(world: &Arc<World>) -> Arc<Group> {
 
 #[test]
 fn collectives_put_the_ranks_together() {
-    let found = ranks(3, 30, |world| {
+    let found = ranks(3, 300, |world| {
         let group = group(&world);
         let mine = || Tensor::from_slice(&[group.rank() as f32, 1.0]);
         let (sum, most, first) = (mine(), mine(), mine());
@@ -64,7 +63,7 @@ fn forward(layers: &[Tensor], rows: &Tensor) -> Tensor {
 
 #[test]
 fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
-    let found = ranks(2, 30, |world| {
+    let found = ranks(2, 300, |world| {
         let layers = layers();
         let options = ReducerOptions { bucket: 1 << 20, first_bucket: 1 << 20, compress: None };
         let reducer = Reducer::new(&group(&world), &layers, options).unwrap();
@@ -72,8 +71,8 @@ fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
         // Two passes of which the second exchanges what both have added up.
         forward(&layers, &rows).backward();
         let loss = forward(&layers, &rows);
-        reducer.begin().unwrap();
         let begun = Instant::now();
+        reducer.begin().unwrap();
         loss.backward();
         let ended = begun.elapsed().as_secs_f64();
         reducer.finish().unwrap();
@@ -105,7 +104,7 @@ fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
 #[test]
 fn gradients_travel_in_half_precision_and_a_rank_may_have_nothing_to_add() {
     for (compress, tolerance) in [(None, 0.0), (Some(Kind::Half), 1e-3), (Some(Kind::BFloat16), 1e-2)] {
-        let found = ranks(2, 30, move |world| {
+        let found = ranks(2, 300, move |world| {
             let param = Tensor::from_slice(&[1.0f32, 3.0]).set_requires_grad(true);
             let options = ReducerOptions { compress, ..ReducerOptions::default() };
             let reducer = Reducer::new(&group(&world), std::slice::from_ref(&param), options).unwrap();
@@ -128,25 +127,68 @@ fn gradients_travel_in_half_precision_and_a_rank_may_have_nothing_to_add() {
 
 #[test]
 fn a_rank_that_does_not_come_is_named_within_the_time_out() {
-    let found = ranks(3, 2, |world| {
+    let found = ranks(3, 10, |world| {
         let group = group(&world);
         group.barrier().unwrap();
         if world.rank() == 1 {
-            thread::sleep(Duration::from_secs(9));
+            // It lives until the others have found out.
+            world.wait("found/0", 0).unwrap();
+            world.wait("found/2", 2).unwrap();
             return (String::new(), Duration::ZERO);
         }
         let begun = Instant::now();
-        (group.barrier().unwrap_err().to_string(), begun.elapsed())
+        let error = group.barrier().unwrap_err().to_string();
+        world.set(&format!("found/{}", world.rank()), "").unwrap();
+        (error, begun.elapsed())
     });
     for (error, after) in [&found[0], &found[2]] {
         assert!(error.contains("rank 1 lives but has not come so far"), "{error}");
-        assert!(*after < Duration::from_secs(8), "{after:?}");
+        assert!(*after < Duration::from_secs(60), "{after:?}");
+    }
+}
+
+#[test]
+fn a_rank_that_ends_while_the_others_connect_is_named() {
+    let found = ranks(2, 10, |world| match world.rank() {
+        0 => Group::new(&world, Device::Cpu).unwrap_err().to_string(),
+        _ => String::new(),
+    });
+    assert!(found[0].starts_with("the ranks cannot connect: rank 1 ended or hangs: no sign of life"), "{found:?}");
+}
+
+#[test]
+fn a_rank_that_ends_in_the_middle_is_named() {
+    for place in ["a collective", "the first exchange", "a backward pass"] {
+        let found = ranks(2, 300, move |world| {
+            let (group, layers) = (group(&world), layers());
+            let exchange = || Reducer::new(&group, &layers, ReducerOptions::default());
+            let reducer = (place == "a backward pass").then(|| exchange().unwrap());
+            if world.rank() == 1 {
+                world.wait("here", 0).unwrap();
+                return String::new();
+            }
+            world.set("here", "").unwrap();
+            let begun = Instant::now();
+            let ended = match reducer {
+                None if place == "a collective" => group.barrier(),
+                None => exchange().map(drop),
+                Some(reducer) => reducer.begin().and_then(|()| {
+                    let loss = forward(&layers, &Tensor::ones([64, 512], CPU));
+                    loss.f_backward().map_err(|error| group.explain("backward", &error.to_string()))?;
+                    reducer.finish()
+                }),
+            };
+            // A connection that breaks is seen at once.
+            assert!(begun.elapsed() < Duration::from_secs(60), "{place}: {:?}", begun.elapsed());
+            ended.unwrap_err().to_string()
+        });
+        assert!(found[0].contains("rank 1 ended or hangs: no sign of life"), "{place}: {found:?}");
     }
 }
 
 #[test]
 fn a_rank_that_fails_tells_the_others_why() {
-    let found = ranks(2, 30, |world| {
+    let found = ranks(2, 300, |world| {
         let group = group(&world);
         // Rank 1 must not leave while rank 0 still connects: that is another error.
         if world.rank() == 1 {
@@ -163,8 +205,8 @@ fn a_rank_that_fails_tells_the_others_why() {
 
 #[test]
 fn no_one_to_meet_is_an_error() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(1));
+    // A port that only root may listen at, and where nothing does any more.
+    let (host, port, timeout) = ("127.0.0.1".to_owned(), 1, Duration::from_secs(1));
     let join = Join { host, port, serve: false, rank: 1, size: 2, timeout, prefix: String::new() };
     let error = World::join(&join).unwrap_err().to_string();
     assert!(error.contains("rank 1 cannot reach the others at 127.0.0.1"), "{error}");

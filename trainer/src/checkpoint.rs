@@ -254,11 +254,12 @@ impl Checkpoints {
         settings: &Settings,
     ) -> Result<PathBuf> {
         let path = self.folder.join(format!("step_{:09}.pth", at.step));
+        let moments = self.moments(optimizer)?;
         if !self.writes {
             return Ok(path);
         }
         let position = Position { scale: optimizer.scale(), ..at.clone() };
-        let mut parts = snapshot(network, optimizer, &position, settings)?;
+        let mut parts = snapshot(network, moments, &position, settings)?;
         let text = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
         parts.notagen_train = Some(text.into());
         let (folder, keep) = (self.folder.clone(), self.keep);
@@ -280,10 +281,11 @@ impl Checkpoints {
         at: &Position,
         settings: &Settings,
     ) -> Result<()> {
+        let moments = self.moments(optimizer)?;
         if !self.writes {
             return Ok(());
         }
-        let parts = snapshot(network, optimizer, at, settings)?;
+        let parts = snapshot(network, moments, at, settings)?;
         self.write(self.best(), parts, || Ok(()))
     }
 
@@ -294,6 +296,21 @@ impl Checkpoints {
         }
         let model = weights_of(network, &mut Copies::default())?;
         self.write(self.best(), CheckpointParts { model, ..CheckpointParts::default() }, || Ok(()))
+    }
+
+    /// Copies of the optimizer's moments by the place of the parameter; all ranks gather them, for the one that writes.
+    fn moments(&self, optimizer: &Optimizer) -> Result<BTreeMap<usize, Moments>> {
+        let mut moments = BTreeMap::new();
+        for (i, &place) in optimizer.places.iter().enumerate() {
+            let [step, exp_avg, exp_avg_sq] = optimizer.moments(i)?;
+            if self.writes {
+                let step = step.f_double_value(&[])?;
+                let (exp_avg, exp_avg_sq) = (copy(&exp_avg)?, copy(&exp_avg_sq)?);
+                let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
+                moments.insert(place, Moments { step, exp_avg, exp_avg_sq });
+            }
+        }
+        Ok(moments)
     }
 
     fn write(
@@ -355,15 +372,19 @@ struct Copies(HashMap<usize, Tensor>);
 
 impl Copies {
     fn of(&mut self, tensor: &Tensor) -> Result<Tensor> {
-        let _no_grad = tch::no_grad_guard();
         let place = tensor.data_ptr() as usize;
         if let Entry::Vacant(entry) = self.0.entry(place) {
-            let mut copy = tensor.f_empty_like()?.f_to_device(Device::Cpu)?;
-            copy.f_copy_(tensor)?;
-            entry.insert(copy);
+            entry.insert(copy(tensor)?);
         }
         Ok(self.0[&place].shallow_clone())
     }
+}
+
+fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let mut copy = tensor.f_empty_like()?.f_to_device(Device::Cpu)?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 fn weights_of(network: &impl Network, copies: &mut Copies) -> Result<Vec<(String, Tensor)>> {
@@ -373,20 +394,11 @@ fn weights_of(network: &impl Network, copies: &mut Copies) -> Result<Vec<(String
 /// The state of a training, copied so that training can go on while it is written.
 fn snapshot(
     network: &impl Network,
-    optimizer: &Optimizer,
+    moments: BTreeMap<usize, Moments>,
     at: &Position,
     settings: &Settings,
 ) -> Result<CheckpointParts> {
-    let mut copies = Copies::default();
-    let weights = weights_of(network, &mut copies)?;
-    let mut moments = BTreeMap::new();
-    for (i, &place) in optimizer.places.iter().enumerate() {
-        let of = &optimizer.state;
-        let step = of.steps[i].f_double_value(&[])?;
-        let (exp_avg, exp_avg_sq) = (copies.of(&of.exp_avgs[i])?, copies.of(&of.exp_avg_sqs[i])?);
-        let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
-        moments.insert(place, Moments { step, exp_avg, exp_avg_sq });
-    }
+    let weights = weights_of(network, &mut Copies::default())?;
     let base = settings.learning_rate;
     let factor = schedule::factor(settings.schedule, settings.warmup_steps, at.total_steps, at.scheduled);
     let group = ParamGroup {

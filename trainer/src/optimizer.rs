@@ -2,7 +2,10 @@
 use crate::objective::Network;
 use crate::ranks::Ranks;
 use crate::settings::{Precision, Settings};
+use crate::shards::Shards;
 use crate::{Error, Result};
+use serde::Serialize;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};
 
@@ -21,19 +24,46 @@ pub struct StepReport {
     pub skipped: bool,
 }
 
+/// An exchange of gradients between ranks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Exchange {
+    /// Seconds of the backward pass that it ran beside.
+    pub backward: f64,
+    /// Seconds that it took longer.
+    pub waited: f64,
+    /// Bucket by bucket, in the order in which their gradients were there.
+    pub buckets: Vec<Exchanged>,
+}
+
+/// A bucket of gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Exchanged {
+    /// Bytes that travelled from each rank.
+    pub bytes: i64,
+    /// Seconds from the beginning of the backward pass until it was sent.
+    pub ready: f64,
+    /// Seconds until the sum over the ranks was there.
+    pub reduced: f64,
+}
+
 /// The optimizer with its loss scale.
 pub struct Optimizer {
     /// Places in the network's `parameters()` of those that are trained: PyTorch keeps no state for the rest.
     pub places: Vec<usize>,
     device: Device,
     params: Vec<Tensor>,
-    /// The moments, in the order of `places`.
+    /// The moments, in the order of `places`; none where another rank keeps a parameter's.
     pub state: AdamWState,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     max_grad_norm: Option<f64>,
     scaler: Option<Scaler>,
+    options: ReducerOptions,
     reducer: Option<Reducer>,
+    /// How long the last backward pass took that exchanged gradients.
+    backward: Duration,
+    shard: bool,
+    shards: Option<Shards>,
 }
 
 /// Dynamic loss scaling.
@@ -55,10 +85,20 @@ impl Optimizer {
             .unzip();
         let state = AdamWState::new(&params);
         let (weight_decay, max_grad_norm) = (settings.weight_decay, settings.max_grad_norm);
-        let device = network.device();
-        let reducer = None;
-        let mut optimizer =
-            Optimizer { places, device, params, state, weight_decay, max_grad_norm, scaler: None, reducer };
+        let mut optimizer = Optimizer {
+            places,
+            device: network.device(),
+            params,
+            state,
+            weight_decay,
+            max_grad_norm,
+            scaler: None,
+            options: ReducerOptions { compress: Some(settings.gradient_precision.kind()), ..ReducerOptions::default() },
+            reducer: None,
+            backward: Duration::ZERO,
+            shard: settings.shard_optimizer,
+            shards: None,
+        };
         if settings.precision == Precision::Fp16 {
             optimizer.set_scaler(FIRST_SCALE, 0, GROWTH);
         }
@@ -106,28 +146,32 @@ impl Optimizer {
     /// From here on gradients are the sums over the ranks, and the weights and moments are those of rank 0.
     pub fn spread(&mut self, ranks: &Ranks) -> Result<()> {
         let Some(group) = ranks.group() else { return Ok(()) };
-        let AdamWState { steps, exp_avgs, exp_avg_sqs } = &self.state;
-        for tensors in [steps, exp_avgs, exp_avg_sqs] {
-            ranks.spread(tensors)?;
+        self.shards = self.shard.then(|| Shards::new(&self.params, ranks));
+        for param in 0..self.params.len() {
+            ranks.spread(&self.state.of(param), 0)?;
+            if self.shards.as_ref().is_some_and(|shards| !shards.is_mine(param)) {
+                self.state.forget(param);
+            }
         }
         let scale = self.scale().unwrap_or_default();
         let text = ranks.tell(&serde_json::to_string(&scale).unwrap_or_default())?;
         if let Ok((scale, tracker)) = serde_json::from_str(&text) {
             self.restore_scale(scale, tracker);
         }
-        self.reducer = Some(Reducer::new(group, &self.params, ReducerOptions::default()).map_err(Error::peer)?);
+        self.reducer = Some(Reducer::new(group, &self.params, self.options).map_err(Error::peer)?);
         Ok(())
     }
 
     /// Adds the gradients of a loss. With the step's `last` part they are exchanged while they come up; a rank without a
     /// part takes part in that with none.
-    pub fn backward(&self, loss: Option<&Tensor>, last: bool) -> Result<()> {
+    pub fn backward(&mut self, loss: Option<&Tensor>, last: bool) -> Result<()> {
         let loss = match (loss, &self.reducer) {
             (Some(loss), _) => self.scaled(loss)?,
             (None, Some(reducer)) => reducer.nothing()?,
             (None, None) => return Ok(()),
         };
         let Some(reducer) = self.reducer.as_ref().filter(|_| last) else { return Ok(loss.f_backward()?) };
+        let begun = Instant::now();
         reducer.begin().map_err(Error::peer)?;
         loss.f_backward().map_err(|error| {
             let text = error.to_string();
@@ -137,12 +181,18 @@ impl Optimizer {
                 false => Error::from(error),
             }
         })?;
+        self.backward = begun.elapsed();
         reducer.finish().map_err(Error::peer)
     }
 
-    /// What the last exchange of gradients did; empty alone.
-    pub fn exchange(&self) -> Vec<torch_ext::Bucket> {
-        self.reducer.as_ref().map_or_else(Vec::new, Reducer::trace)
+    /// What the last exchange of gradients did; nothing alone.
+    pub fn exchange(&self) -> Option<Exchange> {
+        let buckets = self.reducer.as_ref()?.trace();
+        let last = buckets.iter().map(|bucket| bucket.reduced).fold(0.0, f64::max);
+        let backward = self.backward.as_secs_f64();
+        let buckets =
+            buckets.iter().map(|b| Exchanged { bytes: b.bytes, ready: b.ready, reduced: b.reduced }).collect();
+        Some(Exchange { backward, waited: (last - backward).max(0.0), buckets })
     }
 
     /// Unscales, clips, steps and clears the gradients. A gradient that is not finite voids the step.
@@ -165,13 +215,36 @@ impl Optimizer {
         let skipped = !grad_norm.is_finite();
         if !skipped {
             let step = AdamWStep { lr: learning_rate, betas: BETAS, eps: EPS, weight_decay: self.weight_decay };
-            torch_ext::fused_adamw(&self.params, &grads, &self.state, step, None)?;
+            self.advance(&grads, step)?;
         }
         if let (Some(s), Some(found)) = (&self.scaler, found_inf) {
             torch_ext::update_scale(&s.scale, &s.growth_tracker, &found, s.growth.0, s.growth.1, s.growth.2)?;
         }
         self.clear();
         Ok(StepReport { grad_norm, skipped })
+    }
+
+    fn advance(&self, grads: &[Tensor], step: AdamWStep) -> Result<()> {
+        let Some(shards) = &self.shards else {
+            return Ok(torch_ext::fused_adamw(&self.params, grads, &self.state, step, None)?);
+        };
+        let AdamWState { steps, exp_avgs, exp_avg_sqs } = &self.state;
+        let [steps, exp_avgs, exp_avg_sqs] = [steps, exp_avgs, exp_avg_sqs].map(|all| shards.mine(all));
+        let mine = AdamWState { steps, exp_avgs, exp_avg_sqs };
+        torch_ext::fused_adamw(&shards.mine(&self.params), &shards.mine(grads), &mine, step, None)?;
+        shards.spread(&self.params)
+    }
+
+    /// A parameter's step counter and moments, whichever rank keeps them: all ranks ask together.
+    pub(crate) fn moments(&self, param: usize) -> Result<[Tensor; 3]> {
+        let here = self.state.of(param);
+        let Some(shards) = &self.shards else { return Ok(here) };
+        let found = match shards.is_mine(param) {
+            true => here,
+            false => AdamWState::new(&self.params[param..=param]).of(0),
+        };
+        shards.ranks().spread(&found, shards.owner(param))?;
+        Ok(found)
     }
 
     /// Clears the gradients.

@@ -95,9 +95,9 @@ impl Ranks {
         self.sum(&all)
     }
 
-    /// Overwrites tensors with those of rank 0.
-    pub(crate) fn spread(&self, tensors: &[Tensor]) -> Result<()> {
-        self.group.as_ref().map_or(Ok(()), |group| group.broadcast(tensors, 0).map_err(Error::peer))
+    /// Overwrites tensors with those of a rank.
+    pub(crate) fn spread(&self, tensors: &[Tensor], from: usize) -> Result<()> {
+        self.group.as_ref().map_or(Ok(()), |group| group.broadcast(tensors, from).map_err(Error::peer))
     }
 
     /// Refuses to go on when what a text says is not the same on all ranks.

@@ -105,6 +105,10 @@ pub struct Settings {
     pub log_every: u64,
     /// Recompute activations in the backward pass: slower, with less memory.
     pub activation_checkpointing: bool,
+    /// The kind of number in which gradients travel between ranks.
+    pub gradient_precision: Precision,
+    /// Each rank keeps the optimizer's state of its share of the parameters alone.
+    pub shard_optimizer: bool,
     /// A file of the original's to go on from, with its optimizer state and epoch.
     pub resume_from: Option<PathBuf>,
     /// Threads that read and encode examples ahead.

@@ -1,6 +1,7 @@
 //! What a training says while it runs: events for a person, `metrics.jsonl` and TensorBoard scalars for later.
 use crate::Result;
 use crate::error::At;
+use crate::optimizer::Exchange;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -50,6 +51,14 @@ pub enum Event {
         /// The objective's other numbers: means since the last such event.
         #[serde(flatten)]
         values: BTreeMap<String, f64>,
+    },
+    /// How the gradients of a step were exchanged between ranks: told once, of the first step that is logged.
+    Exchange {
+        /// The step.
+        step: u64,
+        /// How.
+        #[serde(flatten)]
+        exchange: Exchange,
     },
     /// Something that a person should know about the last steps.
     Warning {
@@ -110,6 +119,7 @@ impl Event {
             Event::Started { resumed_from, .. } => *resumed_from,
             Event::Reference { .. } => 0,
             Event::Step { step, .. }
+            | Event::Exchange { step, .. }
             | Event::Warning { step, .. }
             | Event::Skipped { step, .. }
             | Event::Evaluated { step, .. }

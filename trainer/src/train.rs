@@ -193,7 +193,7 @@ fn begin<O: Objective>(
         position =
             serde_json::from_str(&ranks.tell(&position_of_first)?).map_err(|e| Error::Settings(e.to_string()))?;
         let weights: Vec<Tensor> = network.state_dict().into_iter().map(|(_, tensor)| tensor).collect();
-        ranks.spread(&weights)?;
+        ranks.spread(&weights, 0)?;
         optimizer.spread(ranks)?;
         ranks.check_weights(network)?;
     }
@@ -327,12 +327,14 @@ struct Clock {
     since: Instant,
     logged: Instant,
     patches: u64,
+    /// Whether nothing has been logged yet.
+    first: bool,
 }
 
 impl Clock {
     fn start(position: &Position) -> Clock {
         let now = Instant::now();
-        Clock { since: now, logged: now, patches: position.patches }
+        Clock { since: now, logged: now, patches: position.patches, first: true }
     }
 
     /// Adds the time since the last reading to the training's.
@@ -374,6 +376,8 @@ impl Clock {
         self.logged = Instant::now();
         self.patches = position.patches;
         let warning = message.map(|message| Event::Warning { step: position.step, message });
-        Ok(std::iter::once(step).chain(warning).collect())
+        let exchange = optimizer.exchange().filter(|_| std::mem::take(&mut self.first));
+        let exchange = exchange.map(|exchange| Event::Exchange { step: position.step, exchange });
+        Ok(std::iter::once(step).chain(warning).chain(exchange).collect())
     }
 }

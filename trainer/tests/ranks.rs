@@ -24,7 +24,7 @@ fn ranks<T: Send + 'static>(size: usize, work: impl Fn(Ranks) -> T + Send + Sync
     let start = |rank| {
         let work = work.clone();
         thread::spawn(move || {
-            let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(60));
+            let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(300));
             let join = Join { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
             let world = Arc::new(World::join(&join).unwrap());
             work(Ranks::of(Arc::new(Group::new(&world, Device::Cpu).unwrap())))
@@ -34,23 +34,16 @@ fn ranks<T: Send + 'static>(size: usize, work: impl Fn(Ranks) -> T + Send + Sync
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
-/// Losses, norms of the gradients, and the weights after 20 steps, each of so many pieces over all ranks.
-fn twenty_steps(
-    ranks: Ranks,
-    step_size: usize,
-    accumulation: usize,
-    checkpointing: bool,
-) -> (Vec<f64>, Vec<f64>, Vec<Tensor>) {
+/// Losses, norms of the gradients, and the weights after twenty steps.
+type Course = (Vec<f64>, Vec<f64>, Vec<Tensor>);
+
+/// Twenty steps, each of so many pieces over all ranks.
+fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
     let golden = golden();
     let pieces = pieces(&golden);
-    let settings = Settings {
-        batch_size: step_size / ranks.size(),
-        accumulation_steps: accumulation,
-        max_grad_norm: Some(1.0),
-        activation_checkpointing: checkpointing,
-        ranks,
-        ..settings(Precision::Fp32)
-    };
+    let settings =
+        Settings { batch_size: step_size / ranks.size(), max_grad_norm: Some(1.0), ranks, ..settings.clone() };
+    let accumulation = settings.accumulation_steps;
     let model = network();
     let mut optimizer = Optimizer::new(&model, &settings);
     optimizer.spread(&settings.ranks).unwrap();
@@ -66,12 +59,17 @@ fn twenty_steps(
         let done = run_step(&settings, &mut optimizer, parts.collect(), 1e-4, step as u64, of).unwrap();
         losses.push(done.loss);
         norms.push(done.report.grad_norm);
+        if let Some(exchange) = optimizer.exchange() {
+            assert!(exchange.buckets.len() > 1, "{exchange:?}");
+            let ready = |bucket: usize| exchange.buckets[bucket].ready;
+            assert!(ready(0) < ready(1) && ready(0) < exchange.backward, "{exchange:?}");
+        }
     }
     let weights = model.parameters().iter().map(|(_, tensor)| tensor.detach()).collect();
     (losses, norms, weights)
 }
 
-fn compare(found: &(Vec<f64>, Vec<f64>, Vec<Tensor>), expected: &(Vec<f64>, Vec<f64>, Vec<Tensor>)) {
+fn compare(found: &Course, expected: &Course) {
     let worst = |found: &[f64], expected: &[f64]| {
         found.iter().zip(expected).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max)
     };
@@ -89,27 +87,66 @@ fn compare(found: &(Vec<f64>, Vec<f64>, Vec<Tensor>), expected: &(Vec<f64>, Vec<
 
 #[test]
 fn two_and_four_ranks_equal_one_process_step_by_step() {
-    for (size, step_size, accumulation, checkpointing) in [(2, 2, 1, false), (2, 2, 1, true), (4, 8, 2, false)] {
-        let alone = twenty_steps(Ranks::default(), step_size, 1, false);
-        for found in ranks(size, move |ranks| twenty_steps(ranks, step_size, accumulation, checkpointing)) {
+    for (size, step_size, accumulation_steps, activation_checkpointing) in
+        [(2, 2, 1, false), (2, 2, 1, true), (4, 8, 2, false)]
+    {
+        let plain = settings(Precision::Fp32);
+        let alone = twenty_steps(Ranks::default(), step_size, &plain);
+        let of_ranks = Settings { accumulation_steps, activation_checkpointing, ..plain };
+        for found in ranks(size, move |ranks| twenty_steps(ranks, step_size, &of_ranks)) {
             compare(&found, &alone);
         }
     }
 }
 
-/// One row of weights.
+/// Whether two courses have the same numbers and weights, bit for bit.
+fn are_equal(one: &Course, other: &Course) -> bool {
+    (&one.0, &one.1) == (&other.0, &other.1) && one.2.iter().zip(&other.2).all(|(one, other)| one.equal(other))
+}
+
+#[test]
+fn an_optimizer_in_shards_takes_the_steps_of_a_whole_one_bit_for_bit() {
+    for size in [2, 3] {
+        let of = |shard_optimizer| {
+            let settings = Settings { shard_optimizer, ..settings(Precision::Fp32) };
+            ranks(size, move |ranks| twenty_steps(ranks, 6, &settings))
+        };
+        let (whole, shards) = (of(false), of(true));
+        assert!(shards.iter().all(|found| are_equal(found, &whole[0])), "{size} ranks");
+    }
+}
+
+#[test]
+fn gradients_may_travel_in_half_precision() {
+    let of = |gradient_precision| {
+        let settings = Settings { gradient_precision, ..settings(Precision::Fp32) };
+        ranks(2, move |ranks| twenty_steps(ranks, 2, &settings))
+    };
+    let whole = of(Precision::Fp32);
+    for (precision, tolerance) in [(Precision::Fp16, 1e-5), (Precision::Bf16, 1e-4)] {
+        let found = of(precision);
+        assert!(are_equal(&found[0], &found[1]), "ranks differ");
+        let worst = found[0].0.iter().zip(&whole[0].0).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+        println!("{precision:?}: losses within {worst:.1e}");
+        assert!(worst > 0.0 && worst < tolerance, "{precision:?}: {worst}");
+    }
+}
+
+/// One row of weights, and what is added.
 struct Row {
     parameters: Vec<(String, Tensor)>,
 }
 
 impl Row {
     fn new() -> Row {
-        let weights = Tensor::from_slice(&[0.5f32, -0.25, 1.0]).set_requires_grad(true);
-        Row { parameters: vec![("row".to_owned(), weights)] }
+        let parameter =
+            |name: &str, values: &[f32]| (name.to_owned(), Tensor::from_slice(values).set_requires_grad(true));
+        Row { parameters: vec![parameter("row", &[0.5, -0.25, 1.0]), parameter("shift", &[0.125])] }
     }
 
     fn values(&self) -> Vec<f64> {
-        Vec::try_from(self.parameters[0].1.detach().to_kind(Kind::Double)).unwrap()
+        let all: Vec<Tensor> = self.parameters.iter().map(|(_, tensor)| tensor.detach()).collect();
+        Vec::try_from(Tensor::cat(&all, 0).to_kind(Kind::Double)).unwrap()
     }
 }
 
@@ -128,8 +165,9 @@ impl Network for Row {
 
     fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        let mut weights = self.parameters[0].1.shallow_clone();
-        weights.copy_(&get("row")?.unwrap());
+        for (name, tensor) in &self.parameters {
+            tensor.shallow_clone().copy_(&get(name)?.unwrap());
+        }
         Ok(())
     }
 }
@@ -172,7 +210,8 @@ impl Objective for Fit {
         let mut sum = Tensor::zeros([], (Kind::Float, Device::Cpu));
         for example in examples {
             let x = Tensor::from_slice(&[example as f32 * 0.1, 1.0, (example % 3) as f32]);
-            let off = (&x * &network.parameters[0].1).sum(Kind::Float) - 0.3;
+            let [row, shift] = [0, 1].map(|i| &network.parameters[i].1);
+            let off = ((&x * row).sum(Kind::Float) + shift - 0.3).sum(Kind::Float);
             sum = off.square() * (example as f64 + 1.0) + sum;
         }
         Ok(Loss { sum: if broken { sum * f64::INFINITY } else { sum }, values: None })
@@ -198,20 +237,35 @@ struct Trained {
     seen: Vec<(u64, usize)>,
 }
 
+/// How to fit.
+#[derive(Clone, Copy, Default)]
+struct How {
+    step_size: usize,
+    stop_at: Option<u64>,
+    broken: Option<usize>,
+    shards: bool,
+}
+
+fn steps_of(step_size: usize) -> How {
+    How { step_size, ..How::default() }
+}
+
 /// Three epochs of ten examples.
-fn fit(ranks: Ranks, folder: &Path, step_size: usize, stop_at: Option<u64>, broken: Option<usize>) -> Trained {
+fn fit(ranks: Ranks, folder: &Path, how: How) -> Trained {
     let settings = Settings {
-        batch_size: step_size / ranks.size(),
+        batch_size: how.step_size / ranks.size(),
         length: Length::Epochs(3),
         warmup_steps: 0,
         learning_rate: 0.01,
+        shard_optimizer: how.shards,
         ranks,
         ..settings(Precision::Fp32)
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let objective = Arc::new(Fit { examples: 10, step_size: settings.step_size(), seen: seen.clone(), broken });
+    let step_size = settings.step_size();
+    let objective = Arc::new(Fit { examples: 10, step_size, seen: seen.clone(), broken: how.broken });
     let (network, stop) = (Row::new(), AtomicBool::new(false));
-    let outcome = train(&settings, &objective, &network, folder, &stop, &mut StopAt(stop_at, &stop)).unwrap();
+    let outcome = train(&settings, &objective, &network, folder, &stop, &mut StopAt(how.stop_at, &stop)).unwrap();
     let seen = seen.lock().unwrap().clone();
     Trained { outcome, weights: network.values(), seen }
 }
@@ -226,11 +280,11 @@ fn report(trained: &Trained) -> Report {
 #[test]
 fn every_example_of_an_epoch_is_seen_once_over_all_ranks() {
     let folder = tempfile::tempdir().unwrap();
-    let alone = fit(Ranks::default(), folder.path(), 6, None, None);
+    let alone = fit(Ranks::default(), folder.path(), steps_of(6));
     // Ten examples in steps of six: a second step of four, which one rank of three has one and two ranks have two of.
     for size in [1, 2, 3] {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let found = ranks(size, move |ranks| fit(ranks, folder.path(), 6, None, None));
+        let found = ranks(size, move |ranks| fit(ranks, folder.path(), steps_of(6)));
         let mut counts: HashMap<(u64, usize), usize> = HashMap::new();
         for place in found.iter().flat_map(|trained| &trained.seen) {
             *counts.entry(*place).or_default() += 1;
@@ -253,10 +307,10 @@ fn every_example_of_an_epoch_is_seen_once_over_all_ranks() {
 #[test]
 fn more_ranks_than_examples_of_a_step_do_no_harm() {
     let folder = tempfile::tempdir().unwrap();
-    let alone = fit(Ranks::default(), folder.path(), 4, None, None);
+    let alone = fit(Ranks::default(), folder.path(), steps_of(4));
     let folder = Arc::new(tempfile::tempdir().unwrap());
     // The last step of an epoch has two examples for four ranks.
-    for trained in ranks(4, move |ranks| fit(ranks, folder.path(), 4, None, None)) {
+    for trained in ranks(4, move |ranks| fit(ranks, folder.path(), steps_of(4))) {
         for (a, b) in trained.weights.iter().zip(&alone.weights) {
             assert!((a - b).abs() < 1e-6, "{:?}, alone {:?}", trained.weights, alone.weights);
         }
@@ -268,11 +322,11 @@ fn one_rank_told_to_stop_stops_all_and_another_number_of_ranks_goes_on_with_the_
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let of = folder.clone();
     // Steps of two; only rank 0 sees the events that raise the flag.
-    let before = ranks(2, move |ranks| fit(ranks, of.path(), 2, Some(7), None));
+    let before = ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(7), ..steps_of(2) }));
     assert!(before.iter().all(|trained| trained.outcome == Outcome::Interrupted));
     // Loaders read ahead: what counts as seen is what the checkpoint says, seven steps: 5 + 2.
     let of = folder.clone();
-    let after = ranks(3, move |ranks| fit(ranks, of.path(), 3, None, None));
+    let after = ranks(3, move |ranks| fit(ranks, of.path(), steps_of(3)));
     let mut seen: Vec<_> = after.iter().flat_map(|trained| trained.seen.clone()).collect();
     seen.sort_unstable();
     let order = shuffled(10, 1, 1, 1).concat();
@@ -284,9 +338,29 @@ fn one_rank_told_to_stop_stops_all_and_another_number_of_ranks_goes_on_with_the_
 }
 
 #[test]
+fn shards_are_saved_whole_and_another_number_of_ranks_goes_on_with_them() {
+    let of = |shards: bool, then: usize| {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let of = folder.clone();
+        ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(7), shards, ..steps_of(2) }));
+        let saved = std::fs::read(folder.path().join("checkpoints/best.pth")).unwrap();
+        let of = folder.clone();
+        let after = ranks(then, move |ranks| fit(ranks, of.path(), How { shards, ..steps_of(then) }));
+        let ended = std::fs::read(folder.path().join("checkpoints/best.pth")).unwrap();
+        (saved, ended, after[0].weights.clone())
+    };
+    for then in [1, 3] {
+        let (whole, shards) = (of(false, then), of(true, then));
+        assert!(whole.0 == shards.0, "what two ranks saved is not the same");
+        assert!(whole.1 == shards.1, "what {then} ranks saved is not the same");
+        assert_eq!(whole.2, shards.2);
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_on_one_rank_is_skipped_on_all() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
-    let found = ranks(2, move |ranks| fit(ranks, folder.path(), 2, None, Some(3)));
+    let found = ranks(2, move |ranks| fit(ranks, folder.path(), How { broken: Some(3), ..steps_of(2) }));
     for trained in &found {
         assert_eq!(report(trained).skipped, 3);
         assert_eq!(trained.weights, found[0].weights);

@@ -108,7 +108,8 @@ fn of_slurm(
     number: &impl Fn(&str) -> Result<Option<usize>>,
 ) -> Result<Place> {
     let (job, step) = (number("SLURM_JOB_ID")?.unwrap_or(0), number("SLURM_STEP_ID")?.unwrap_or(0));
-    let port = port(number)?.unwrap_or(20_000 + ((job + step) % 20_000) as u16);
+    // Below the ports that systems give to connections.
+    let port = port(number)?.unwrap_or(20_000 + ((job + step) % 12_000) as u16);
     let first = get("SLURM_STEP_NODELIST").or_else(|| get("SLURM_NODELIST")).map(|list| first_host(&list));
     // A node need not have its host's name; srun is started on the first node of a batch job.
     let known = first.clone().filter(|host| (host.as_str(), port).to_socket_addrs().is_ok());

@@ -45,6 +45,12 @@ macro_rules! preference {
             /// Recompute activations in the backward pass: less memory, a third more time.
             #[serde(default)]
             pub activation_checkpointing: bool,
+            /// The number format in which gradients travel between processes: fp16 and bf16 halve their bytes.
+            #[serde(default)]
+            pub gradient_precision: Precision,
+            /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
+            #[serde(default)]
+            pub shard_optimizer: bool,
             /// Steps between checkpoints.
             #[serde(default = "checkpoint_every")]
             pub checkpoint_every: NonZeroU64,
@@ -99,6 +105,8 @@ impl Default for DpoSettings {
             weight_decay: weight_decay(),
             dropout: false,
             activation_checkpointing: false,
+            gradient_precision: Precision::default(),
+            shard_optimizer: false,
             checkpoint_every: checkpoint_every(),
             keep_checkpoints: two(),
             log_every: ten(),

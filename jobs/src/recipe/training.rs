@@ -56,6 +56,12 @@ macro_rules! training {
             /// Recompute activations in the backward pass: less memory, a third more time.
             #[serde(default)]
             pub activation_checkpointing: bool,
+            /// The number format in which gradients travel between processes: fp16 and bf16 halve their bytes.
+            #[serde(default)]
+            pub gradient_precision: Precision,
+            /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
+            #[serde(default)]
+            pub shard_optimizer: bool,
             /// Steps between checkpoints.
             #[serde(default = "checkpoint_every")]
             pub checkpoint_every: NonZeroU64,
@@ -118,6 +124,8 @@ macro_rules! training {
                     evaluate_every: self.evaluate_every.map(u64::from),
                     precision: self.precision.unwrap_or_default(),
                     activation_checkpointing: self.activation_checkpointing,
+                    gradient_precision: self.gradient_precision,
+                    shard_optimizer: self.shard_optimizer,
                     checkpoint_every: self.checkpoint_every.get(),
                     keep_checkpoints: self.keep_checkpoints.get(),
                     log_every: self.log_every.get(),
@@ -155,6 +163,8 @@ pub struct Course {
     pub evaluate_every: Option<u64>,
     pub precision: Precision,
     pub activation_checkpointing: bool,
+    pub gradient_precision: Precision,
+    pub shard_optimizer: bool,
     pub checkpoint_every: u64,
     pub keep_checkpoints: u64,
     pub log_every: u64,

@@ -33,6 +33,8 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
         evaluate_every: None,
         log_every: stage.log_every.get(),
         activation_checkpointing: stage.activation_checkpointing,
+        gradient_precision: precision(stage.gradient_precision),
+        shard_optimizer: stage.shard_optimizer,
         resume_from: None,
         workers: 2,
         ranks: context.team.ranks(context.device)?,

@@ -46,6 +46,8 @@ pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result
         evaluate_every: course.evaluate_every,
         log_every: course.log_every,
         activation_checkpointing: course.activation_checkpointing,
+        gradient_precision: precision(course.gradient_precision),
+        shard_optimizer: course.shard_optimizer,
         resume_from: None,
         workers: size(course.workers)?,
         ranks: Ranks::default(),
@@ -147,7 +149,7 @@ impl Observer for Watch<'_> {
                 ));
             }
             Event::Warning { step, message } => self.reporter.say(format!("warning: step {step}: {message}")),
-            Event::Checkpoint { .. } | Event::Reference { .. } => {}
+            Event::Checkpoint { .. } | Event::Reference { .. } | Event::Exchange { .. } => {}
             Event::StoppedEarly { step, best_epoch } => {
                 self.reporter.say(format!("stops at step {step}: no better evaluation since epoch {best_epoch}"));
             }

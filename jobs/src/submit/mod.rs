@@ -1,4 +1,5 @@
 //! `submit`: a recipe as jobs of a cluster, one a stage, each after the one before it.
+mod kubernetes;
 mod record;
 mod script;
 mod slurm;
@@ -19,7 +20,7 @@ pub use record::{Queue, Submitted};
 
 use crate::{
     atomic,
-    cli::SubmitArgs,
+    cli::{Cluster, SubmitArgs},
     failure::{Failure, Result},
     fingerprint::{Digests, Fingerprint},
     lock::Lock,
@@ -47,6 +48,9 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     let state = State::read(&folder)?;
     let mut digests = Digests::open(&folder.join("digests.json"));
     let plan = Plan::new(resolved, &args.selection(), &state, &mut digests)?;
+    if let Cluster::Kubernetes = args.cluster {
+        return kubernetes::show(&plan, args, json);
+    }
     if args.dry_run {
         for planned in plan.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done) {
             show(&scripts(&plan, planned, args)?, json)?;
@@ -188,26 +192,30 @@ pub fn resources(args: &Resources, plan: &Plan, planned: &Planned) -> Resources 
     args.or(&stage.unwrap_or(&none).or(recipe.unwrap_or(&none)))
 }
 
-/// The scripts of a stage: one, or the shares' and the one that records them.
-fn scripts(plan: &Plan, planned: &Planned, args: &SubmitArgs) -> Result<Vec<Script>> {
-    let resources = resources(&args.resources(), plan, planned);
+/// The jobs of a stage: one, or the shares' and the one that records them.
+fn forms(plan: &Plan, planned: &Planned, resources: &Resources) -> Vec<Form> {
     let of_device = u64::from(plan.recipe.device != Device::Cpu);
     let gpus = resources.gpus_per_node.unwrap_or(of_device);
     let nodes = count(resources.nodes);
     let alone = |gpus: u64| Form::Whole { nodes: 1, tasks_per_node: 1, gpus_per_node: gpus };
-    let forms = match &planned.stage {
+    match &planned.stage {
         Stage::Generate(_) | Stage::Features(_) => match nodes * gpus.max(1) {
             1 => vec![alone(gpus)],
             shares => vec![Form::Shards { count: shares, gpus: gpus.min(1) }, alone(gpus.min(1))],
         },
         Stage::Preprocess(_) | Stage::Score(_) | Stage::Prefer(_) => vec![alone(0)],
         _ => vec![Form::Whole { nodes, tasks_per_node: gpus.max(1), gpus_per_node: gpus }],
-    };
+    }
+}
+
+/// The scripts of a stage's jobs.
+fn scripts(plan: &Plan, planned: &Planned, args: &SubmitArgs) -> Result<Vec<Script>> {
+    let resources = resources(&args.resources(), plan, planned);
     let unknown = |what: &str, error: std::io::Error| Failure::failed(format!("{what} is unknown: {error}"));
     let working_directory = std::env::current_dir().map_err(|error| unknown("the working directory", error))?;
     let program = std::env::current_exe().map_err(|error| unknown("this program's own path", error))?;
     let place = plan.stages.iter().position(|stage| stage.name == planned.name).unwrap_or(0) + 1;
-    Ok(forms
+    Ok(forms(plan, planned, &resources)
         .into_iter()
         .map(|form| Script {
             run: plan.recipe.name.clone(),

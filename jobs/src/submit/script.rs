@@ -76,7 +76,7 @@ if [ -n "${{SLURM_JOB_ID:-}}" ]; then
     launch="srun --kill-on-bad-exit=1"
     first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     MASTER_ADDR=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
-    MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+    MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000))
     export MASTER_ADDR MASTER_PORT
     if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then
         export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK

@@ -58,6 +58,8 @@ pub fn settings(precision: Precision) -> Settings {
         evaluate_every: None,
         log_every: 1,
         activation_checkpointing: false,
+        gradient_precision: Precision::Fp32,
+        shard_optimizer: false,
         resume_from: None,
         workers: 1,
         ranks: Ranks::default(),
