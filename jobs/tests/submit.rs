@@ -178,6 +178,14 @@ fn a_script_runs_outside_slurm_too() {
     let arguments = submit(&["--nodes", "2", "--set", "pretrain.epochs=1"]);
     let ran = workplace.command(&words(&arguments)).env("PATH", path).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let mut bash = Command::new("bash");
+    let bash = bash.arg(workplace.path("runs/tiny/slurm/02-pretrain.sh")).env("SLURM_RESTART_COUNT", "21");
+    let ran = bash.output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.code() == Some(1) && told.contains("stage pretrain: restarted 20 times, and given up"),
+        "{told}"
+    );
     for script in ["01-preprocess.sh", "02-pretrain.sh", "03-finetune.sh", "04-generate.shares.sh"] {
         let mut bash = Command::new("bash");
         let bash = bash.arg(workplace.path(&format!("runs/tiny/slurm/{script}"))).env("OMP_NUM_THREADS", "1");
