@@ -45,6 +45,8 @@ fn main() -> Ended<()> {
         evaluate_every: None,
         log_every: 1,
         activation_checkpointing: false,
+        gradient_precision: Precision::Fp32,
+        shard_optimizer: false,
         resume_from: None,
         workers: 1,
         ranks: trainer::Ranks::default(),

@@ -69,6 +69,8 @@ fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks)
         evaluate_every: None,
         log_every: 1,
         activation_checkpointing: false,
+        gradient_precision: Precision::Fp32,
+        shard_optimizer: false,
         resume_from: None,
         workers: 1,
         ranks,
