@@ -188,7 +188,7 @@ fn begin<O: Objective>(
             (None, None) => position,
         };
     }
-    if ranks.size() > 1 {
+    if ranks.group().is_some() {
         let position_of_first = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
         position =
             serde_json::from_str(&ranks.tell(&position_of_first)?).map_err(|e| Error::Settings(e.to_string()))?;
