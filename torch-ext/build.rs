@@ -26,6 +26,7 @@ fn main() {
         .include("shim")
         .file("shim/shim.cpp")
         .file("shim/linear.cpp")
+        .file("shim/onednn.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");
     let nccl = build_nccl(&libtorch, &include).unwrap_or_default();

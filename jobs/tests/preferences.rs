@@ -63,6 +63,10 @@ fn the_choice_is_the_originals_ties_included() {
     assert_eq!(found["pieces"], 60);
     let counts = found["histogram"]["counts"].as_array().unwrap();
     assert_eq!(counts.iter().filter_map(Value::as_u64).sum::<u64>(), 60);
+    let quantiles =
+        ["0", "0.05", "0.25", "0.5", "0.75", "0.95", "1"].map(|portion| found["quantiles"][portion].as_f64());
+    assert!(quantiles.iter().all(Option::is_some) && quantiles.is_sorted(), "{quantiles:?}");
+    assert_eq!(found["histogram"]["edges"].as_array().unwrap().len(), counts.len() + 1);
 }
 
 #[test]
@@ -80,4 +84,40 @@ fn what_does_not_go_together_is_named() {
         "empty: no features",
         "notagen-train features",
     );
+}
+
+#[test]
+fn a_score_that_falls_and_a_choice_that_comes_short_are_told() {
+    let place = Workplace::empty();
+    for (folder, features) in [("reference", [1.0, 0.0]), ("near", [1.0, 0.1]), ("far", [1.0, 1.0])] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+        model::features::write(&place.path(&format!("{folder}/a.npy")), &features).unwrap();
+    }
+    let recipe = |first: &str, second: &str| {
+        let stage = |round: usize, generated: &str| {
+            format!(
+                "  - score: {{name: round-{round}, reference: reference, generated: {generated}, round: {round}, plot: curve}}\n"
+            )
+        };
+        place.write("r.yaml", &format!("name: r\nstages:\n{}{}", stage(0, first), stage(1, second)));
+        place.good(&["r.yaml"]).stderr()
+    };
+    let text = recipe("near", "far");
+    assert!(text.contains("warning: the average score fell from 0.9950 to 0.7071"), "{text}");
+    for round in ["score-0", "score-1"] {
+        assert!(std::fs::read_dir(place.path("curve").join(round)).unwrap().count() > 0, "{round} has no curve");
+    }
+    let text = recipe("far", "near");
+    assert!(!text.contains("warning"), "{text}");
+
+    let place = Workplace::empty();
+    made(&place);
+    let mut arguments = PREFER;
+    arguments[10] = "0.5";
+    let ran = place.good(&arguments);
+    let object = &ran.objects()[0];
+    let (chosen, wanted) = (object["chosen"].as_u64().unwrap(), object["wanted"].as_u64().unwrap());
+    assert!(chosen < wanted && wanted == 30, "{object}");
+    let told = format!("warning: only {chosen} pieces pass the checks of the 30 wanted; out/preferences_report.jsonl");
+    assert!(ran.stderr().contains(&told), "{}", ran.stderr());
 }

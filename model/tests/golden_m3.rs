@@ -203,3 +203,29 @@ fn other_networks_and_broken_files_are_refused_by_name() {
     });
     assert!(error.contains("layer.1.output.dense.weight` has shape [128, 100], expected [128, 512]"), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_text_model_is_passed_over_without_being_read() {
+    const TEXT: usize = 32 << 20;
+    let state = weights::load_state(&file("clamp2.pth")).unwrap();
+    let mut model: State =
+        state.iter().map(|(name, _)| (name.to_owned(), state.load(name, Device::Cpu).unwrap().unwrap())).collect();
+    let text = Tensor::ones([TEXT as i64 / 4], (Kind::Float, Device::Cpu));
+    model.push(("text_model.embeddings.word_embeddings.weight".into(), text));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clamp2.pth");
+    weights::save_checkpoint(&path, &CheckpointParts { model, ..CheckpointParts::default() }).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() > TEXT as u64);
+
+    let read = || {
+        let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse::<usize>().unwrap()
+    };
+    let before = read();
+    let encoder = MusicEncoder::load(&path, Device::Cpu, Kind::Float).unwrap();
+    let music = read() - before;
+    assert!((500_000..TEXT / 2).contains(&music), "{music} bytes were read");
+    let expected = &golden()["features/clamp2"];
+    assert!(worst(&encoder.embed(&pieces(&golden())).unwrap(), expected) < 1e-4);
+}

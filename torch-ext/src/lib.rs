@@ -9,6 +9,7 @@ mod checkpoint;
 mod device;
 mod ffi;
 mod linear;
+mod onednn;
 mod optim;
 mod ranks;
 mod reducer;
@@ -21,6 +22,7 @@ pub use device::{
     DeviceMemory, ProcessMemory, device_memory, empty_cache, keep_freed_memory, load_cuda, process_memory,
 };
 pub use linear::Linear;
+pub use onednn::ManyRows;
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
 
 pub use ranks::{Group, Reduce};

@@ -4,6 +4,7 @@
 //! Runs of different lengths share one tensor of shape (patches, hidden); see [`crate::gpt2`].
 
 use tch::{Device, Kind, TchError, Tensor};
+use torch_ext::ManyRows;
 
 use super::M3Architecture;
 use super::pack::Pack;
@@ -42,27 +43,56 @@ impl Norm {
     }
 }
 
-/// A linear layer, weight (out, in).
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+/// A linear layer.
+enum Linear {
+    /// Weight (out, in) and bias.
+    Learning(Tensor, Tensor),
+    /// Laid out for speed, without gradients.
+    AtRest(ManyRows),
 }
 
 impl Linear {
     fn new(source: &mut Source, name: String, input: i64, output: i64) -> Result<Linear> {
-        Ok(Linear {
-            weight: source(format!("{name}.weight"), &[output, input], Init::Normal(INITIAL_STD))?,
-            bias: source(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
-        })
+        Ok(Linear::Learning(
+            source(format!("{name}.weight"), &[output, input], Init::Normal(INITIAL_STD))?,
+            source(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
+        ))
     }
 
     fn forward(&self, x: &Tensor) -> TorchResult {
-        x.f_linear(&self.weight, Some(&self.bias))
+        match self {
+            Linear::Learning(weight, bias) => x.f_linear(weight, Some(bias)),
+            Linear::AtRest(layer) => layer.forward(x, false).map_err(torch),
+        }
+    }
+
+    fn forward_gelu(&self, x: &Tensor) -> TorchResult {
+        match self {
+            Linear::Learning(..) => self.forward(x)?.f_gelu("none"),
+            Linear::AtRest(layer) => layer.forward(x, true).map_err(torch),
+        }
+    }
+
+    /// Stays as it is where there is no faster layout.
+    fn rest(&mut self) -> Result<()> {
+        if let Linear::Learning(weight, bias) = self
+            && let Some(layer) = ManyRows::new(weight, bias)?
+        {
+            *self = Linear::AtRest(layer);
+        }
+        Ok(())
     }
 
     fn share(&self) -> Linear {
-        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+        match self {
+            Linear::Learning(weight, bias) => Linear::Learning(weight.shallow_clone(), bias.shallow_clone()),
+            Linear::AtRest(layer) => Linear::AtRest(layer.share()),
+        }
     }
+}
+
+fn torch(error: torch_ext::Error) -> TchError {
+    TchError::Torch(error.to_string())
 }
 
 struct Layer {
@@ -93,6 +123,11 @@ impl Layer {
         })
     }
 
+    fn rest(&mut self) -> Result<()> {
+        let layers = [&mut self.query, &mut self.key, &mut self.value, &mut self.attended];
+        layers.into_iter().chain([&mut self.intermediate, &mut self.output]).try_for_each(Linear::rest)
+    }
+
     fn share(&self) -> Layer {
         Layer {
             query: self.query.share(),
@@ -111,7 +146,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
         let attended = self.attended.forward(&self.attention(x, groups, train)?)?.f_dropout(self.dropout, train)?;
         let x = self.attended_norm.forward(&attended.f_add(x)?)?;
-        let output = self.output.forward(&self.intermediate.forward(&x)?.f_gelu("none")?)?;
+        let output = self.output.forward(&self.intermediate.forward_gelu(&x)?)?;
         self.output_norm.forward(&output.f_dropout(self.dropout, train)?.f_add(&x)?)
     }
 
@@ -175,6 +210,11 @@ impl Encoder {
         self.position.device()
     }
 
+    /// Lays the weights out for speed. From here on it neither learns nor sees changes of its weights.
+    pub(super) fn rest(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(Layer::rest)
+    }
+
     /// The features of a pack's patches, (patches, rounded up; hidden).
     pub(super) fn forward(&self, pack: &Pack, mode: Mode) -> Result<Tensor> {
         let place = Tensor::f_embedding(&self.position, &pack.position, -1, false, false)?;
@@ -187,8 +227,7 @@ impl Encoder {
                 Some(how) => {
                     let (layer, groups) = (layer.share(), pack.groups.clone());
                     torch_ext::checkpoint(&x, move |x| {
-                        let _region = torch_ext::Autocast::new(x.device(), how.autocast)
-                            .map_err(|e| TchError::Torch(e.to_string()))?;
+                        let _region = torch_ext::Autocast::new(x.device(), how.autocast).map_err(torch)?;
                         if mode.train {
                             tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
                         }

@@ -43,7 +43,8 @@ impl MusicEncoder {
             let kind = if name.contains("patch_embedding") { Kind::Float } else { kind };
             Ok(state.require(&name, shape, device)?.f_to_kind(kind)?)
         };
-        let encoder = Encoder::new(&mut source, prefix, &architecture)?;
+        let mut encoder = Encoder::new(&mut source, prefix, &architecture)?;
+        encoder.rest()?;
         let width = state.get("music_proj.weight").and_then(|weight| weight.shape().first().copied());
         let projection = width.map(|width| -> Result<_> {
             let get = |name, shape: &[i64]| Ok::<_, Error>(state.require(name, shape, device)?.f_to_kind(Kind::Float)?);
