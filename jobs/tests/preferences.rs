@@ -114,6 +114,7 @@ fn a_score_that_falls_and_a_choice_that_comes_short_are_told() {
     made(&place);
     let mut arguments = PREFER;
     arguments[10] = "0.5";
+    arguments[14] = "--similarity-limit=0.7";
     let ran = place.good(&arguments);
     let object = &ran.objects()[0];
     let (chosen, wanted) = (object["chosen"].as_u64().unwrap(), object["wanted"].as_u64().unwrap());
