@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use tch::{Device, Tensor};
 
+/// Evaluations without a better loss that are called overfitting, where `early_stopping` does not say how many.
+const TOO_MANY_WITHOUT_BETTER: u64 = 5;
 /// The original's loss before the first evaluation.
 const NO_LOSS: f64 = 100.0;
 const OURS: &str = "notagen_train";
@@ -48,6 +50,9 @@ pub struct Position {
     pub best_epoch: u64,
     /// The best evaluation's loss.
     pub best_eval_loss: Option<f64>,
+    /// The training loss of then; not known of old checkpoints.
+    #[serde(default)]
+    pub best_train_loss: Option<f64>,
     /// The last evaluation's loss.
     pub eval_loss: Option<f64>,
     /// Mean training loss between the last two evaluations.
@@ -60,6 +65,9 @@ pub struct Position {
     pub patches: u64,
     /// Seconds of training.
     pub seconds: f64,
+    /// The last epoch whose end the observer was told of.
+    #[serde(default)]
+    pub told_epoch: u64,
     /// Loss scale and finite steps since it grew.
     pub scale: Option<(f64, i64)>,
     /// What has been added up since the last log event.
@@ -125,7 +133,7 @@ impl Position {
     }
 
     /// Takes an evaluation in; without evaluation pieces the newest weights are the best.
-    pub(crate) fn evaluated(&mut self, eval_loss: Option<f64>) -> Evaluation {
+    pub(crate) fn evaluated(&mut self, eval_loss: Option<f64>, early_stopping: Option<u64>) -> Evaluation {
         self.evaluation_due = false;
         self.train_loss = self.loss_sum / self.loss_steps.max(1) as f64;
         (self.loss_sum, self.loss_steps) = (0.0, 0);
@@ -137,6 +145,7 @@ impl Position {
         self.without_better = if best { 0 } else { self.without_better + 1 };
         if best {
             (self.best_epoch, self.best_eval_loss) = (self.current_epoch(), eval_loss);
+            self.best_train_loss = Some(self.train_loss);
         }
         let event = eval_loss.map(|eval_loss| Event::Evaluated {
             step: self.step,
@@ -144,9 +153,30 @@ impl Position {
             train_loss: self.train_loss,
             eval_loss,
             best,
+            best_epoch: self.best_epoch,
             seconds: self.seconds,
         });
-        Evaluation { best, event }
+        let events = event.into_iter().chain(self.overfitting(early_stopping)).collect();
+        Evaluation { best, events }
+    }
+
+    /// A warning, once for every best evaluation that is not bettered: what is learned no longer helps with other pieces.
+    fn overfitting(&self, early_stopping: Option<u64>) -> Option<Event> {
+        let (best, now) = self.best_eval_loss.zip(self.eval_loss)?;
+        let train_best = self.best_train_loss?;
+        if self.without_better != early_stopping.unwrap_or(TOO_MANY_WITHOUT_BETTER) || self.train_loss >= train_best {
+            return None;
+        }
+        let message = format!(
+            "overfitting: no better eval loss in {} evaluations, {best:.4} in epoch {} and {now:.4} in epoch {}, while the \
+             training loss fell from {train_best:.4} to {:.4}; the weights of epoch {} are the best",
+            self.without_better,
+            self.best_epoch,
+            self.current_epoch(),
+            self.train_loss,
+            self.best_epoch,
+        );
+        Some(Event::Warning { step: self.step, message })
     }
 
     /// Whether the evaluation loss has not fallen for as long as allowed.
@@ -174,7 +204,7 @@ impl Position {
 /// What an evaluation gave.
 pub(crate) struct Evaluation {
     pub(crate) best: bool,
-    pub(crate) event: Option<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 /// The checkpoints of one training, written in the background, one at a time.

@@ -93,6 +93,8 @@ pub enum Event {
         eval_loss: f64,
         /// Whether it is the best so far.
         best: bool,
+        /// The epoch of the best so far.
+        best_epoch: u64,
         /// Seconds of training, interruptions left out.
         seconds: f64,
     },
@@ -133,6 +135,12 @@ impl Event {
 pub trait Observer {
     /// Takes note of an event.
     fn event(&mut self, event: &Event);
+
+    /// An epoch, counted from 1, is over, and evaluated. What it does with the weights as they are is not counted as time
+    /// of the training. It may be told again of an epoch that a training goes on after.
+    fn epoch(&mut self, epoch: u64) {
+        let _ = epoch;
+    }
 }
 
 /// Nobody.
@@ -150,6 +158,25 @@ struct Files {
     path: PathBuf,
     metrics: File,
     board: SummaryWriter,
+    best: Best,
+}
+
+/// The best evaluations as a curve of their own, which TensorBoard draws over that of all: its last point is the best.
+struct Best {
+    folder: PathBuf,
+    board: Option<SummaryWriter>,
+}
+
+impl Best {
+    fn mark(&mut self, eval_loss: f64, step: usize) -> Result<()> {
+        if self.board.is_none() {
+            std::fs::create_dir_all(&self.folder).at(&self.folder)?;
+        }
+        let board = self.board.get_or_insert_with(|| SummaryWriter::new(&self.folder));
+        board.add_scalar("eval/loss", eval_loss as f32, step);
+        board.flush();
+        Ok(())
+    }
 }
 
 impl<'a> Telemetry<'a> {
@@ -174,7 +201,8 @@ impl<'a> Telemetry<'a> {
         // The writer panics where it cannot create its folder: create it first, where failure can be told.
         std::fs::create_dir_all(&board).at(&board)?;
         let metrics = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
-        Ok(Telemetry { files: Some(Files { path, metrics, board: SummaryWriter::new(&board) }), observer })
+        let best = Best { folder: board.join("best"), board: None };
+        Ok(Telemetry { files: Some(Files { path, metrics, board: SummaryWriter::new(&board), best }), observer })
     }
 
     /// Nothing is written and no one told: rank 0 does that.
@@ -182,8 +210,15 @@ impl<'a> Telemetry<'a> {
         Telemetry { files: None, observer }
     }
 
+    /// An epoch is over.
+    pub(crate) fn epoch(&mut self, epoch: u64) {
+        if self.files.is_some() {
+            self.observer.epoch(epoch);
+        }
+    }
+
     pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
-        let Some(Files { path, metrics, board }) = &mut self.files else { return Ok(()) };
+        let Some(Files { path, metrics, board, best: marks }) = &mut self.files else { return Ok(()) };
         self.observer.event(event);
         let mut line = serde_json::to_value(event).unwrap_or_default();
         line["step"] = event.step().into();
@@ -202,9 +237,13 @@ impl<'a> Telemetry<'a> {
                     scalar(&format!("train/{name}"), *value);
                 }
             }
-            Event::Evaluated { train_loss, eval_loss, .. } => {
+            Event::Evaluated { train_loss, eval_loss, best, best_epoch, .. } => {
                 scalar("eval/loss", *eval_loss);
                 scalar("eval/train_loss", *train_loss);
+                scalar("eval/best_epoch", *best_epoch as f64);
+                if *best {
+                    marks.mark(*eval_loss, step)?;
+                }
             }
             _ => {}
         }

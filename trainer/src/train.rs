@@ -102,12 +102,23 @@ pub fn train<O: Objective>(
             && let Some(eval_loss) = evaluate(objective, network, settings, stop)?
         {
             clock.read(&mut position);
-            let evaluation = position.evaluated(eval_loss);
-            evaluation.event.map_or(Ok(()), |event| telemetry.event(&event))?;
+            let evaluation = position.evaluated(eval_loss, settings.early_stopping);
+            for event in &evaluation.events {
+                telemetry.event(event)?;
+            }
             if evaluation.best && O::WEIGHTS_ALONE {
                 checkpoints.save_weights(network)?;
             } else if evaluation.best {
                 checkpoints.save_best(network, &optimizer, &position, settings)?;
+            }
+        }
+        if !position.evaluation_due && position.step_in_epoch == 0 && position.told_epoch < position.epoch {
+            clock.read(&mut position);
+            telemetry.epoch(position.epoch);
+            clock.leave_out();
+            // Told to stop meanwhile, it may have left its work undone.
+            if !stop.load(Ordering::Relaxed) {
+                position.told_epoch = position.epoch;
             }
         }
         let early = position.stopped_early(settings.early_stopping);
@@ -340,6 +351,12 @@ impl Clock {
     /// Adds the time since the last reading to the training's.
     fn read(&mut self, position: &mut Position) {
         position.seconds += self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+    }
+
+    /// Leaves out the time since the last reading.
+    fn leave_out(&mut self) {
+        self.logged += self.since.elapsed();
         self.since = Instant::now();
     }
 
