@@ -49,8 +49,8 @@ pub struct RunArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Only the pieces of share i of n, i counted from 0, of the one stage (generate or features) that --only names. It
-    /// is done once all shares are there and the stage is run without this.
+    /// Only the pieces of share i of n, i counted from 0, of the one stage (generate, features or select) that --only
+    /// names. It is done once all shares are there and the stage is run without this.
     #[arg(long, value_name = "I/N", value_parser = shard, requires = "only")]
     pub shard: Option<(usize, usize)>,
     /// Processes on this machine (one a GPU; on the CPU one).
@@ -86,6 +86,11 @@ pub enum Command {
         /// Keep showing it until it ends.
         #[arg(long)]
         follow: bool,
+    },
+    /// Write the report of a run, report.html in its folder, as every run does at its end.
+    Report {
+        /// The name of the run, or its folder.
+        run: PathBuf,
     },
     /// Run a recipe on a cluster: a job a stage, one after the other; what is done or submitted already is left out.
     Submit(SubmitArgs),
@@ -129,6 +134,8 @@ pub enum Command {
     },
     /// Choose and reject generated pieces: the preference data of DPO.
     Prefer(PreferArgs),
+    /// Rank a corpus by a model's log-probability or by likeness to a reference, and keep the best of it as an index.
+    Select(SelectArgs),
     /// Fetch weights, look into their files, and convert them.
     Weights {
         #[command(subcommand)]
@@ -401,6 +408,52 @@ pub struct PreferArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// What to choose from: an index, or a folder of ABC, interleaved or standard.
+    #[arg(long, value_name = "PATH")]
+    pub corpus: PathBuf,
+    /// Only pieces whose name matches this glob.
+    #[arg(long, value_name = "GLOB")]
+    pub pieces: Option<String>,
+    /// What ranks the pieces: log-probability or clamp2 (log-probability where --weights is given).
+    #[arg(long)]
+    pub by: Option<ByArg>,
+    /// The weights of NotaGen that say how likely a piece is.
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// The weights of CLaMP 2 or M3 that say how like the reference a piece is.
+    #[arg(long, value_name = "CLAMP2", requires = "reference")]
+    pub clamp2: Option<PathBuf>,
+    /// Folder of features of the reference pieces, by the same weights.
+    #[arg(long, value_name = "DIR", requires = "clamp2")]
+    pub reference: Option<PathBuf>,
+    /// Pieces to keep.
+    #[arg(long, value_name = "N", conflicts_with = "portion")]
+    pub count: Option<NonZeroU64>,
+    /// The portion of the pieces to keep.
+    #[arg(long, value_name = "P")]
+    pub portion: Option<f64>,
+    /// Keep only pieces that score at least this.
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true)]
+    pub threshold: Option<f64>,
+    /// The portion of bars in common with a better piece that makes a piece its duplicate; above 1 nothing is.
+    #[arg(long, value_name = "P", default_value_t = 0.8)]
+    pub duplicates: f64,
+    /// The index to write; scores on the way go to a hidden folder beside it.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub on: On,
+}
+
+/// What ranks pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ByArg {
+    LogProbability,
+    Clamp2,
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {

@@ -13,8 +13,10 @@ mod lock;
 mod near;
 mod plan;
 mod progress;
+mod provenance;
 mod recipe;
 mod released;
+mod report;
 mod resolve;
 mod rounds;
 mod runner;
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Plan(args)) => commands::plan::run(&args, json),
         Some(Command::Validate { recipes }) => commands::validate::run(&recipes, json),
         Some(Command::Status { run, follow }) => commands::status::run(&run, follow, json),
+        Some(Command::Report { run }) => commands::report::run(&run, json),
         Some(Command::Submit(args)) => submit::run(&args, json),
         Some(Command::Cancel { run }) => submit::cancel(&run),
         Some(Command::Convert(args)) => commands::convert::run(&args, json),
@@ -75,6 +78,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Features(args)) => commands::features::run(&args, json),
         Some(Command::Score { reference, generated }) => commands::score::run(&reference, &generated, json),
         Some(Command::Prefer(args)) => commands::prefer::run(&args, json),
+        Some(Command::Select(args)) => commands::select::run(&args, json),
         Some(Command::Weights { command }) => commands::weights::run(&command, json),
         Some(Command::Doctor) => commands::doctor::run(json),
         Some(Command::Schema) => commands::schema::run(),

@@ -129,6 +129,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "eval",
     "tag",
     "workers",
+    "listen",
     "log_every",
     "checkpoint_every",
     "keep_checkpoints",
@@ -383,6 +384,15 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
             add("original", &stage.original);
         }
         Stage::Dpo(stage) => add("preferences", &stage.preferences),
+        Stage::Select(stage) => {
+            add("corpus", &stage.corpus);
+            if let Some(reference) = &stage.reference {
+                add("reference", reference);
+            }
+            if let Some(path) = stage.clamp2.as_deref().and_then(|text| Init::parse(text).ok()?.path()) {
+                add("clamp2", &path);
+            }
+        }
         // Rounds are stages of their own by now.
         Stage::Generate(_) | Stage::Rl(_) => {}
     }
@@ -421,6 +431,7 @@ fn writes(stage: &Stage, path: &Path) -> bool {
         }
         Stage::Features(stage) => path == stage.output,
         Stage::Prefer(stage) => path == stage.output,
+        Stage::Select(stage) => path == stage.output,
         Stage::Generate(stage) => stage.output.as_ref().is_some_and(|output| path.starts_with(output)),
         _ => false,
     }

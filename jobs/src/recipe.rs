@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 mod number;
 mod resources;
 mod rl;
+mod select;
 mod training;
 
 use number::*;
 pub use number::{Portion, Positive};
 pub use resources::Resources;
 pub use rl::{Dpo, Features, Prefer, Rl, Score};
+pub use select::{By, Listen, Select};
 pub use training::{Course, KeyAugmentation, M3, Schedule, Training, check_parts};
 
 /// A recipe of notagen-train: what to train, on what, and what to write with it. Paths are relative to the
@@ -141,6 +143,8 @@ pub enum Stage {
     Prefer(Prefer),
     /// Direct preference optimisation (DPO-positive) on preference data.
     Dpo(Dpo),
+    /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
+    Select(Select),
 }
 
 /// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
@@ -271,7 +275,7 @@ pub struct Generate {
 
 impl Stage {
     /// The kinds of stages, as a recipe writes them.
-    pub const KINDS: [&str; 11] = [
+    pub const KINDS: [&str; 12] = [
         "preprocess",
         "pretrain",
         "post_train",
@@ -283,6 +287,7 @@ impl Stage {
         "score",
         "prefer",
         "dpo",
+        "select",
     ];
 
     pub fn kind(&self) -> &'static str {
@@ -298,6 +303,7 @@ impl Stage {
             Stage::Score(_) => "score",
             Stage::Prefer(_) => "prefer",
             Stage::Dpo(_) => "dpo",
+            Stage::Select(_) => "select",
         }
     }
 
@@ -312,6 +318,7 @@ impl Stage {
             Stage::Score(stage) => &mut stage.name,
             Stage::Prefer(stage) => &mut stage.name,
             Stage::Dpo(stage) => &mut stage.name,
+            Stage::Select(stage) => &mut stage.name,
         }
     }
 
@@ -327,6 +334,7 @@ impl Stage {
             Stage::Score(stage) => stage.resources.as_ref(),
             Stage::Prefer(stage) => stage.resources.as_ref(),
             Stage::Dpo(stage) => stage.resources.as_ref(),
+            Stage::Select(stage) => stage.resources.as_ref(),
         }
     }
 
@@ -337,6 +345,8 @@ impl Stage {
             Stage::Generate(stage) => Some(&mut stage.init),
             Stage::Rl(stage) => Some(&mut stage.init),
             Stage::Dpo(stage) => Some(&mut stage.init),
+            // What is ranked otherwise needs no network, unless one is asked for.
+            Stage::Select(stage) if stage.by == By::LogProbability || stage.init.is_some() => Some(&mut stage.init),
             _ => None,
         }
     }
@@ -353,8 +363,14 @@ impl Stage {
         match self {
             Stage::Features(stage) => Some(&stage.weights),
             Stage::Rl(stage) => Some(&stage.clamp2),
+            Stage::Select(stage) => stage.clamp2.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the stage works piece by piece, so that its pieces can be shared out.
+    pub fn works_by_pieces(&self) -> bool {
+        matches!(self, Stage::Generate(_) | Stage::Features(_) | Stage::Select(_))
     }
 
     /// Whether the stage leaves weights of NotaGen behind.

@@ -12,7 +12,8 @@ use crate::{
     near,
     plan::indexes,
     recipe::{
-        Dimensions, Generate, KeyAugmentation, Keys, M3, Model, Portion, Recipe, Rl, Size, Stage, Training, check_parts,
+        By, Dimensions, Generate, KeyAugmentation, Keys, M3, Model, Portion, Recipe, Rl, Sampling, Select, Size, Stage,
+        Training, check_parts,
     },
     rounds, settings,
 };
@@ -148,6 +149,10 @@ pub fn resolve(path: &Path, recipe: Recipe) -> Result<Resolved> {
                 stage.tag.get_or_insert_with(|| format!("{run}-{name}"));
                 check_parts(stage.batch_size, stage.accumulation_steps).map_err(of_stage)?;
             }
+            Stage::Select(stage) => {
+                stage.precision.get_or_insert(precision);
+                check_choice(stage).map_err(of_stage)?;
+            }
             Stage::Rl(_) | Stage::Features(_) | Stage::Score(_) => {}
         }
     }
@@ -161,13 +166,19 @@ fn fill_keys(recipe: &mut Recipe) {
     for index in 0..recipe.stages.len() {
         let (before, after) = recipe.stages.split_at_mut(index + 1);
         let Some(Stage::Preprocess(stage)) = before.last_mut() else { continue };
-        let written = indexes(&stage.augmented);
-        let mut readers =
-            after.iter().filter_map(Stage::training).filter(|reader| written.contains(&reader.train)).peekable();
+        let mut written = indexes(&stage.augmented).to_vec();
+        let mut readers = Vec::new();
+        for stage in after.iter() {
+            match stage {
+                // The pieces that it chooses are the same files.
+                Stage::Select(stage) if written.contains(&stage.corpus) => written.push(stage.output.clone()),
+                stage => readers.extend(stage.training().filter(|reader| written.contains(&reader.train))),
+            }
+        }
         let own =
-            readers.peek().is_some() && readers.all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
-        let written = if own { Keys::Original } else { Keys::All };
-        stage.keys.get_or_insert(if stage.pack.is_some() { Keys::None } else { written });
+            !readers.is_empty() && readers.iter().all(|reader| reader.key_augmentation == Some(KeyAugmentation::None));
+        let asked = if own { Keys::Original } else { Keys::All };
+        stage.keys.get_or_insert(if stage.pack.is_some() { Keys::None } else { asked });
     }
 }
 
@@ -224,7 +235,13 @@ fn resolve_training(stage: &mut Training, kind: &str) -> Result<(), String> {
     if stage.eval_pieces.is_none() {
         stage.eval_pieces.clone_from(&stage.pieces);
     }
-    Ok(())
+    match &stage.listen {
+        Some(listen) if listen.prompts.as_ref().is_some_and(Vec::is_empty) => {
+            Err("`listen`: `prompts` is empty".to_owned())
+        }
+        Some(listen) => check_sampling(&listen.sampling).map_err(|message| format!("`listen`: {message}")),
+        None => Ok(()),
+    }
 }
 
 fn resolve_generate(stage: &mut Generate) -> Result<(), String> {
@@ -234,10 +251,30 @@ fn resolve_generate(stage: &mut Generate) -> Result<(), String> {
     if stage.prompts.as_ref().is_some_and(Vec::is_empty) {
         return Err("`prompts` is empty".to_owned());
     }
-    if stage.sampling.top_p.get() == 0.0 {
+    check_sampling(&stage.sampling)
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<(), String> {
+    if sampling.top_p.get() == 0.0 {
         return Err("`top_p` is 0: nothing would be left to draw from".to_owned());
     }
     Ok(())
+}
+
+/// How many pieces to choose, and by what.
+fn check_choice(stage: &Select) -> Result<(), String> {
+    match (stage.count, stage.portion, stage.threshold) {
+        (Some(_), Some(_), _) => return Err("both `count` and `portion` are given: keep one".to_owned()),
+        (None, None, None) => return Err("one of `count`, `portion` and `threshold` is needed".to_owned()),
+        (_, Some(portion), _) if portion.get() == 0.0 => return Err("`portion` is 0: nothing to choose".to_owned()),
+        (.., Some(threshold)) if !threshold.is_finite() => return Err("`threshold` is not a number".to_owned()),
+        _ => {}
+    }
+    match (&stage.clamp2, &stage.reference, stage.by) {
+        (None, None, By::Clamp2) => Err("`by: clamp2` needs `clamp2` and `reference`".to_owned()),
+        (Some(_), None, _) | (None, Some(_), _) => Err("`clamp2` and `reference` go together".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// The original's `code/config.py` of CLaMP 2.

@@ -22,7 +22,9 @@ use crate::{
     lock::Lock,
     plan::{Plan, Planned, Standing},
     progress::{self, Reporter},
+    provenance,
     recipe::Stage,
+    report,
     resolve::{self, Resolved},
     settings, signals,
     stages::{self, Context, Ended},
@@ -131,6 +133,9 @@ fn lead(
     let device = device::choose_for(plan.recipe.device, team.local_rank)?;
     write_recipe(&plan)?;
     announce(&plan, &mut reporter);
+    if plan.stages.iter().any(|stage| stage.selected && stage.standing != Standing::Done) {
+        provenance::note(&folder, device, team.size())?;
+    }
     let mut runner = Runner { plan, state, digests, reporter, stop: &stop, device, team };
     if let Some(shard) = args.shard {
         return runner.share(shard, lock);
@@ -161,7 +166,7 @@ fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
         };
         planned.fingerprint.digest = digest;
         let device = device::choose_for(plan.recipe.device, team.local_rank)?;
-        let by_pieces = works_by_pieces(&planned.stage);
+        let by_pieces = planned.stage.works_by_pieces();
         let ended = stages::run(
             &planned,
             &mut Context {
@@ -182,14 +187,9 @@ fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
     }
 }
 
-/// Whether processes of a team each do some of a stage's pieces.
-fn works_by_pieces(stage: &Stage) -> bool {
-    matches!(stage, Stage::Generate(_) | Stage::Features(_))
-}
-
 /// Whether the processes of a team run a stage together; the others are rank 0's alone.
 fn is_for_all(stage: &Stage) -> bool {
-    works_by_pieces(stage) || stage.training().is_some() || matches!(stage, Stage::M3(_) | Stage::Dpo(_))
+    stage.works_by_pieces() || stage.training().is_some() || matches!(stage, Stage::M3(_) | Stage::Dpo(_))
 }
 
 struct Runner<'a> {
@@ -231,9 +231,9 @@ impl Runner<'_> {
         };
         self.plan.refresh(index, &self.state, self.digests)?;
         let planned = self.plan.stages[index].clone();
-        if !matches!(planned.stage, Stage::Generate(_) | Stage::Features(_)) {
+        if !planned.stage.works_by_pieces() {
             return Err(Failure::usage(format!("--shard: stage {} does not work piece by piece", planned.name))
-                .hint("generate and features do"));
+                .hint("generate, features and select do"));
         }
         if planned.standing == Standing::Done {
             self.reporter.say(format!("{}: done, {}", planned.name, planned.standing.reason()));
@@ -303,7 +303,7 @@ impl Runner<'_> {
         }
         let digest = planned.fingerprint.digest.clone();
         self.team.order(&Order::Stage { index, digest, state: self.state.clone() })?;
-        if !works_by_pieces(&planned.stage) {
+        if !planned.stage.works_by_pieces() {
             return self.work(planned, folder, (0, 1));
         }
         let mine = self.work(planned, folder, self.team.shard())?;
@@ -381,9 +381,14 @@ impl Runner<'_> {
         let path = self.plan.folder.join("summary.json");
         let bytes = serde_json::to_vec_pretty(&summary).map_err(|error| Failure::io("write", &path, error))?;
         atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))?;
-        self.digests.save();
         self.reporter.event("summary", summary);
         self.reporter.say(summary::table(&self.plan, &self.state).trim_end());
+        // The work is done whether or not there is a page about it.
+        match report::write(&self.plan, &self.state, self.digests) {
+            Ok(path) => self.reporter.say(format!("report: {}", path.display())),
+            Err(failure) => self.reporter.warn(format!("no report: {failure}")),
+        }
+        self.digests.save();
         Ok(())
     }
 }

@@ -65,6 +65,25 @@ fn group(name: &str) -> Option<&str> {
 
 /// The same for people.
 pub fn table(plan: &Plan, state: &State) -> String {
+    let mut text = table::render(&stages(plan, state));
+    for stage in rl_stages(plan) {
+        let rows = scores(plan, state, stage);
+        if rows.len() > 1 {
+            text.push_str(&format!("\n{stage}\n{}", table::render(&rows)));
+        }
+    }
+    text
+}
+
+/// The stages that come in rounds.
+pub fn rl_stages(plan: &Plan) -> Vec<&str> {
+    let mut stages: Vec<&str> = plan.stages.iter().filter_map(|planned| group(&planned.name)).collect();
+    stages.dedup();
+    stages
+}
+
+/// The stages, behind a heading.
+pub fn stages(plan: &Plan, state: &State) -> Vec<Vec<String>> {
     let heading = ["stage", "status", "eval loss", "steps", "time", "result"];
     let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).to_vec()];
     for planned in &plan.stages {
@@ -83,26 +102,23 @@ pub fn table(plan: &Plan, state: &State) -> String {
             result(record),
         ]);
     }
-    let mut text = table::render(&rows);
-    let scores: Vec<Vec<String>> = scores(plan, state);
-    if !scores.is_empty() {
-        let heading = ["rounds of DPO", "average CLaMP 2 score", "aligned", "patches a piece", "chosen"];
-        text.push('\n');
-        text.push_str(&table::render(&[vec![heading.map(str::to_owned).to_vec()], scores].concat()));
-    }
-    text
+    rows
 }
 
-/// Round by round: the score of the pieces, and whether they keep their form.
-fn scores(plan: &Plan, state: &State) -> Vec<Vec<String>> {
+/// Round by round, behind a heading: the score of an rl stage's pieces, and whether they keep their form.
+pub fn scores(plan: &Plan, state: &State, of: &str) -> Vec<Vec<String>> {
     let fact =
         |stage: &str, key: &str| state.stages.get(stage).and_then(|record| record.result.facts.get(key)).cloned();
     let float = |stage: &str, key: &str| fact(stage, key).and_then(|value| value.as_f64());
-    let mut rows = Vec::new();
+    let heading = ["rounds of DPO", "average CLaMP 2 score", "aligned", "patches a piece", "chosen"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for planned in &plan.stages {
         let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::words(&planned.name)) else {
             continue;
         };
+        if stage != of {
+            continue;
+        }
         let Some(average) = float(&planned.name, "average_clamp2_score") else { continue };
         let part = |part: &str| format!("{stage}.{round}.{part}");
         let written = part("generate");

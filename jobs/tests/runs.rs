@@ -187,3 +187,27 @@ fn two_runners_of_one_run_exclude_each_other() {
     first.wait().unwrap();
     workplace.good(&["tiny.yaml", "--only", "preprocess"]);
 }
+
+#[test]
+fn pieces_to_listen_to_are_written_and_change_nothing() {
+    let (with, without) = (Workplace::new(), Workplace::new());
+    let listen = "pretrain.listen={every: 1, samples: 2, max_patches: 8, sampling: {top_k: 3}}";
+    let ran = with.good(&["tiny.yaml", "--until", "pretrain", "--json", "--set", listen]);
+    without.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = |place: &Workplace| std::fs::read(place.published("tiny-pretrain")).unwrap();
+    assert!(weights(&with) == weights(&without));
+    assert_eq!(ran.events("samples").iter().map(|event| event["epoch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    let folder = with.path("runs/tiny/02-pretrain/samples");
+    for epoch in ["epoch-0001", "epoch-0002"] {
+        let files = std::fs::read_dir(folder.join(epoch)).unwrap().flatten().map(|entry| entry.file_name());
+        let mut files: Vec<String> = files.map(|name| name.to_string_lossy().into_owned()).collect();
+        files.sort();
+        // A network of two epochs need not write what MusicXML and MIDI can be made of.
+        assert_eq!(files.iter().filter(|name| name.ends_with(".abc")).count(), 2, "{files:?}");
+    }
+    // Whether and how it is listened to is no reason to train again.
+    let plan = with.good(&["plan", "tiny.yaml", "--json", "--until", "pretrain"]).objects();
+    assert_eq!(plan[1]["standing"], "done");
+    let report = with.read("runs/tiny/report.html");
+    assert!(report.contains("Pieces written during pretrain"), "no pieces in the report");
+}

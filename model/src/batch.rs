@@ -128,6 +128,15 @@ impl Batch {
         Ok(self)
     }
 
+    /// Characters to predict of each piece.
+    pub fn characters_of_pieces(&self) -> Vec<i64> {
+        let mut characters = vec![0; usize::try_from(self.pieces).unwrap_or(0)];
+        for (piece, ..) in self.order() {
+            characters[piece] += 1;
+        }
+        characters
+    }
+
     /// For each predicted character, in the order of [`crate::NotaGen::logits`]: its piece, its patch, its place in
     /// the patch.
     pub fn order(&self) -> Vec<(usize, usize, usize)> {

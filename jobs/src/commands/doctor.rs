@@ -64,7 +64,7 @@ fn line(value: &Value) -> String {
 }
 
 /// The libtorch that this process has loaded, and what its wheel says of itself.
-fn libtorch() -> Value {
+pub fn libtorch() -> Value {
     let path = loaded("libtorch_cpu.so");
     let folder = path.as_ref().and_then(|path| path.parent()?.parent());
     let version = folder.and_then(|folder| {
@@ -81,7 +81,7 @@ fn loaded(library: &str) -> Option<PathBuf> {
     Some(PathBuf::from(&line[line.find('/')?..]))
 }
 
-fn cpu() -> Value {
+pub fn cpu() -> Value {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned()))
@@ -97,7 +97,7 @@ fn cpu() -> Value {
     })
 }
 
-fn cuda() -> Value {
+pub fn cuda() -> Value {
     let driver = fs::read_to_string("/proc/driver/nvidia/version").ok();
     let driver =
         driver.and_then(|text| text.lines().next().map(|line| line.trim_start_matches("NVRM version: ").to_owned()));
@@ -124,7 +124,7 @@ fn nccl() -> Option<PathBuf> {
     beside.into_iter().chain(system.map(PathBuf::from)).find(|path| path.is_file())
 }
 
-fn memory() -> Value {
+pub fn memory() -> Value {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
         let line = info.lines().find_map(|line| line.strip_prefix(name))?;

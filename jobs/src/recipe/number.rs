@@ -87,8 +87,11 @@ defaults! {
     one: NonZeroU64 = count(1);
     two: NonZeroU64 = count(2);
     three: NonZeroU64 = count(3);
+    four: NonZeroU64 = count(4);
     ten: NonZeroU64 = count(10);
     twelve: NonZeroU64 = count(12);
+    most_bars: Option<Portion> = Some(Portion(0.8));
+    two_minutes: Positive = Positive(120.0);
     hundredth: Portion = Portion(0.01);
     mask_ratio: Portion = Portion(0.45);
     m3_patch_length: NonZeroU64 = count(512);

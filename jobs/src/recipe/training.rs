@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, Resources, number::*};
+use super::{Listen, Precision, Resources, number::*};
 
 /// Declares a stage that trains on pieces: its own keys, then those that all of them have.
 macro_rules! training {
@@ -209,6 +209,9 @@ training! {
         /// Train on this many patches of a piece at a time, drawn at random; 0 is whole pieces.
         #[serde(default)]
         pub patch_sampling: u64,
+        /// Write pieces during the training, to listen to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub listen: Option<Listen>,
         /// The tag in the published file's name, the original's EXP_TAG (RECIPE-STAGE).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub tag: Option<String>,

@@ -22,7 +22,7 @@ use crate::{
     lock::Lock,
     plan::Planned,
     progress::{self, Reporter},
-    recipe::{Generate, Precision},
+    recipe::{self, Generate, Precision},
     stages::{Context, Ended},
     state::Outputs,
 };
@@ -72,11 +72,7 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
         samples: size(stage.samples.get()),
         batch_size: stage.batch_size.map(|pieces| size(pieces.get())),
         seed: stage.seed.unwrap_or(context.plan.recipe.seed),
-        sampling: Sampling {
-            top_k: i64::try_from(stage.sampling.top_k).unwrap_or(i64::MAX),
-            top_p: stage.sampling.top_p.get(),
-            temperature: stage.sampling.temperature.get(),
-        },
+        sampling: sampling(&stage.sampling),
         prompts: stage.prompt.iter().chain(stage.prompts.iter().flatten()).cloned().collect(),
         shard: context.shard,
         continue_from: None,
@@ -98,6 +94,29 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
     write(&job, mark, context.stop, context.reporter)
 }
 
+/// How characters are drawn, as the network wants to know it.
+pub fn sampling(of: &recipe::Sampling) -> Sampling {
+    Sampling {
+        top_k: i64::try_from(of.top_k).unwrap_or(i64::MAX),
+        top_p: of.top_p.get(),
+        temperature: of.temperature.get(),
+    }
+}
+
+/// What pieces with these prompts begin with.
+pub fn starts(prompts: &[String], reporter: &mut Reporter) -> Vec<Start> {
+    let mut starts = Vec::new();
+    for prompt in prompts {
+        let lines = prompts::prompt_lines(prompt).unwrap_or_else(|error| {
+            let hint = error.hint().unwrap_or_default();
+            reporter.say(format!("warning: {error}; the model has to be trained on it ({hint})"));
+            prompts::lines(prompt)
+        });
+        starts.push(Start { prompt: lines, music: None });
+    }
+    starts
+}
+
 /// Writes what is missing of the pieces. `mark` tells pieces of these weights and settings from others.
 pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
     for folder in ["original", "interleaved"].map(|folder| job.output.join(folder)) {
@@ -108,7 +127,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         return done(job, Pieces::new(job, stop, reporter).summary()?);
     }
     let model = loading::load(&job.weights, None, job.device)?;
-    let mut generator = Generator::new(&model, kind(job))?;
+    let mut generator = Generator::new(&model, kind(job.device, job.precision))?;
     drop(model);
     let mut pieces = Pieces::new(job, stop, reporter);
     let mut options = Options {
@@ -146,7 +165,7 @@ fn done(job: &Job, summary: Value) -> Result<Ended> {
 }
 
 /// A piece counts where its rests can be put back and a network can be trained on it.
-fn check(abc: &str) -> std::result::Result<(), String> {
+pub fn check(abc: &str) -> std::result::Result<(), String> {
     if abc.contains('\0') {
         return Err("a NUL character in its text".to_owned());
     }
@@ -154,8 +173,8 @@ fn check(abc: &str) -> std::result::Result<(), String> {
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.
-fn kind(job: &Job) -> Kind {
-    match (job.device, job.precision) {
+pub fn kind(device: Device, precision: Precision) -> Kind {
+    match (device, precision) {
         (Device::Cpu, _) | (_, Precision::Fp32) => Kind::Float,
         (_, Precision::Bf16) => Kind::BFloat16,
         (_, Precision::Fp16) => Kind::Half,
@@ -244,16 +263,7 @@ impl<'a> Pieces<'a> {
             let lines = abc.lines().filter(|line| line.starts_with("[V:")).count();
             return vec![Start { prompt: Vec::new(), music: Some(tag_lines(abc, lines)) }];
         }
-        let mut starts = Vec::new();
-        for prompt in &self.job.prompts {
-            let lines = prompts::prompt_lines(prompt).unwrap_or_else(|error| {
-                let hint = error.hint().unwrap_or_default();
-                self.reporter.say(format!("warning: {error}; the model has to be trained on it ({hint})"));
-                prompts::lines(prompt)
-            });
-            starts.push(Start { prompt: lines, music: None });
-        }
-        starts
+        starts(&self.job.prompts, self.reporter)
     }
 
     fn event(&mut self, event: &Event) -> ControlFlow<()> {

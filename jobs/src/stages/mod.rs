@@ -2,10 +2,12 @@
 mod dpo;
 pub mod features;
 pub mod generate;
+mod listen;
 mod m3;
 pub mod prefer;
 pub mod preprocess;
 pub mod score;
+pub mod select;
 mod train;
 mod training;
 
@@ -62,6 +64,7 @@ pub fn run(planned: &Planned, context: &mut Context) -> Result<Ended> {
         Stage::Prefer(stage) => prefer::run(stage, context),
         Stage::Dpo(stage) => dpo::run(stage, planned, context),
         Stage::M3(stage) => m3::run(stage, context),
+        Stage::Select(stage) => select::run(stage, planned, context),
         Stage::Rl(_) => Err(Failure::failed("rounds are run part by part")),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     recipe::{KeyAugmentation, Training},
     stages::{
         Context, Ended,
+        listen::Listen,
         training::{Watch, ended, settings, size},
     },
 };
@@ -41,7 +42,15 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
         }
     };
     torch_ext::keep_freed_memory();
-    let mut watch = Watch::new(context.reporter);
+    let listen = stage.listen.as_ref().map(|listen| Listen {
+        settings: listen,
+        model: &model,
+        precision: stage.precision.unwrap_or_default(),
+        seed: context.plan.recipe.seed,
+        folder: context.folder.join("samples"),
+        stop: context.stop,
+    });
+    let mut watch = Watch::listening(context.reporter, listen);
     ended(trainer::language::train(&settings, &language, &model, context.folder, context.stop, &mut watch))
 }
 

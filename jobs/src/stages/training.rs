@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Result},
     progress::{self, Reporter, bytes},
     recipe::{Course, Precision, Schedule},
-    stages::Ended,
+    stages::{Ended, listen::Listen},
     state::Outputs,
 };
 
@@ -102,16 +102,30 @@ impl From<trainer::Error> for Failure {
 /// Shows a training's events.
 pub struct Watch<'a> {
     reporter: &'a mut Reporter,
+    listen: Option<Listen<'a>>,
     total_steps: u64,
 }
 
 impl<'a> Watch<'a> {
     pub fn new(reporter: &'a mut Reporter) -> Watch<'a> {
-        Watch { reporter, total_steps: 0 }
+        Watch { reporter, listen: None, total_steps: 0 }
+    }
+
+    /// One that also writes pieces at the end of epochs.
+    pub fn listening(reporter: &'a mut Reporter, listen: Option<Listen<'a>>) -> Watch<'a> {
+        Watch { listen, ..Watch::new(reporter) }
     }
 }
 
 impl Observer for Watch<'_> {
+    fn epoch(&mut self, epoch: u64) {
+        if let Some(listen) = &self.listen
+            && let Err(failure) = listen.epoch(epoch, self.reporter)
+        {
+            self.reporter.warn(format!("no pieces of epoch {epoch} to listen to: {failure}"));
+        }
+    }
+
     fn event(&mut self, event: &Event) {
         if let Ok(fields) = serde_json::to_value(event) {
             let name = fields["event"].as_str().unwrap_or("event").to_owned();

@@ -199,7 +199,7 @@ fn forms(plan: &Plan, planned: &Planned, resources: &Resources) -> Vec<Form> {
     let nodes = count(resources.nodes);
     let alone = |gpus: u64| Form::Whole { nodes: 1, tasks_per_node: 1, gpus_per_node: gpus };
     match &planned.stage {
-        Stage::Generate(_) | Stage::Features(_) => match nodes * gpus.max(1) {
+        stage if stage.works_by_pieces() => match nodes * gpus.max(1) {
             1 => vec![alone(gpus)],
             shares => vec![Form::Shards { count: shares, gpus: gpus.min(1) }, alone(gpus.min(1))],
         },

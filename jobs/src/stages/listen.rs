@@ -1,0 +1,109 @@
+//! Pieces written while a network learns, for a person to listen to: ABC, MusicXML and MIDI.
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use model::{
+    NotaGen,
+    generate::{Event, Generator, Options, Piece},
+};
+use notation::{
+    export::{to_midi, to_musicxml},
+    rests,
+};
+use serde_json::json;
+
+use crate::{
+    atomic,
+    failure::{Failure, Result},
+    progress::Reporter,
+    recipe::{self, Precision},
+    stages::generate,
+};
+
+/// What to write, with which network, and where.
+pub struct Listen<'a> {
+    pub settings: &'a recipe::Listen,
+    pub model: &'a NotaGen,
+    pub precision: Precision,
+    pub seed: u64,
+    /// Gets a folder an epoch.
+    pub folder: PathBuf,
+    pub stop: &'a AtomicBool,
+}
+
+impl Listen<'_> {
+    /// Writes the pieces of an epoch if it is one of those. The same seed each time: what changes is the network.
+    ///
+    /// # Errors
+    /// What keeps the pieces from being written; the training need not end for it.
+    pub fn epoch(&self, epoch: u64, reporter: &mut Reporter) -> Result<()> {
+        if !epoch.is_multiple_of(self.settings.every.get()) {
+            return Ok(());
+        }
+        let folder = self.folder.join(format!("epoch-{epoch:04}"));
+        fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let options = Options {
+            samples: size(self.settings.samples.get()),
+            seed: self.seed,
+            sampling: generate::sampling(&self.settings.sampling),
+            starts: generate::starts(self.settings.prompts.as_deref().unwrap_or_default(), reporter),
+            max_patches: self.settings.max_patches.map(|patches| size(patches.get())),
+            skip: &|index| file(&folder, index, "abc").is_file(),
+            check: &generate::check,
+            ..Options::default()
+        };
+        let (begun, most) = (Instant::now(), self.settings.max_seconds.get());
+        let mut failure = None;
+        let mut generator = Generator::new(self.model, generate::kind(self.model.device(), self.precision))?;
+        let summary = generator.run(&options, &mut |event| {
+            if let Event::Finished(piece) = event
+                && let Err(error) = write(&folder, piece, reporter)
+            {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+            let enough = self.stop.load(Ordering::Relaxed) || begun.elapsed().as_secs_f64() > most;
+            if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let of = self.settings.samples;
+        reporter.say(format!(
+            "{} of {of} pieces of epoch {epoch} to listen to in {}",
+            summary.pieces,
+            folder.display()
+        ));
+        reporter.event("samples", json!({ "epoch": epoch, "folder": folder, "pieces": summary.pieces }));
+        Ok(())
+    }
+}
+
+/// The ABC comes last: where it is, the piece is done.
+fn write(folder: &Path, piece: &Piece, reporter: &mut Reporter) -> Result<()> {
+    let abc = rests::unreduce_text(&piece.text)?;
+    let save = |end: &str, bytes: &[u8]| {
+        let path = file(folder, piece.index, end);
+        atomic::write(&path, bytes).map_err(|error| Failure::io("write", &path, error))
+    };
+    let name = file(folder, piece.index, "abc").display().to_string();
+    match to_musicxml(&abc, &name) {
+        Ok(score) => save("musicxml", score.output.as_bytes())?,
+        Err(error) => reporter.say(format!("no MusicXML: {error}")),
+    }
+    match to_midi(&abc, &name) {
+        Ok(score) => save("mid", &score.output)?,
+        Err(error) => reporter.say(format!("no MIDI: {error}")),
+    }
+    save("abc", abc.as_bytes())
+}
+
+fn file(folder: &Path, index: usize, end: &str) -> PathBuf {
+    folder.join(format!("{:05}.{end}", index + 1))
+}
