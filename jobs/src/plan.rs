@@ -389,8 +389,8 @@ fn inputs(stage: &Stage, init: Option<&Init>, earlier: &[Planned]) -> Vec<Input>
             if let Some(reference) = &stage.reference {
                 add("reference", reference);
             }
-            if let Some(path) = stage.clamp2.as_deref().and_then(|text| Init::parse(text).ok()?.path()) {
-                add("clamp2", &path);
+            if let Some(Ok(weights)) = stage.clamp2.as_deref().map(Init::parse) {
+                inputs.extend(of_weights("clamp2", &weights, earlier));
             }
         }
         // Rounds are stages of their own by now.
