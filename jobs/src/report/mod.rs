@@ -32,6 +32,8 @@ use scores::Score;
 const PIECES: usize = 8;
 /// Times that a training wrote pieces to listen to, the first and the last among them.
 const TIMES: usize = 4;
+/// A cell of more characters than this may be broken into lines.
+const LONG: usize = 24;
 /// Warnings of a run that the page shows.
 const WARNINGS: usize = 40;
 
@@ -131,7 +133,12 @@ fn table(rows: &[Vec<String>]) -> Markup {
                 thead { tr { @for cell in heading { th { (cell) } } } }
                 tbody {
                     @for row in rows {
-                        tr { @for column in 0..heading.len() { td { (row.get(column).map_or("", String::as_str)) } } }
+                        tr {
+                            @for column in 0..heading.len() {
+                                @let cell = row.get(column).map_or("", String::as_str);
+                                td.long[cell.len() > LONG] { (cell) }
+                            }
+                        }
                     }
                 }
             }
@@ -287,7 +294,7 @@ fn times(folder: &Path) -> Vec<PathBuf> {
 /// Programs and machines, and the hashes of what went in and came out.
 fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Digests) -> Result<Markup> {
     let text = |value: &Value| value.as_str().map_or_else(|| "unknown".to_owned(), str::to_owned);
-    let mut rows = vec![["worked on", "code", "libtorch", "machine", "device"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["worked on", "code", "libtorch", "device", "machine"].map(str::to_owned).to_vec()];
     for session in sessions {
         let cpu = &session["cpu"];
         let gpus = session["cuda"]["devices"].as_array().map_or(0, Vec::len);
@@ -295,6 +302,7 @@ fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Dige
             session["started"].as_u64().map(clock).unwrap_or_default(),
             format!("{} ({})", text(&session["version"]), short(&text(&session["code"]))),
             text(&session["libtorch"]["version"]),
+            format!("{} × {}", session["processes"], text(&session["device"])),
             format!(
                 "{}: {}, {} cores, {} of memory{}; {}",
                 text(&session["host"]),
@@ -304,28 +312,27 @@ fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Dige
                 if gpus == 0 { String::new() } else { format!(", {gpus} GPUs") },
                 text(&session["system"])
             ),
-            format!("{} × {}", session["processes"], text(&session["device"])),
         ]);
     }
-    let mut hashes = vec![["file", "role", "SHA-256"].map(str::to_owned).to_vec()];
+    let mut hashes = vec![["what", "file", "SHA-256"].map(str::to_owned).to_vec()];
     hashes.push(vec![
-        "recipe.yaml".to_owned(),
         "the recipe, resolved".to_owned(),
+        "recipe.yaml".to_owned(),
         digest(digests, &plan.folder.join("recipe.yaml"))?,
     ]);
     let last = sessions.last();
     if let Some(session) = last {
-        hashes.push(vec!["notagen-train".to_owned(), "the program".to_owned(), text(&session["program_sha256"])]);
+        hashes.push(vec!["the program".to_owned(), "notagen-train".to_owned(), text(&session["program_sha256"])]);
     }
     for stage in &plan.stages {
         let Some(record) = state.stages.get(&stage.name) else { continue };
         for (input, digest) in &record.fingerprint.inputs {
             let (key, path) = input.split_once(' ').unwrap_or(("", input));
-            hashes.push(vec![path.to_owned(), format!("{key} of {}", stage.name), digest.clone()]);
+            hashes.push(vec![format!("{key} of {}", stage.name), path.to_owned(), digest.clone()]);
         }
         if let Some(weights) = record.result.published.as_ref().or(record.result.weights.as_ref()) {
-            let role = format!("weights of {}", stage.name);
-            hashes.push(vec![weights.display().to_string(), role, digest(digests, weights)?]);
+            let what = format!("weights of {}", stage.name);
+            hashes.push(vec![what, weights.display().to_string(), digest(digests, weights)?]);
         }
     }
     let command = last

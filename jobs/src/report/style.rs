@@ -29,17 +29,18 @@ dt { color: var(--soft); font-size: 13px; line-height: 1.3; } dd { margin: 4px 0
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 74px; } td:last-child { min-width: 180px; padding-right: 0; }
+td { white-space: nowrap; } td.long { white-space: normal; overflow-wrap: anywhere; min-width: 190px; }
+th:last-child, td:last-child { padding-right: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 14px; }
-.charts + .wide { margin-top: 14px; }
+.charts + .wide, .wide + p { margin-top: 14px; }
 figure.chart { margin: 0; padding: 12px 12px 6px; background: var(--raised); border-radius: 8px; }
 figcaption { display: flex; flex-wrap: wrap; gap: 2px 14px; font-size: 14px; }
-.title { font-weight: 600; margin-right: auto; }
+.title { width: 100%; font-weight: 600; }
 .key::before { content: ''; display: inline-block; width: 16px; height: 3px; margin-right: 6px; vertical-align: middle; }
 .key.one::before { background: var(--one); } .key.two::before { background: var(--two); }
 svg { display: block; width: 100%; height: auto; }
 .grid { stroke: var(--rule); } .stroke { stroke: var(--soft); }
-.tick, .label { fill: var(--soft); font-size: 12px; } .marked { fill: var(--mark); font-size: 12px; font-weight: 600; }
+.tick, .label { fill: var(--soft); font-size: 12px; } .marked { fill: var(--mark); font-size: 12px; font-weight: 600; paint-order: stroke; stroke: var(--raised); stroke-width: 4px; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .line.one { stroke: var(--one); } .line.two { stroke: var(--two); }
 .dot.one { fill: var(--one); } .dot.two { fill: var(--two); }
