@@ -59,13 +59,11 @@ fn the_whole_procedure_runs_on_real_scores_and_is_reported() {
         assert!(found.any(|entry| entry.file_name().to_string_lossy().starts_with(&start)), "{start}");
     }
 
-    // Twelve chorales learned by heart help no others, and that is said.
-    assert!(told.contains("[finetune] warning: step ") && told.contains(": overfitting: "), "{told}");
     let stage = |name: &str| {
         let state = place.json("runs/notagen-x-tiny/state.json");
         format!("runs/notagen-x-tiny/{}", state["stages"][name]["folder"].as_str().unwrap())
     };
-    for epoch in ["epoch-0020", "epoch-0040", "epoch-0060"] {
+    for epoch in ["epoch-0020", "epoch-0040"] {
         for end in ["abc", "musicxml", "mid"] {
             let file = format!("{}/samples/{epoch}/00001.{end}", stage("finetune"));
             assert!(fs::metadata(place.path(&file)).unwrap().len() > 50, "{file}");
@@ -92,7 +90,6 @@ fn check_page(page: &str) {
     }
     for part in [
         "<h1>notagen-x-tiny</h1>",
-        "overfitting: no better eval loss",
         "best: epoch ",
         "Reinforcement learning: rl-2",
         "Pieces of generate",

@@ -30,7 +30,7 @@ pub struct Mark {
 /// A chart of lines over a common axis.
 pub fn lines(title: &str, x_label: &str, series: &[Series], mark: Option<&Mark>) -> Markup {
     let points = || series.iter().flat_map(|series| series.line).filter(|(_, y)| y.is_finite());
-    let Some(x) = Axis::over(points().map(|point| point.0)) else { return html! {} };
+    let Some(x) = Axis::of_steps(points().map(|point| point.0)) else { return html! {} };
     let Some(y) = Axis::over(points().map(|point| point.1)) else { return html! {} };
     let place = |(at, value): (f64, f64)| {
         let across = LEFT + x.portion(at) * (WIDTH - LEFT - RIGHT);
@@ -94,24 +94,38 @@ struct Axis {
 }
 
 impl Axis {
+    /// With some room around the values.
     fn over(values: impl Iterator<Item = f64>) -> Option<Axis> {
-        let (low, high) =
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        if low > high {
-            return None;
-        }
+        let (low, high) = ends(values)?;
         // A level line lies in the middle.
-        let room = if low < high { 0.0 } else { low.abs().max(1.0) * 0.1 };
+        let room = if low < high { (high - low) * 0.06 } else { low.abs().max(1e-9) * 0.1 };
         let (low, high) = (low - room, high + room);
-        let step = round_step((high - low) / 4.0);
-        let first = (low / step).ceil() as i64;
-        let last = (high / step).floor() as i64;
-        Some(Axis { low, high, ticks: (first..=last).map(|tick| tick as f64 * step).collect() })
+        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 4.0)) })
+    }
+
+    /// From the first to the last, with ticks at whole numbers.
+    fn of_steps(values: impl Iterator<Item = f64>) -> Option<Axis> {
+        let (low, high) = ends(values)?;
+        if low == high {
+            return Some(Axis { low: low - 1.0, high: high + 1.0, ticks: vec![low] });
+        }
+        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 4.0).max(1.0)) })
     }
 
     fn portion(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
+}
+
+fn ends(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let start = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = values.fold(start, |(low, high), value| (low.min(value), high.max(value)));
+    (low <= high).then_some((low, high))
+}
+
+fn ticks(low: f64, high: f64, step: f64) -> Vec<f64> {
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    (first..=last).map(|tick| tick as f64 * step).collect()
 }
 
 /// The next of 1, 2, 5, 10, … times a power of ten.
@@ -154,11 +168,13 @@ mod tests {
     fn ticks_are_round_and_inside() {
         let axis = Axis::over([0.43, 1.94].into_iter()).unwrap();
         assert_eq!(axis.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["0.5", "1", "1.5"]);
-        let steps = Axis::over([10.0, 48_000.0].into_iter()).unwrap();
+        let steps = Axis::of_steps([10.0, 48_000.0].into_iter()).unwrap();
         assert_eq!(steps.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["20k", "40k"]);
         let level = Axis::over([1e-5].into_iter()).unwrap();
         assert!((level.portion(1e-5) - 0.5).abs() < 1e-9);
         assert!(Axis::over([].into_iter()).is_none());
+        assert_eq!(Axis::of_steps([0.0, 1.0].into_iter()).unwrap().ticks, [0.0, 1.0]);
+        assert_eq!(Axis::of_steps([3.0].into_iter()).unwrap().ticks, [3.0]);
     }
 
     #[test]

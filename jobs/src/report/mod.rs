@@ -76,7 +76,7 @@ fn page(plan: &Plan, state: &State, digests: &mut Digests) -> Result<Markup> {
                             }
                         }
                     }
-                    section { h2 { "Stages" } (table(&summary::stages(plan, state))) }
+                    section { h2 { "Stages" } (stages(plan, state)) }
                     (rl(plan, state))
                     (trainings(plan, state))
                     (pieces(plan, state))
@@ -141,6 +141,23 @@ fn table(rows: &[Vec<String>]) -> Markup {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What became of the stages; the parts of rounds are many, and told apart.
+fn stages(plan: &Plan, state: &State) -> Markup {
+    let mut rows = summary::stages(plan, state).into_iter();
+    let heading: Vec<Vec<String>> = rows.next().into_iter().collect();
+    let is_part = |row: &Vec<String>| row.first().is_some_and(|name| rounds::words(name).is_some());
+    let (parts, whole): (Vec<_>, Vec<_>) = rows.partition(is_part);
+    html! {
+        (table(&[heading.clone(), whole].concat()))
+        @if !parts.is_empty() {
+            details {
+                summary { "The " (parts.len()) " parts of the rounds of reinforcement learning" }
+                (table(&[heading, parts].concat()))
             }
         }
     }
