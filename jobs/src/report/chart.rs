@@ -53,7 +53,7 @@ pub fn lines(title: &str, x_label: &str, series: &[Series], mark: Option<&Mark>)
                 @for tick in &y.ticks {
                     @let (_, at) = place((x.low, *tick));
                     line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(at) y2=(at) {}
-                    text.tick x=(LEFT - 6.0) y=(at + 4.0) text-anchor="end" { (number(*tick)) }
+                    text.tick x=(LEFT - 6.0) y=(at + 4.0) text-anchor="end" { (y.label(*tick)) }
                 }
                 @for tick in &x.ticks {
                     @let (at, _) = place((*tick, y.low));
@@ -93,6 +93,9 @@ struct Axis {
     ticks: Vec<f64>,
 }
 
+/// Values of at least this are not written as powers of ten.
+const PLAIN: f64 = 1e-3;
+
 impl Axis {
     /// With some room around the values.
     fn over(values: impl Iterator<Item = f64>) -> Option<Axis> {
@@ -114,6 +117,14 @@ impl Axis {
 
     fn portion(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
+    }
+
+    /// A tick with as many digits as tell it from its neighbours.
+    fn label(&self, tick: f64) -> String {
+        let step = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).next().unwrap_or(1.0);
+        let largest = self.low.abs().max(self.high.abs());
+        let digits = (-step.log10()).ceil().max(0.0) as usize;
+        if digits > 3 && largest >= PLAIN { format!("{tick:.digits$}") } else { number(tick) }
     }
 }
 
@@ -143,7 +154,7 @@ pub fn number(value: f64) -> String {
         1e9.. => format!("{}G", trimmed(value / 1e9, 3)),
         1e6.. => format!("{}M", trimmed(value / 1e6, 3)),
         1e4.. => format!("{}k", trimmed(value / 1e3, 3)),
-        1e-3.. => trimmed(value, 4),
+        PLAIN.. => trimmed(value, 4),
         // What rounding leaves of a zero.
         ..1e-12 => "0".to_owned(),
         _ => format!("{value:.1e}").replace(".0e", "e"),
@@ -168,6 +179,11 @@ mod tests {
     fn ticks_are_round_and_inside() {
         let axis = Axis::over([0.43, 1.94].into_iter()).unwrap();
         assert_eq!(axis.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["0.5", "1", "1.5"]);
+        let close = Axis::over([0.99981, 0.99989].into_iter()).unwrap();
+        assert_eq!(
+            close.ticks.iter().map(|tick| close.label(*tick)).collect::<Vec<_>>(),
+            ["0.99982", "0.99984", "0.99986", "0.99988"]
+        );
         let steps = Axis::of_steps([10.0, 48_000.0].into_iter()).unwrap();
         assert_eq!(steps.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["20k", "40k"]);
         let level = Axis::over([1e-5].into_iter()).unwrap();

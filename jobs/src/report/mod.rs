@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Result},
     fingerprint::Digests,
     plan::Plan,
-    progress::{bytes, clock, duration},
+    progress::{bytes, clock, duration, metric},
     provenance,
     recipe::Stage,
     rounds,
@@ -114,7 +114,7 @@ fn headline(plan: &Plan, state: &State) -> Markup {
             @if let Some(loss) = last_loss { div { dt { "best eval loss of the last training" } dd { (format!("{loss:.4}")) } } }
             @if let Some(score) = last_score { div { dt { "last average CLaMP 2 score" } dd { (format!("{score:.4}")) } } }
             @if let Some(architecture) = &plan.architecture {
-                div { dt { "parameters" } dd { (number(architecture.parameter_count() as f64)) } }
+                div { dt { "parameters" } dd { (metric(architecture.parameter_count() as f64)) } }
             }
         }
         p.small {
@@ -136,7 +136,7 @@ fn table(rows: &[Vec<String>]) -> Markup {
                         tr {
                             @for column in 0..heading.len() {
                                 @let cell = row.get(column).map_or("", String::as_str);
-                                td.long[cell.len() > LONG] { (cell) }
+                                td.long[cell.len() > LONG] data-label=(heading[column]) { (cell) }
                             }
                         }
                     }

@@ -60,6 +60,10 @@ pre { overflow-x: auto; margin: 8px 0; padding: 12px; background: var(--raised);
 .score pre { background: var(--ground); max-height: 260px; }
 code { font-size: 0.92em; overflow-wrap: anywhere; }
 footer { margin-top: 40px; }
-@media (max-width: 600px) { body { padding: 16px 14px 32px; } h1 { font-size: 24px; } dd { font-size: 19px; } }
+@media (max-width: 600px) { body { padding: 16px 14px 32px; } h1 { font-size: 24px; } dd { font-size: 19px; }
+  thead { display: none; } table, tbody, tr { display: block; }
+  tr { padding: 6px 0; border-bottom: 1px solid var(--rule); } td:empty { display: none; }
+  td, td.long { display: inline-block; min-width: 0; padding: 1px 14px 1px 0; border: 0; } td.long { display: block; }
+  td::before { content: attr(data-label) ' '; color: var(--soft); } }
 @media print { body { max-width: none; } figure.chart, .score { break-inside: avoid; } }
 ";
