@@ -103,7 +103,7 @@ impl Axis {
         // A level line lies in the middle.
         let room = if low < high { (high - low) * 0.06 } else { low.abs().max(1e-9) * 0.1 };
         let (low, high) = (low - room, high + room);
-        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 4.0)) })
+        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 6.0)) })
     }
 
     /// From the first to the last, with ticks at whole numbers.
@@ -112,7 +112,7 @@ impl Axis {
         if low == high {
             return Some(Axis { low: low - 1.0, high: high + 1.0, ticks: vec![low] });
         }
-        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 4.0).max(1.0)) })
+        Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 6.0).max(1.0)) })
     }
 
     fn portion(&self, value: f64) -> f64 {
@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let axis = Axis::over([0.43, 1.94].into_iter()).unwrap();
-        assert_eq!(axis.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["0.5", "1", "1.5"]);
+        assert_eq!(axis.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["0.5", "1", "1.5", "2"]);
         let close = Axis::over([0.99981, 0.99989].into_iter()).unwrap();
         assert_eq!(
             close.ticks.iter().map(|tick| close.label(*tick)).collect::<Vec<_>>(),
             ["0.99982", "0.99984", "0.99986", "0.99988"]
         );
         let steps = Axis::of_steps([10.0, 48_000.0].into_iter()).unwrap();
-        assert_eq!(steps.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["20k", "40k"]);
+        assert_eq!(steps.ticks.iter().map(|tick| number(*tick)).collect::<Vec<_>>(), ["10k", "20k", "30k", "40k"]);
         let level = Axis::over([1e-5].into_iter()).unwrap();
         assert!((level.portion(1e-5) - 0.5).abs() < 1e-9);
         assert!(Axis::over([].into_iter()).is_none());
