@@ -63,7 +63,7 @@ fn the_whole_procedure_runs_on_real_scores_and_is_reported() {
         let state = place.json("runs/notagen-x-tiny/state.json");
         format!("runs/notagen-x-tiny/{}", state["stages"][name]["folder"].as_str().unwrap())
     };
-    for epoch in ["epoch-0060", "epoch-0120"] {
+    for epoch in ["epoch-0050", "epoch-0100"] {
         for end in ["abc", "musicxml", "mid"] {
             let file = format!("{}/samples/{epoch}/00001.{end}", stage("finetune"));
             assert!(fs::metadata(place.path(&file)).unwrap().len() > 50, "{file}");

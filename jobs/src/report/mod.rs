@@ -347,7 +347,10 @@ fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Dige
             let (key, path) = input.split_once(' ').unwrap_or(("", input));
             hashes.push(vec![format!("{key} of {}", stage.name), path.to_owned(), digest.clone()]);
         }
-        if let Some(weights) = record.result.published.as_ref().or(record.result.weights.as_ref()) {
+        // Stages that only read weights take down which.
+        let makes_weights = stage.stage.makes_weights() || matches!(stage.stage, Stage::M3(_));
+        let weights = record.result.published.as_ref().or(record.result.weights.as_ref());
+        if let Some(weights) = weights.filter(|_| makes_weights) {
             let what = format!("weights of {}", stage.name);
             hashes.push(vec![what, weights.display().to_string(), digest(digests, weights)?]);
         }
