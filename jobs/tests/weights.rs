@@ -2,7 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::Workplace;
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::MetadataExt,
+    process::{Command, Stdio},
+};
+
+use common::{Workplace, root};
 
 #[test]
 fn weights_are_inspected_exported_and_used() {
@@ -125,4 +132,41 @@ fn preprocess_writes_folders_and_indexes() {
     assert_eq!(workplace.read("a_eval.jsonl").lines().count(), 3);
     assert!(workplace.path("i/bach_00.abc").is_file());
     workplace.run(&["preprocess", "--scores", "none", "--interleaved", "i", "--augmented", "a"]).fails(1, "none", "");
+}
+
+/// Files of full size as PyTorch lays them out: names, shapes, types, optimizer state. The numbers are holes in them.
+#[test]
+fn the_layout_of_every_published_file_is_known() {
+    let workplace = Workplace::empty();
+    let catalogue = workplace.good(&["weights", "fetch", "--json"]).objects();
+    assert_eq!(catalogue.len(), 8);
+    fs::create_dir(workplace.path("checkpoints")).unwrap();
+    let mut python = Command::new("python3")
+        .arg(root().join("scripts/large_checkpoint.py"))
+        .args(["headers".as_ref(), workplace.path("checkpoints").as_os_str()])
+        .env("PYTHONPATH", root().join(".tools/python"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut entries = python.stdin.take().unwrap();
+    catalogue.iter().for_each(|entry| writeln!(entries, "{entry}").unwrap());
+    drop(entries);
+    assert!(python.wait().unwrap().success());
+    for entry in &catalogue {
+        let path = entry["path"].as_str().unwrap();
+        let found = &workplace.good(&["weights", "inspect", path, "--json"]).objects()[0];
+        for key in ["kind", "patch_size", "patch_length", "patch_layers", "char_layers", "hidden_size"] {
+            assert_eq!(found[key], entry[key], "{key} of {path}");
+        }
+        assert_eq!(found["dtype"], "float32");
+        let parameters = found["parameters"].as_u64().unwrap();
+        let file = fs::metadata(workplace.path(path)).unwrap();
+        // CLaMP-DPO saves weights alone; the others have two moments with them.
+        let copies = if ["notagen-rl3", "notagen-x"].contains(&entry["name"].as_str().unwrap()) { 1 } else { 3 };
+        assert_eq!(file.len() / (parameters * 4), copies, "{path}: {} bytes", file.len());
+        assert_eq!((found["epoch"].is_null(), found["min_eval_loss"].is_null()), (copies == 1, copies == 1));
+        // That it is a hole saves a minute, and 26 GB of disk.
+        assert!(file.blocks() * 512 < 1 << 30, "{path} takes {} bytes", file.blocks() * 512);
+    }
+    assert!(workplace.good(&["weights", "fetch", "--json"]).objects().iter().all(|entry| entry["here"] == true));
 }
