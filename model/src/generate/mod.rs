@@ -209,13 +209,18 @@ impl Generator {
         &self.network.architecture
     }
 
+    /// Bytes that each piece at once takes beside the weights, at most.
+    pub fn bytes_per_piece(&self) -> u64 {
+        network::bytes_per_slot(self.architecture(), self.network.kind)
+    }
+
     /// Pieces at once that the free memory holds.
     pub fn batch_size_for_memory(&self) -> Result<usize> {
         let (free, most) = match self.network.device {
             Device::Cpu => (available_memory()?, MOST_SLOTS_CPU),
             device => (torch_ext::device_memory(device)?.free, MOST_SLOTS_GPU),
         };
-        let fitting = free / 10 * 8 / network::bytes_per_slot(self.architecture(), self.network.kind).max(1);
+        let fitting = free / 10 * 8 / self.bytes_per_piece().max(1);
         Ok(usize::try_from(fitting).unwrap_or(most).clamp(1, most))
     }
 
