@@ -25,6 +25,7 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .include("shim")
         .file("shim/shim.cpp")
+        .file("shim/allocations.cpp")
         .file("shim/linear.cpp")
         .file("shim/onednn.cpp")
         .file("shim/distributed.cpp")

@@ -4,7 +4,12 @@ use std::path::Path;
 use model::Architecture;
 use serde::Serialize;
 
-use crate::recipe::{Precision, Training};
+use trainer::memory::{Memory, Step};
+
+use crate::{
+    recipe::{Dpo, Training},
+    stages,
+};
 
 /// The cost of training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -12,10 +17,12 @@ pub struct Cost {
     pub parameters: u64,
     /// Floating-point operations to train on one patch of a full context, forward and backward.
     pub flops_per_patch: f64,
-    /// Weights, gradients and AdamW's two moments, in fp32.
+    /// Weights, gradients and AdamW's two moments, in fp32, of what computes.
     pub state_bytes: u64,
-    /// About what the activations of one part of a step of full contexts take beside them.
+    /// What one part of a step of full contexts and full patches takes beside them, at most.
     pub activation_bytes: u64,
+    /// AdamW's moments where they are in the host's memory.
+    pub host_bytes: u64,
     /// Pieces in the index after the globs, when it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pieces: Option<u64>,
@@ -26,9 +33,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The cost of a resolved training stage.
-    pub fn of(training: &Training, architecture: &Architecture) -> Cost {
-        let parameters = u64::try_from(architecture.parameter_count()).unwrap_or(0);
+    /// The cost of a resolved training stage, on a GPU or on a CPU.
+    pub fn of(training: &Training, architecture: &Architecture, cpu: bool) -> Cost {
         let batch = training.batch_size.map_or(1, u64::from);
         let pieces = pieces(&training.train, training.pieces.as_deref());
         let steps_per_epoch = pieces.map(|pieces| pieces.div_ceil(batch));
@@ -37,18 +43,48 @@ impl Cost {
             (None, Some(epochs), Some(per_epoch)) => Some(u64::from(epochs) * per_epoch),
             _ => None,
         };
+        let memory = Memory::of(
+            architecture,
+            &Step {
+                pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
+                predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
+                precision: stages::precision(training.precision.unwrap_or_default()),
+                checkpointing: training.activation_checkpointing,
+                dropout: architecture.dropout > 0.0,
+                offload: training.optimizer_offload,
+                cpu,
+            },
+        );
+        Cost { pieces, steps_per_epoch, steps, ..Cost::of_memory(architecture, &memory) }
+    }
+
+    /// The cost of a resolved DPO stage: both pieces of a pair go through the network together.
+    pub fn of_dpo(dpo: &Dpo, architecture: &Architecture, cpu: bool) -> Cost {
+        let memory = Memory::of(
+            architecture,
+            &Step {
+                pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
+                predicted: None,
+                precision: stages::precision(dpo.precision.unwrap_or_default()),
+                checkpointing: dpo.activation_checkpointing,
+                dropout: dpo.dropout && architecture.dropout > 0.0,
+                offload: dpo.optimizer_offload,
+                cpu,
+            },
+        );
+        Cost { steps: Some(dpo.steps.get()), ..Cost::of_memory(architecture, &memory) }
+    }
+
+    fn of_memory(architecture: &Architecture, memory: &Memory) -> Cost {
         Cost {
-            parameters,
+            parameters: u64::try_from(architecture.parameter_count()).unwrap_or(0),
             flops_per_patch: flops_per_patch(architecture),
-            state_bytes: parameters * 16,
-            activation_bytes: activation_bytes(
-                training,
-                architecture,
-                batch.div_ceil(u64::from(training.accumulation_steps)),
-            ),
-            pieces,
-            steps_per_epoch,
-            steps,
+            state_bytes: memory.weights + memory.gradients + memory.moments - memory.host,
+            activation_bytes: memory.casts + memory.activations + memory.passing,
+            host_bytes: memory.host,
+            pieces: None,
+            steps_per_epoch: None,
+            steps: None,
         }
     }
 }
@@ -78,20 +114,6 @@ fn decoders(a: &Architecture) -> (f64, f64) {
     (patch, characters)
 }
 
-/// Per position and layer GPT-2 keeps about 17 vectors of the hidden size for the backward pass (two norms, three
-/// of attention, eight of the feed-forward part, dropout masks), at the width of the arithmetic.
-fn activation_bytes(training: &Training, a: &Architecture, batch: u64) -> u64 {
-    let width = if training.precision == Some(Precision::Fp32) { 4.0 } else { 2.0 };
-    let [size, length, patch_layers, char_layers, h] =
-        [a.patch_size, a.patch_length, a.patch_layers, a.char_layers, a.hidden_size].map(|value| value as f64);
-    let patches = if training.patch_sampling == 0 { length } else { training.patch_sampling as f64 };
-    let vectors = if training.activation_checkpointing { 1.0 } else { 17.0 };
-    let positions = |count: f64, layers: f64| count * layers * vectors * h * width;
-    let characters = patches * (size + 1.0);
-    let logits = characters * 128.0 * 4.0 * 2.0;
-    (batch as f64 * (positions(length, patch_layers) + positions(characters, char_layers) + logits)) as u64
-}
-
 /// The pieces of an index whose name matches a glob; nothing if there is no such index.
 fn pieces(index: &Path, glob: Option<&str>) -> Option<u64> {
     trainer::read_index(index, glob).ok().map(|entries| entries.len() as u64)
@@ -100,6 +122,7 @@ fn pieces(index: &Path, glob: Option<&str>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Stage;
 
     #[test]
     fn training_costs_about_six_operations_a_weight_and_position() {
@@ -108,5 +131,32 @@ mod tests {
         let weights = 12.0 * h * h * (a.patch_layers as f64 + 17.0 * a.char_layers as f64);
         let ratio = flops_per_patch(&a) / (6.0 * weights);
         assert!((1.0..1.2).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn the_large_network_learns_on_cards_of_24_and_16_gb() {
+        // What a card of so many decimal GB leaves beside CUDA's own gigabyte.
+        let (card_24, card_16) = (24e9 as u64 - (1 << 30), 16e9 as u64 - (1 << 30));
+        let bytes = |kind: &str, offload: bool| {
+            let settings = serde_json::json!({
+                "train": "none", "init": "none", "preferences": "none", "batch_size": 1, "steps": 1,
+                "precision": "fp16", "activation_checkpointing": true, "optimizer_offload": offload,
+            });
+            let mut settings = settings.as_object().cloned().unwrap();
+            settings.retain(|key, _| kind != "dpo" || key != "train");
+            settings.retain(|key, _| kind == "dpo" || key != "preferences");
+            let stage: Stage = serde_json::from_value(serde_json::json!({ kind: settings })).unwrap();
+            let cost = match &stage {
+                Stage::Dpo(dpo) => Cost::of_dpo(dpo, &Architecture::large(), false),
+                stage => Cost::of(stage.training().unwrap(), &Architecture::large(), false),
+            };
+            assert_eq!(cost.host_bytes > 0, offload);
+            cost.state_bytes + cost.activation_bytes
+        };
+        for kind in ["finetune", "dpo"] {
+            assert!(bytes(kind, false) < card_24, "{kind}: {}", bytes(kind, false));
+            assert!(bytes(kind, true) < card_16, "{kind}: {}", bytes(kind, true));
+            assert!(bytes(kind, true) + 4_000_000_000 < bytes(kind, false));
+        }
     }
 }

@@ -135,6 +135,7 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "keep_checkpoints",
     "activation_checkpointing",
     "shard_optimizer",
+    "optimizer_offload",
 ];
 
 /// The folder of the run of this name.

@@ -135,6 +135,7 @@ fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
             activation_checkpointing: settings.activation_checkpointing,
             gradient_precision: settings.gradient_precision,
             shard_optimizer: settings.shard_optimizer,
+            optimizer_offload: settings.optimizer_offload,
             checkpoint_every: settings.checkpoint_every,
             keep_checkpoints: settings.keep_checkpoints,
             log_every: settings.log_every,

@@ -135,7 +135,11 @@ pub fn predict(
         std::iter::successors(Some(1_u64), |count| count.checked_mul(2)).take_while(|count| *count < all).collect();
     counts.push(all);
     // AdamW's two moments are half of the state.
-    let elsewhere = if training.shard_optimizer { cost.state_bytes / 2 * (all - 1) / all } else { 0 };
+    let elsewhere = if training.shard_optimizer && !training.optimizer_offload {
+        cost.state_bytes / 2 * (all - 1) / all
+    } else {
+        0
+    };
     let memory_bytes = cost.state_bytes - elsewhere + cost.activation_bytes;
     Scaling {
         machine,
@@ -262,7 +266,7 @@ mod tests {
         let stage: Stage = serde_json::from_value(serde_json::json!({ "pretrain": stage })).unwrap();
         let architecture = Architecture::large();
         let training = stage.training().unwrap();
-        let cost = Cost::of(training, &architecture);
+        let cost = Cost::of(training, &architecture, false);
         predict(training, &architecture, &cost, machine, nodes, gpus)
     }
 

@@ -7,6 +7,8 @@ pub(crate) type Ptr = *mut c_void;
 
 unsafe extern "C" {
     pub(crate) fn te_free(message: *mut c_char);
+    pub(crate) fn te_count_allocations() -> *mut c_char;
+    pub(crate) fn te_allocations(now: *mut i64, most: *mut i64);
     pub(crate) fn te_load_cuda() -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;
     pub(crate) fn te_autocast_set(device: c_int, enabled: c_int, dtype: c_int, enter: c_int) -> *mut c_char;

@@ -3,6 +3,7 @@
 //! Unless said otherwise tensors may be on any device; lists of tensors must be of one device and kind.
 #![allow(unsafe_code)]
 
+mod allocations;
 mod autocast;
 mod bytes;
 mod checkpoint;
@@ -15,6 +16,7 @@ mod ranks;
 mod reducer;
 mod store;
 
+pub use allocations::Allocations;
 pub use autocast::Autocast;
 pub use bytes::filled;
 pub use checkpoint::checkpoint;

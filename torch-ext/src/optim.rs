@@ -4,7 +4,7 @@ use crate::ffi::{
     Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale,
 };
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The state of AdamW, one entry a parameter, in the parameters' order (`torch.optim.AdamW(fused=True)`).
 #[derive(Debug)]
@@ -18,12 +18,14 @@ pub struct AdamWState {
 }
 
 impl AdamWState {
-    /// All zero.
-    pub fn new(params: &[Tensor]) -> AdamWState {
+    /// All zero, beside the parameters or on another device.
+    pub fn new(params: &[Tensor], device: Option<Device>) -> AdamWState {
+        let on = |p: &Tensor| (Kind::Float, device.unwrap_or(p.device()));
+        let zeros = || params.iter().map(|p| Tensor::zeros(p.size(), on(p))).collect();
         AdamWState {
-            steps: params.iter().map(|p| Tensor::zeros([], (Kind::Float, p.device()))).collect(),
-            exp_avgs: params.iter().map(Tensor::zeros_like).collect(),
-            exp_avg_sqs: params.iter().map(Tensor::zeros_like).collect(),
+            steps: params.iter().map(|p| Tensor::zeros([], on(p))).collect(),
+            exp_avgs: zeros(),
+            exp_avg_sqs: zeros(),
         }
     }
 
@@ -66,7 +68,8 @@ fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
     if n == len { Ok(()) } else { Err(Error(format!("{len} {what} for {n} parameters"))) }
 }
 
-/// One AdamW step over all parameters in one call.
+/// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
+/// parameter after the other.
 ///
 /// `params` and `grads` have equal shapes, pair by pair. Errors where lengths or shapes differ.
 pub fn fused_adamw(
@@ -91,6 +94,12 @@ pub fn fused_adamw(
             }
         }
     }
+    if state.exp_avgs.first().map(Tensor::device) != params.first().map(Tensor::device) {
+        return match scaling {
+            None => elsewhere(params, grads, state, step),
+            Some(_) => Err(Error("scaled gradients, and the state on another device".to_owned())),
+        };
+    }
     let null: Ptr = std::ptr::null_mut();
     let (grad_scale, found_inf) = match &scaling {
         Some(s) => (s.grad_scale.map_or(null, ptr), ptr(s.found_inf)),
@@ -114,6 +123,25 @@ pub fn fused_adamw(
             found_inf,
         )
     })
+}
+
+/// The step where the state is: a parameter and its gradient go there, and the parameter comes back.
+fn elsewhere(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {
+    let torch = |error: tch::TchError| Error(error.to_string());
+    let _no_grad = tch::no_grad_guard();
+    for (i, param) in params.iter().enumerate() {
+        let one = AdamWState {
+            steps: vec![state.steps[i].shallow_clone()],
+            exp_avgs: vec![state.exp_avgs[i].shallow_clone()],
+            exp_avg_sqs: vec![state.exp_avg_sqs[i].shallow_clone()],
+        };
+        let device = one.exp_avgs[0].device();
+        let [there, grad] = [param, &grads[i]].map(|tensor| tensor.f_detach()?.f_to_device(device));
+        let (there, grad) = (there.map_err(torch)?, grad.map_err(torch)?);
+        fused_adamw(std::slice::from_ref(&there), &[grad], &one, step, None)?;
+        param.shallow_clone().f_copy_(&there).map_err(torch)?;
+    }
+    Ok(())
 }
 
 /// Multiplies the gradients by `inv_scale` (a float32 scalar) and sets `found_inf` to 1 where one is not finite.
@@ -173,7 +201,7 @@ mod tests {
     fn adamw_takes_the_textbook_step() {
         let p = [Tensor::from_slice(&[1.0f32, -2.0])];
         let g = [Tensor::from_slice(&[0.5f32, 0.25])];
-        let state = AdamWState::new(&p);
+        let state = AdamWState::new(&p, None);
         let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
         fused_adamw(&p, &g, &state, step, None).unwrap();
         // The first bias-corrected step is lr * sign(g), after decay by 1 - lr * weight_decay.
@@ -183,10 +211,31 @@ mod tests {
     }
 
     #[test]
+    fn one_parameter_after_the_other_is_the_same_step() {
+        tch::manual_seed(1);
+        let params = || [Tensor::arange(6, CPU).view([2, 3]), Tensor::from_slice(&[0.5f32; 5])];
+        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
+        let (together, apart) = (params(), params());
+        let states = [&together, &apart].map(|params| AdamWState::new(params, Some(Device::Cpu)));
+        for _ in 0..3 {
+            let grads = together.each_ref().map(Tensor::randn_like);
+            fused_adamw(&together, &grads, &states[0], step, None).unwrap();
+            elsewhere(&apart, &grads, &states[1], step).unwrap();
+        }
+        let all = |params: &[Tensor], state: &AdamWState| {
+            let lists = [params, &state.exp_avgs, &state.exp_avg_sqs, &state.steps];
+            lists.iter().flat_map(|list| list.iter().map(Tensor::copy)).collect::<Vec<_>>()
+        };
+        let (together, apart) = (all(&together, &states[0]), all(&apart, &states[1]));
+        assert!(together.iter().zip(&apart).all(|(a, b)| a.equal(b)), "{together:?} {apart:?}");
+        assert_eq!(together[6].double_value(&[]), 3.0);
+    }
+
+    #[test]
     fn a_non_finite_gradient_voids_the_step_and_lowers_the_scale() {
         let p = [Tensor::from_slice(&[1.0f32])];
         let g = [Tensor::from_slice(&[f32::INFINITY])];
-        let state = AdamWState::new(&p);
+        let state = AdamWState::new(&p, None);
         let found_inf = Tensor::zeros([], CPU);
         unscale(&g, &found_inf, &Tensor::from(0.5f32)).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
@@ -211,7 +260,7 @@ mod tests {
     #[test]
     fn lists_that_do_not_belong_together_are_refused() {
         let p = [Tensor::zeros([2], CPU)];
-        let state = AdamWState::new(&p);
+        let state = AdamWState::new(&p, None);
         let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
         assert!(fused_adamw(&p, &[], &state, step, None).is_err());
         let error = fused_adamw(&p, &[Tensor::zeros([3], CPU)], &state, step, None).unwrap_err().to_string();

@@ -47,6 +47,7 @@ fn main() -> Ended<()> {
         activation_checkpointing: false,
         gradient_precision: Precision::Fp32,
         shard_optimizer: false,
+        optimizer_offload: false,
         resume_from: None,
         workers: 1,
         ranks: trainer::Ranks::default(),

@@ -71,6 +71,7 @@ fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks)
         activation_checkpointing: false,
         gradient_precision: Precision::Fp32,
         shard_optimizer: false,
+        optimizer_offload: false,
         resume_from: None,
         workers: 1,
         ranks,

@@ -8,6 +8,7 @@ mod evaluate;
 pub mod language;
 mod loader;
 pub mod m3;
+pub mod memory;
 mod objective;
 mod optimizer;
 pub mod preference;

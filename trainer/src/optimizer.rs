@@ -54,6 +54,8 @@ pub struct Optimizer {
     params: Vec<Tensor>,
     /// The moments, in the order of `places`; none where another rank keeps a parameter's.
     pub state: AdamWState,
+    /// Where the moments are, if not beside the parameters.
+    state_on: Option<Device>,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     max_grad_norm: Option<f64>,
@@ -83,13 +85,15 @@ impl Optimizer {
             .filter(|(_, (name, _))| network.uses(name))
             .map(|(place, (_, tensor))| (place, tensor.shallow_clone()))
             .unzip();
-        let state = AdamWState::new(&params);
+        let state_on = settings.optimizer_offload.then_some(Device::Cpu);
+        let state = AdamWState::new(&params, state_on);
         let (weight_decay, max_grad_norm) = (settings.weight_decay, settings.max_grad_norm);
         let mut optimizer = Optimizer {
             places,
             device: network.device(),
             params,
             state,
+            state_on,
             weight_decay,
             max_grad_norm,
             scaler: None,
@@ -241,7 +245,7 @@ impl Optimizer {
         let Some(shards) = &self.shards else { return Ok(here) };
         let found = match shards.is_mine(param) {
             true => here,
-            false => AdamWState::new(&self.params[param..=param]).of(0),
+            false => AdamWState::new(&self.params[param..=param], self.state_on).of(0),
         };
         shards.ranks().spread(&found, shards.owner(param))?;
         Ok(found)

@@ -109,6 +109,8 @@ pub struct Settings {
     pub gradient_precision: Precision,
     /// Each rank keeps the optimizer's state of its share of the parameters alone.
     pub shard_optimizer: bool,
+    /// Keep the optimizer's state in the CPU's memory and step there: slower, with less memory of a GPU.
+    pub optimizer_offload: bool,
     /// A file of the original's to go on from, with its optimizer state and epoch.
     pub resume_from: Option<PathBuf>,
     /// Threads that read and encode examples ahead.

@@ -8,7 +8,7 @@ use crate::{
     fingerprint::Digests,
     plan::{self, Plan, Planned},
     progress::{self, bytes, metric},
-    recipe::Resources,
+    recipe::{Device, Resources, Stage},
     runner,
     scaling::{self, Link, Machine},
     state::State,
@@ -141,7 +141,11 @@ pub fn show(plan: &Plan, json: bool) {
 }
 
 fn cost(plan: &Plan, planned: &Planned) -> Option<Cost> {
-    Some(Cost::of(planned.stage.training()?, plan.architecture.as_ref()?))
+    let (architecture, cpu) = (plan.architecture.as_ref()?, plan.recipe.device == Device::Cpu);
+    match &planned.stage {
+        Stage::Dpo(dpo) => Some(Cost::of_dpo(dpo, architecture, cpu)),
+        stage => Some(Cost::of(stage.training()?, architecture, cpu)),
+    }
 }
 
 fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
@@ -164,8 +168,12 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
             (Some(steps), None) => format!("{steps} steps"),
             _ => "steps: known once the index is there".to_owned(),
         };
+        let host = match cost.host_bytes {
+            0 => String::new(),
+            host => format!(", and {} of the host's memory", bytes(host)),
+        };
         lines.push(format!(
-            "{steps}; {} FLOP a patch; about {} + {} for activations",
+            "{steps}; {} FLOP a patch; {} + {} for activations at most{host}",
             metric(cost.flops_per_patch),
             bytes(cost.state_bytes),
             bytes(cost.activation_bytes)

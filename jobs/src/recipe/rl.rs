@@ -51,6 +51,9 @@ macro_rules! preference {
             /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
             #[serde(default)]
             pub shard_optimizer: bool,
+            /// Keep AdamW's moments in the CPU's memory, and step there: 8 bytes a parameter less of a GPU's, slower.
+            #[serde(default)]
+            pub optimizer_offload: bool,
             /// Steps between checkpoints.
             #[serde(default = "checkpoint_every")]
             pub checkpoint_every: NonZeroU64,
@@ -107,6 +110,7 @@ impl Default for DpoSettings {
             activation_checkpointing: false,
             gradient_precision: Precision::default(),
             shard_optimizer: false,
+            optimizer_offload: false,
             checkpoint_every: checkpoint_every(),
             keep_checkpoints: two(),
             log_every: ten(),

@@ -62,6 +62,9 @@ macro_rules! training {
             /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
             #[serde(default)]
             pub shard_optimizer: bool,
+            /// Keep AdamW's moments in the CPU's memory, and step there: 8 bytes a parameter less of a GPU's, slower.
+            #[serde(default)]
+            pub optimizer_offload: bool,
             /// Steps between checkpoints.
             #[serde(default = "checkpoint_every")]
             pub checkpoint_every: NonZeroU64,
@@ -126,6 +129,7 @@ macro_rules! training {
                     activation_checkpointing: self.activation_checkpointing,
                     gradient_precision: self.gradient_precision,
                     shard_optimizer: self.shard_optimizer,
+                    optimizer_offload: self.optimizer_offload,
                     checkpoint_every: self.checkpoint_every.get(),
                     keep_checkpoints: self.keep_checkpoints.get(),
                     log_every: self.log_every.get(),
@@ -165,6 +169,7 @@ pub struct Course {
     pub activation_checkpointing: bool,
     pub gradient_precision: Precision,
     pub shard_optimizer: bool,
+    pub optimizer_offload: bool,
     pub checkpoint_every: u64,
     pub keep_checkpoints: u64,
     pub log_every: u64,

@@ -35,6 +35,7 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
         activation_checkpointing: stage.activation_checkpointing,
         gradient_precision: precision(stage.gradient_precision),
         shard_optimizer: stage.shard_optimizer,
+        optimizer_offload: stage.optimizer_offload,
         resume_from: None,
         workers: 2,
         ranks: context.team.ranks(context.device)?,

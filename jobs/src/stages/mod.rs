@@ -18,6 +18,8 @@ use std::{
 
 use tch::Device;
 
+pub use training::precision;
+
 use crate::{
     failure::{Failure, Result},
     plan::{Plan, Planned},

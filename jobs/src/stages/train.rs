@@ -20,7 +20,7 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
     let architecture = context.plan.architecture.clone().ok_or_else(|| Failure::usage("the key `model` is missing"))?;
     let processes = context.team.size() as u64;
     let mut settings = settings(&stage.course(), context.plan.recipe.seed, || {
-        let steps = Cost::of(stage, &architecture).steps;
+        let steps = Cost::of(stage, &architecture, false).steps;
         let steps = match stage.steps {
             Some(steps) => Some(steps.into()),
             None => steps.map(|steps| steps.div_ceil(processes)),

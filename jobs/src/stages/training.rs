@@ -48,6 +48,7 @@ pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result
         activation_checkpointing: course.activation_checkpointing,
         gradient_precision: precision(course.gradient_precision),
         shard_optimizer: course.shard_optimizer,
+        optimizer_offload: course.optimizer_offload,
         resume_from: None,
         workers: size(course.workers)?,
         ranks: Ranks::default(),

@@ -60,6 +60,7 @@ pub fn settings(precision: Precision) -> Settings {
         activation_checkpointing: false,
         gradient_precision: Precision::Fp32,
         shard_optimizer: false,
+        optimizer_offload: false,
         resume_from: None,
         workers: 1,
         ranks: Ranks::default(),
