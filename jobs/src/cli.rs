@@ -1,5 +1,5 @@
 //! The command line.
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -141,6 +141,8 @@ pub enum Command {
         #[command(subcommand)]
         command: WeightsCommand,
     },
+    /// Serve a page on this machine: choose, watch a piece being written, hear it, keep it.
+    Demo(DemoArgs),
     /// Show what this machine has: libtorch, CUDA, NCCL, memory, corpora, weights.
     Doctor,
     /// Print the JSON schema of recipes.
@@ -359,6 +361,42 @@ pub struct GenerateArgs {
     pub max_characters: Option<u64>,
     /// End a piece after this many patches.
     #[arg(long)]
+    pub max_patches: Option<u64>,
+    #[command(flatten)]
+    pub on: On,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The weights.
+    #[arg(long)]
+    pub weights: PathBuf,
+    /// The port; 0 takes a free one.
+    #[arg(long, default_value_t = 7861)]
+    pub port: u16,
+    /// The address to listen on: 0.0.0.0 serves other machines too.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Offer these prompts, a file with one Period_Composer_Instrumentation a line (of NotaGen-X: the published ones).
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Offer no prompts to choose from, but lines of one's own.
+    #[arg(long, conflicts_with = "prompts")]
+    pub free_prompts: bool,
+    /// Pieces written at once (8, or as many as the memory holds); others wait.
+    #[arg(long, value_name = "N")]
+    pub at_once: Option<u64>,
+    /// Pieces that may wait.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub queue: u64,
+    /// The largest request, in KiB.
+    #[arg(long, value_name = "KIB", default_value_t = 4096)]
+    pub max_body: u64,
+    /// Give an attempt at a piece up after this many seconds, its share of the time.
+    #[arg(long, value_name = "S", default_value_t = 1200.0)]
+    pub max_seconds: f64,
+    /// End every piece after this many patches.
+    #[arg(long, value_name = "N")]
     pub max_patches: Option<u64>,
     #[command(flatten)]
     pub on: On,

@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Prefer(args)) => commands::prefer::run(&args, json),
         Some(Command::Select(args)) => commands::select::run(&args, json),
         Some(Command::Weights { command }) => commands::weights::run(&command, json),
+        Some(Command::Demo(args)) => commands::demo::run(&args, json),
         Some(Command::Doctor) => commands::doctor::run(json),
         Some(Command::Schema) => commands::schema::run(),
     }

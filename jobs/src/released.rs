@@ -174,6 +174,11 @@ pub fn repositories() -> [&'static str; 2] {
     [NOTAGEN, CLAMP2]
 }
 
+/// Whether these weights know the published prompts (period, composer, instrumentation): NotaGen-X was trained on them.
+pub fn knows_prompts(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("weights_notagenx_"))
+}
+
 /// How to come by a missing file, if the originals publish it.
 pub fn where_to_get(path: &Path) -> Option<String> {
     if let Some(released) = named(path) {

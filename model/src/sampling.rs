@@ -1,7 +1,7 @@
 //! Drawing characters for a whole batch on the device, after PyPI's `samplings` as the original calls it
 //! (`generate` and `safe_normalize_probs` in `inference/utils.py`): top-k, top-p, then temperature on what is left.
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Added to every probability before each step, as the original does.
 const EPSILON: f64 = 1e-12;
@@ -78,6 +78,43 @@ impl Sampling {
         let at = uniform.f_unsqueeze(-1)?.f_mul(&cumulative.f_narrow(-1, last, 1)?)?;
         let passed = cumulative.f_le_tensor(&at)?;
         Ok(passed.f_sum_dim_intlist(-1, false, Kind::Int64)?.f_clamp_max(last)?)
+    }
+}
+
+/// The rows of a batch by how their characters are drawn.
+pub(crate) struct Draws {
+    /// Settings and the rows that have them; no numbers where these are all rows.
+    groups: Vec<(Sampling, Option<Tensor>)>,
+}
+
+impl Draws {
+    /// `sampling` has the settings of each row.
+    pub(crate) fn new(sampling: &[Sampling], device: Device) -> Result<Draws> {
+        let mut groups: Vec<(Sampling, Vec<i64>)> = Vec::new();
+        for (row, sampling) in sampling.iter().enumerate() {
+            match groups.iter_mut().find(|(known, _)| known == sampling) {
+                Some((_, rows)) => rows.push(row as i64),
+                None => groups.push((*sampling, vec![row as i64])),
+            }
+        }
+        let all = groups.len() == 1;
+        let upload = |rows: Vec<i64>| match all {
+            true => Ok(None),
+            false => Tensor::from_slice(&rows).f_to_device(device).map(Some),
+        };
+        let groups = groups.into_iter().map(|(sampling, rows)| Ok((sampling, upload(rows)?)));
+        Ok(Draws { groups: groups.collect::<Result<_>>()? })
+    }
+
+    /// As [`Sampling::draw`], each row with its own settings.
+    pub(crate) fn draw(&self, logits: &Tensor, uniform: &Tensor) -> Result<Tensor> {
+        let mut drawn = Tensor::f_zeros(uniform.size(), (Kind::Int64, logits.device()))?;
+        for (sampling, rows) in &self.groups {
+            let Some(rows) = rows else { return sampling.draw(logits, uniform) };
+            let of = |t: &Tensor| t.f_index_select(0, rows);
+            let _ = drawn.f_index_copy_(0, rows, &sampling.draw(&of(logits)?, &of(uniform)?)?)?;
+        }
+        Ok(drawn)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Generation against the original's way (`scripts/reference/greedy.py`) and against itself.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
-use model::generate::{Event, Failure, Generator, Options, Outcome, Piece, Start, Summary};
+use model::generate::{Event, Failure, Generator, Options, Order, Outcome, Piece, Start, Summary};
 use model::sampling::Sampling;
 use model::{Architecture, NotaGen};
 use std::collections::{BTreeMap, HashSet};
@@ -216,4 +216,100 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(refused(Options { max_attempts: 0, ..Options::default() }));
     assert!(refused(Options { sampling: Sampling { temperature: 0.0, ..Sampling::default() }, ..Options::default() }));
     assert!(Generator::new(&network(), Kind::Int64).is_err());
+}
+
+/// An order, and the text of the run that has it alone.
+fn order(number: u64) -> (Order, String) {
+    let sampling = Sampling {
+        top_k: [9, 1, 3, 5, 7, 2, 4][number as usize % 7],
+        top_p: 0.9,
+        temperature: 1.0 + 0.1 * number as f64,
+    };
+    let prompt = ["%Baroque\n", "%Classical\n"].map(str::to_owned)[..number as usize % 3].to_vec();
+    let order = Order {
+        seed: 100 + number,
+        sampling,
+        start: Start { prompt, music: None },
+        max_patches: Some(40 + 7 * number as usize),
+    };
+    let options = Options {
+        batch_size: Some(1),
+        seed: order.seed,
+        sampling,
+        starts: vec![order.start.clone()],
+        max_patches: order.max_patches,
+        ..Options::default()
+    };
+    (order, run(Kind::Float, &options).0[&0].text.clone())
+}
+
+#[test]
+fn pieces_that_come_go_and_come_back_are_those_of_runs_of_their_own() {
+    let (orders, expected): (Vec<Order>, Vec<String>) = (0..7).map(order).unzip();
+    assert_eq!(expected.iter().collect::<HashSet<_>>().len(), 7);
+    let mut generator = Generator::new(&network(), Kind::Float).unwrap();
+    let options = Options { batch_size: Some(3), ..Options::default() };
+    let mut session = generator.session(&options).unwrap();
+    assert!(session.is_empty() && session.slots() == 3 && session.pause(0).is_none());
+
+    let (mut texts, mut begun, mut paused) = (vec![String::new(); 7], Vec::new(), Vec::new());
+    let mut finished = HashSet::new();
+    for round in 0.. {
+        // One every five rounds, whether there is room for it or not.
+        if round % 5 == 0 && round / 5 < 7 {
+            session.add(round / 5, &orders[round / 5]).unwrap();
+        }
+        // Of those under way one is taken out, and comes back when others have had its slot; one before it began.
+        if round == 13 {
+            paused.push(session.pause(1).unwrap());
+        }
+        if round == 31 {
+            assert!(!begun.contains(&6), "it waits for a slot");
+            paused.push(session.pause(6).unwrap());
+        }
+        if round == 40 {
+            paused.drain(..).for_each(|piece| session.resume(piece));
+        }
+        session
+            .round(&mut |event| match event {
+                Event::Began { index, text, .. } => {
+                    begun.push(index);
+                    texts[index] = text.to_owned();
+                }
+                Event::Text { index, text } => texts[index] += text,
+                Event::Finished(piece) => assert!(finished.insert(piece.index) && piece.text == texts[piece.index]),
+                _ => (),
+            })
+            .unwrap();
+        assert!(round < 1000, "{finished:?}");
+        if round > 40 && session.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(texts, expected);
+    assert_eq!((finished.len(), begun.len(), session.free()), (7, 7, 3));
+}
+
+#[test]
+fn a_session_refuses_an_order_and_goes_on_with_the_others() {
+    let mut generator = Generator::new(&network(), Kind::Float).unwrap();
+    let options =
+        Options { batch_size: Some(2), max_attempts: 2, check: &|_| Err("no good".to_owned()), ..Options::default() };
+    let mut session = generator.session(&options).unwrap();
+    let long = Start { prompt: vec!["%a long line\n".repeat(400)], music: None };
+    assert!(session.add(0, &Order { start: long, ..Order::default() }).is_err());
+    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+    assert!(session.add(1, &Order { sampling, ..Order::default() }).is_err());
+    session.add(2, &Order { max_patches: Some(3), ..Order::default() }).unwrap();
+    let mut failed = Vec::new();
+    while !session.is_empty() {
+        session
+            .round(&mut |event| {
+                if let Event::Failed { index, attempt, retried, .. } = event {
+                    failed.push((index, attempt, retried));
+                }
+            })
+            .unwrap();
+    }
+    assert_eq!(failed, [(2, 1, true), (2, 2, false)]);
 }

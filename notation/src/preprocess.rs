@@ -203,9 +203,7 @@ pub struct Converted {
 /// # Errors
 /// [`Error::MusicXml`] and [`Error::Encoding`].
 pub fn standard(bytes: &[u8]) -> Result<(Cow<'_, str>, Vec<Warning>)> {
-    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    let utf16 = [b"\xff\xfe".as_slice(), b"\xfe\xff", b"\0<"].iter().any(|start| bytes.starts_with(start));
-    if utf16 || start.starts_with(b"<") || start.starts_with(b"PK\x03\x04") {
+    if musicxml::looks_like(bytes) {
         let converted = musicxml::to_abc(bytes, "", &musicxml::Options::default())?;
         return Ok((Cow::Owned(converted.abc), converted.warnings));
     }

@@ -12,7 +12,7 @@ use notation::abc::{
     self,
     score::{Event, QUARTER},
 };
-use notation::export::{to_midi, to_musicxml};
+use notation::export::{self, to_midi, to_musicxml};
 use notation::preprocess::{find, standard};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -367,4 +367,21 @@ fn damaged_pieces_come_out_whole() {
         Smf::parse(&to_midi(&text, "x").unwrap().output).unwrap();
     }
     assert!(read > 3_000, "{read} read, {refused} refused: a poor test");
+}
+
+#[test]
+fn bars_have_the_times_at_which_their_notes_are_played() {
+    // Two bars played twice, the tempo changing in the second; a note a bar, each its own.
+    let text = format!("{HEAD}V:1\n|: c8 | [Q:1/4=60] d4 [Q:1/4=180] d4 :| e8 |]\nV:2\n|: z8 | z8 :| z8 |]\n");
+    let times = export::times(&text, "").unwrap();
+    assert_eq!(times.bars.iter().map(|(bar, _)| *bar).collect::<Vec<_>>(), [0, 1, 0, 1, 2]);
+    let (first, second, again) = (4.0 * 60.0 / 90.0, 2.0 + 2.0 / 3.0, 4.0 / 3.0);
+    let mut expected = vec![0.0];
+    for length in [first, second, again, second] {
+        expected.push(expected[expected.len() - 1] + length);
+    }
+    for ((_, seconds), expected) in times.bars.iter().zip(&expected) {
+        assert!((seconds - expected).abs() < 1e-5, "{times:?}, {expected:?}");
+    }
+    assert!((times.seconds - expected[4] - again).abs() < 1e-5);
 }

@@ -78,7 +78,7 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
 }
 
 /// The prompts of a file, one a line.
-fn prompts(path: &Path) -> Result<Vec<String>> {
+pub fn prompts(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
     let prompts: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if prompts.is_empty() {

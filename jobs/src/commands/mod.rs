@@ -1,6 +1,7 @@
 //! The commands beside running a recipe, one file each.
 pub mod check;
 pub mod convert;
+pub mod demo;
 pub mod doctor;
 pub mod features;
 pub mod generate;

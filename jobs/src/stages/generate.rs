@@ -7,7 +7,7 @@ use std::{
 };
 
 use model::{
-    generate::{Event, Generator, Options, Piece, Start, tag_lines},
+    generate::{Event, Generator, Options, Piece, Start, check, tag_lines},
     prompts,
     sampling::Sampling,
 };
@@ -162,14 +162,6 @@ fn done(job: &Job, summary: Value) -> Result<Ended> {
     let Value::Object(facts) = summary else { return Err(Failure::failed("the summary is no object")) };
     let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
     Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
-}
-
-/// A piece counts where its rests can be put back and a network can be trained on it.
-pub fn check(abc: &str) -> std::result::Result<(), String> {
-    if abc.contains('\0') {
-        return Err("a NUL character in its text".to_owned());
-    }
-    rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string())
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.

@@ -55,7 +55,7 @@ impl Listen<'_> {
             starts: generate::starts(self.settings.prompts.as_deref().unwrap_or_default(), reporter),
             max_patches: self.settings.max_patches.map(|patches| size(patches.get())),
             skip: &|index| file(&folder, index, "abc").is_file(),
-            check: &generate::check,
+            check: &model::generate::check,
             ..Options::default()
         };
         let (begun, most) = (Instant::now(), self.settings.max_seconds.get());

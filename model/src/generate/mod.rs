@@ -6,6 +6,7 @@
 //! the shortened one in parts beside the others.
 mod network;
 mod random;
+mod session;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -14,8 +15,11 @@ use crate::patches::Patchiliser;
 use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result};
 use network::{Network, Reading};
+use notation::rests;
+pub use session::{Order, Paused, Session};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 use track::{Beginning, Limits, Next, Track};
@@ -235,17 +239,41 @@ impl Generator {
     }
 }
 
+/// What a piece is written by, the same in all its attempts.
+#[derive(Debug, Clone)]
+struct Terms {
+    seed: u64,
+    /// With the seed, names its random numbers.
+    number: u64,
+    sampling: Sampling,
+    beginning: Arc<Beginning>,
+    limits: Limits,
+}
+
+/// An attempt at a piece.
+#[derive(Debug)]
+struct Writing {
+    track: Track,
+    terms: Terms,
+}
+
+impl Writing {
+    fn new(index: usize, attempt: u32, terms: Terms) -> Writing {
+        Writing { track: Track::new(index, attempt, &terms.beginning), terms }
+    }
+}
+
 struct Run<'r, 'o> {
     network: &'r mut Network,
     patchiliser: Patchiliser,
     options: &'r Options<'o>,
     limits: Limits,
-    beginnings: Vec<Beginning>,
+    beginnings: Vec<Arc<Beginning>>,
     /// Numbers of the pieces not begun yet, in reverse.
     todo: Vec<usize>,
     /// Attempts begun that have no slot.
-    waiting: VecDeque<Track>,
-    slots: Vec<Option<Track>>,
+    waiting: VecDeque<Writing>,
+    slots: Vec<Option<Writing>>,
     started: Instant,
     pieces: usize,
     failed: usize,
@@ -272,7 +300,7 @@ impl<'r, 'o> Run<'r, 'o> {
         };
         let nothing = [Start::default()];
         let starts = if options.starts.is_empty() { &nothing } else { options.starts.as_slice() };
-        let beginnings = starts.iter().map(|start| Beginning::new(&patchiliser, start, &limits));
+        let beginnings = starts.iter().map(|start| Beginning::new(&patchiliser, start, &limits).map(Arc::new));
         let beginnings = beginnings.collect::<Result<_>>()?;
         let todo: Vec<usize> =
             (0..options.samples).rev().filter(|i| i % shards == shard && !(options.skip)(*i)).collect();
@@ -327,31 +355,50 @@ impl<'r, 'o> Run<'r, 'o> {
             if flow.is_break() || self.slots.iter().all(Option::is_none) {
                 break;
             }
-            let round = Instant::now();
-            flow = match self.predict() {
-                Err(error) => self.lower(error, on_event)?,
-                Ok(predicted) => {
-                    self.share(round.elapsed().as_secs_f64());
-                    self.accept(predicted, on_event)?
-                }
-            };
+            flow = self.round(on_event)?;
         }
         Ok(flow)
     }
 
+    /// The next patch of every piece that has a slot.
+    fn round(&mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
+        let started = Instant::now();
+        match self.predict() {
+            Err(error) => self.lower(error, on_event),
+            Ok(predicted) => {
+                self.share(started.elapsed().as_secs_f64());
+                self.accept(predicted, on_event)
+            }
+        }
+    }
+
+    /// The terms of a numbered piece of the run.
+    fn terms(&self, index: usize) -> Terms {
+        Terms {
+            seed: self.options.seed,
+            number: index as u64,
+            sampling: self.options.sampling,
+            beginning: Arc::clone(&self.beginnings[index % self.beginnings.len()]),
+            limits: self.limits,
+        }
+    }
+
     /// Gives every free slot to an attempt that waits or to a new piece.
     fn refill(&mut self, on_event: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
-        for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
-            let new = || {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].is_some() {
+                continue;
+            }
+            let next = self.waiting.pop_front().or_else(|| {
                 let index = self.todo.pop()?;
-                Some(Track::new(index, 0, &self.beginnings[index % self.beginnings.len()]))
-            };
-            let Some(track) = self.waiting.pop_front().or_else(new) else { break };
-            if track.draws == 0 {
-                let Track { index, attempt, ref text, .. } = track;
+                Some(Writing::new(index, 0, self.terms(index)))
+            });
+            let Some(writing) = next else { break };
+            if writing.track.draws == 0 {
+                let Track { index, attempt, ref text, .. } = writing.track;
                 on_event(Event::Began { index, attempt: attempt + 1, text })?;
             }
-            *slot = Some(track);
+            self.slots[slot] = Some(writing);
         }
         ControlFlow::Continue(())
     }
@@ -360,8 +407,8 @@ impl<'r, 'o> Run<'r, 'o> {
     fn predict(&mut self) -> Result<Vec<(usize, Vec<u8>)>> {
         let size = self.patchiliser.patch_size();
         let (mut readings, mut ready) = (Vec::new(), Vec::new());
-        for (slot, track) in self.slots.iter_mut().enumerate() {
-            let Some(track) = track else { continue };
+        for (slot, writing) in self.slots.iter_mut().enumerate() {
+            let Some(Writing { track, .. }) = writing else { continue };
             let (mut unread, open) = track.input(size);
             if unread.len() <= READ_AT_ONCE * size {
                 ready.push((slot, open));
@@ -380,22 +427,23 @@ impl<'r, 'o> Run<'r, 'o> {
         if ready.is_empty() {
             return Ok(Vec::new());
         }
-        let mut uniform = Vec::with_capacity(ready.len() * size);
+        let (mut uniform, mut sampling) = (Vec::with_capacity(ready.len() * size), Vec::with_capacity(ready.len()));
         for (slot, _) in &ready {
-            if let Some(track) = &self.slots[*slot] {
-                let (piece, attempt) = (track.index as u64, u64::from(track.attempt));
-                uniform.extend(random::uniform(self.options.seed, piece, attempt, track.draws, size));
+            if let Some(Writing { track, terms }) = &self.slots[*slot] {
+                let attempt = u64::from(track.attempt);
+                uniform.extend(random::uniform(terms.seed, terms.number, attempt, track.draws, size));
+                sampling.push(terms.sampling);
             }
         }
-        let written = self.network.write(&ready, &uniform, &self.options.sampling)?;
+        let written = self.network.write(&ready, &uniform, &sampling)?;
         Ok(ready.into_iter().map(|(slot, _)| slot).zip(written).collect())
     }
 
     /// Counts the time of one round.
     fn share(&mut self, seconds: f64) {
         let live = self.slots.iter().flatten().count().max(1) as f64;
-        for track in self.slots.iter_mut().flatten() {
-            track.seconds += seconds / live;
+        for writing in self.slots.iter_mut().flatten() {
+            writing.track.seconds += seconds / live;
         }
     }
 
@@ -406,9 +454,10 @@ impl<'r, 'o> Run<'r, 'o> {
     ) -> Result<ControlFlow<()>> {
         let mut flow = ControlFlow::Continue(());
         for (slot, characters) in predicted {
-            let Some(mut track) = self.slots[slot].take() else { continue };
+            let Some(mut writing) = self.slots[slot].take() else { continue };
+            let track = &mut writing.track;
             let (length, patches) = (track.text.len(), track.patches);
-            let mut next = track.accept(&characters, &self.patchiliser, &self.limits)?;
+            let mut next = track.accept(&characters, &self.patchiliser, &writing.terms.limits)?;
             if track.patches > patches {
                 self.patches += 1;
                 let text = &track.text[length..];
@@ -420,9 +469,9 @@ impl<'r, 'o> Run<'r, 'o> {
                 next = Next::Fail(Failure::Refused(reason));
             }
             match next {
-                Next::Continue => self.slots[slot] = Some(track),
-                Next::Complete(outcome) => flow = or(flow, self.complete(track, outcome, on_event)),
-                Next::Fail(reason) => flow = or(flow, self.fail(track, &reason, on_event)),
+                Next::Continue => self.slots[slot] = Some(writing),
+                Next::Complete(outcome) => flow = or(flow, self.complete(writing.track, outcome, on_event)),
+                Next::Fail(reason) => flow = or(flow, self.fail(writing, &reason, on_event)),
             }
         }
         let (pieces, failed, patches) = (self.pieces, self.failed, self.patches);
@@ -450,7 +499,7 @@ impl<'r, 'o> Run<'r, 'o> {
 
     fn fail(
         &mut self,
-        track: Track,
+        Writing { track, terms }: Writing,
         reason: &Failure,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
@@ -458,8 +507,7 @@ impl<'r, 'o> Run<'r, 'o> {
         let (index, attempt, text) = (track.index, track.attempt + 1, track.text.as_str());
         let retried = attempt < self.options.max_attempts;
         if retried {
-            let beginning = &self.beginnings[index % self.beginnings.len()];
-            self.waiting.push_back(Track::new(index, attempt, beginning));
+            self.waiting.push_back(Writing::new(index, attempt, terms));
         } else {
             self.given_up.push(index);
         }
@@ -481,11 +529,11 @@ impl<'r, 'o> Run<'r, 'o> {
             let to = from / 2;
             self.network.release();
             torch_ext::empty_cache(self.network.device)?;
-            for track in self.slots.iter_mut().flatten() {
-                track.cached = 0;
+            for writing in self.slots.iter_mut().flatten() {
+                writing.track.cached = 0;
             }
-            for track in self.slots.drain(to..).rev().flatten() {
-                self.waiting.push_front(track);
+            for writing in self.slots.drain(to..).rev().flatten() {
+                self.waiting.push_front(writing);
             }
             let flow = on_event(Event::Lowered { from, to });
             match self.network.resize(to as i64) {
@@ -495,6 +543,17 @@ impl<'r, 'o> Run<'r, 'o> {
             }
         }
     }
+}
+
+/// A piece counts where its rests can be put back and a network can be trained on it.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check(abc: &str) -> std::result::Result<(), String> {
+    if abc.contains('\0') {
+        return Err("a NUL character in its text".to_owned());
+    }
+    rests::unreduce_text(abc).map(drop).map_err(|error| error.to_string())
 }
 
 fn or(first: ControlFlow<()>, second: ControlFlow<()>) -> ControlFlow<()> {

@@ -4,7 +4,7 @@
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
 use crate::gpt2::HEAD_SIZE;
 use crate::notagen::embed_patches;
-use crate::sampling::Sampling;
+use crate::sampling::{Draws, Sampling};
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
 use tch::{Device, Kind, Tensor};
 use torch_ext::Linear;
@@ -219,12 +219,13 @@ impl Network {
 
     /// Writes the next patch of some slots: the characters behind those given, up to and with the first end mark.
     ///
-    /// `given` has each slot's number and characters, `uniform` one number a slot and character of a patch.
+    /// `given` has each slot's number and characters, `uniform` one number a slot and character of a patch, `sampling`
+    /// how each slot's characters are drawn.
     pub(super) fn write(
         &mut self,
         given: &[(usize, Vec<u8>)],
         uniform: &[f32],
-        sampling: &Sampling,
+        sampling: &[Sampling],
     ) -> Result<Vec<Vec<u8>>> {
         let size = self.architecture.patch_size as usize;
         let slots: Vec<i64> = given.iter().map(|(slot, _)| *slot as i64).collect();
@@ -237,6 +238,7 @@ impl Network {
         let mut fixed = Tensor::from_slice(&fixed.concat()).f_view([-1, size as i64])?.f_to_device(self.device)?;
 
         let mut live: Vec<usize> = (0..given.len()).collect();
+        let mut draws = Draws::new(sampling, self.device)?;
         let mut written: Vec<Vec<u8>> = vec![Vec::with_capacity(size); given.len()];
         let mut unseen = Vec::new();
         let mut x = features;
@@ -244,7 +246,7 @@ impl Network {
             let column = t as i64;
             let hidden = self.step(&x, column)?;
             let logits = self.to_logits.forward(&hidden)?;
-            let mut character = sampling.draw(&logits, &uniform.f_select(1, column)?)?;
+            let mut character = draws.draw(&logits, &uniform.f_select(1, column)?)?;
             if t < longest {
                 let fixed = fixed.f_select(1, column)?;
                 character = fixed.f_where_self(&fixed.f_ge(0)?, &character)?;
@@ -270,6 +272,7 @@ impl Network {
                 // Ended patches leave the batch once it gets a good deal smaller without them.
                 if self.device == Device::Cpu && going.len() * 4 <= live.len() * 3 {
                     live = going.iter().map(|&i| live[i as usize]).collect();
+                    draws = Draws::new(&live.iter().map(|&row| sampling[row]).collect::<Vec<_>>(), self.device)?;
                     let going = Tensor::from_slice(&going);
                     self.keep_rows(&going, column + 1)?;
                     uniform = uniform.f_index_select(0, &going)?;

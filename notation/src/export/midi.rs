@@ -20,15 +20,7 @@ type Timed<'a> = (i64, u8, TrackEventKind<'a>);
 
 pub(super) fn write(score: &Score, name: &str) -> Result<Vec<u8>> {
     let order = playback::order(&score.bar_lines);
-    let mut end: i64 = 0;
-    let starts: Vec<i64> = order
-        .iter()
-        .map(|bar| {
-            let start = end;
-            end = end.saturating_add(score.lengths[*bar]);
-            start
-        })
-        .collect();
+    let (starts, end) = starts(score, &order);
     let times = Times { order: &order, starts: &starts };
     // What delta times can hold, a day and a half at the usual speed.
     if scale(end) >= i64::from(u28::max_value().as_int()) {
@@ -50,6 +42,45 @@ pub(super) fn write(score: &Score, name: &str) -> Result<Vec<u8>> {
         .write_std(&mut bytes)
         .map_err(|error| Error::Midi { file: name.to_owned(), problem: error.to_string() })?;
     Ok(bytes)
+}
+
+/// When bars begin that are played in this order, and when the last one ends.
+fn starts(score: &Score, order: &[usize]) -> (Vec<i64>, i64) {
+    let mut end: i64 = 0;
+    let starts = order.iter().map(|bar| {
+        let start = end;
+        end = end.saturating_add(score.lengths[*bar]);
+        start
+    });
+    (starts.collect(), end)
+}
+
+/// The same in seconds, as the tempo goes.
+pub(super) fn times(score: &Score) -> super::Times {
+    let order = playback::order(&score.bar_lines);
+    let (starts, end) = starts(score, &order);
+    let mut tempos: Vec<(i64, f64)> = conductor(score, &Times { order: &order, starts: &starts })
+        .into_iter()
+        .filter_map(|(time, _, kind)| match kind {
+            TrackEventKind::Meta(MetaMessage::Tempo(microseconds)) => {
+                Some((time, f64::from(microseconds.as_int()) / 1e6))
+            }
+            _ => None,
+        })
+        .collect();
+    tempos.sort_by_key(|(time, _)| *time);
+    // Up to where time is counted, how much it is, and seconds a quarter from there on.
+    let (mut at, mut seconds, mut quarter) = (0, 0.0, 0.5);
+    let mut tempos = tempos.into_iter().peekable();
+    let mut until = |time: i64| {
+        while let Some((change, next)) = tempos.next_if(|(change, _)| *change <= time) {
+            seconds += (change - at) as f64 / QUARTER as f64 * quarter;
+            (at, quarter) = (change, next);
+        }
+        seconds + (time - at) as f64 / QUARTER as f64 * quarter
+    };
+    let bars = order.iter().zip(&starts).map(|(bar, start)| (*bar, until(*start))).collect();
+    super::Times { bars, seconds: until(end) }
 }
 
 fn scale(ticks: i64) -> i64 {

@@ -39,3 +39,20 @@ pub fn to_midi(text: &str, name: &str) -> Result<Exported<Vec<u8>>> {
     let score = abc::parse(text, name)?;
     Ok(Exported { output: midi::write(&score, name)?, warnings: score.warnings })
 }
+
+/// When the bars of a piece are played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times {
+    /// Bars, counted from 0 in the score, in the order they are played, and the seconds until each begins.
+    pub bars: Vec<(usize, f64)>,
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+/// When the bars of [`to_midi`]'s file are played.
+///
+/// # Errors
+/// As [`abc::parse`].
+pub fn times(text: &str, name: &str) -> Result<Times> {
+    Ok(midi::times(&abc::parse(text, name)?))
+}

@@ -9,14 +9,14 @@ use zip::ZipArchive;
 
 use super::xml::{Fault, Tree};
 
-/// More text than any score has; what unpacks to more is taken for a trap.
+/// More text than any score has.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
 /// The text of a score, from a `.mxl` or from plain XML.
-pub(super) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+pub(super) fn text(bytes: &[u8], most: u64) -> Result<Cow<'_, str>, Fault> {
     let text = match bytes {
-        _ if bytes.starts_with(b"PK") => decode(Cow::Owned(unpack(bytes)?))?,
-        _ if bytes.len() as u64 > MOST_BYTES => return Err(too_long()),
+        _ if bytes.starts_with(b"PK") => decode(Cow::Owned(unpack(bytes, most)?))?,
+        _ if bytes.len() as u64 > most => return Err(too_long(most)),
         _ => decode(Cow::Borrowed(bytes))?,
     };
     Ok(if memchr::memchr(b'\r', text.as_bytes()).is_some() { Cow::Owned(new_lines(&text)) } else { text })
@@ -37,11 +37,11 @@ fn new_lines(text: &str) -> String {
     clean
 }
 
-fn too_long() -> Fault {
-    Fault::whole(format!("longer than {} MiB", MOST_BYTES >> 20))
+fn too_long(most: u64) -> Fault {
+    Fault::whole(format!("longer than {} MiB", most >> 20))
 }
 
-fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
+fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, Fault> {
     let broken = |error: zip::result::ZipError| Fault::whole(format!("not a readable archive: {error}"));
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let listed = archive.by_name("META-INF/container.xml").ok().and_then(|entry| {
@@ -64,10 +64,10 @@ fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
     // What the archive says of its size may be wrong, and much too large.
     let mut unpacked = Vec::with_capacity(usize::try_from(entry.size().min(64 << 20)).unwrap_or_default());
     entry
-        .take(MOST_BYTES + 1)
+        .take(most + 1)
         .read_to_end(&mut unpacked)
         .map_err(|error| Fault::whole(format!("{name} cannot be unpacked: {error}")))?;
-    if unpacked.len() as u64 > MOST_BYTES { Err(too_long()) } else { Ok(unpacked) }
+    if unpacked.len() as u64 > most { Err(too_long(most)) } else { Ok(unpacked) }
 }
 
 /// The file that an archive's table of contents names first.
@@ -132,6 +132,10 @@ fn label(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+        super::text(bytes, MOST_BYTES)
+    }
 
     #[test]
     fn encodings_are_recognised() {

@@ -39,11 +39,13 @@ use crate::{Error, Result};
 pub struct Options {
     /// Lyrics as `w:` lines. The original writes them, and its preprocessing leaves them out.
     pub lyrics: bool,
+    /// More text than any score has: what is longer, or unpacks to more, is taken for a trap.
+    pub most_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { lyrics: true }
+        Options { lyrics: true, most_bytes: container::MOST_BYTES }
     }
 }
 
@@ -107,6 +109,13 @@ pub fn is_musicxml(name: &str) -> bool {
     [".xml", ".musicxml", ".mxl"].iter().any(|end| lower.ends_with(end))
 }
 
+/// The bytes say MusicXML: they begin as XML, in UTF-8 or UTF-16, or as an archive.
+pub fn looks_like(bytes: &[u8]) -> bool {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let utf16 = [b"\xff\xfe".as_slice(), b"\xfe\xff", b"\0<"].iter().any(|start| bytes.starts_with(start));
+    utf16 || start.starts_with(b"<") || start.starts_with(b"PK\x03\x04")
+}
+
 /// Converts a score: the bytes of a `.xml`, `.musicxml` or `.mxl` file, told apart by their content.
 ///
 /// `name` is what errors call the score; if it is empty they begin with the place in it.
@@ -115,7 +124,7 @@ pub fn is_musicxml(name: &str) -> bool {
 /// [`Error::MusicXml`] says what cannot be read and where.
 pub fn to_abc(bytes: &[u8], name: &str, options: &Options) -> Result<Converted> {
     let error = |place: Place, problem: String| Error::MusicXml { name: name.to_owned(), place, problem };
-    let text = container::text(bytes).map_err(|fault| error(Place::default(), fault.problem))?;
+    let text = container::text(bytes, options.most_bytes).map_err(|fault| error(Place::default(), fault.problem))?;
     let locate = |at: Option<usize>| match at {
         None => Place::default(),
         Some(at) => Lines::new(&text).place(at),

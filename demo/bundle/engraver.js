@@ -1,0 +1,2 @@
+// Engraving: abcjs, of which the page uses one function.
+export { renderAbc } from "abcjs";

@@ -1,0 +1,171 @@
+//! Scores of visitors: checked, and brought into the form that the network writes.
+use axum::http::StatusCode;
+use model::generate::tag_lines;
+use notation::{
+    Error, abc,
+    export::to_musicxml,
+    musicxml::{self, is_musicxml},
+    preprocess::{self, Keys},
+    rests,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::problem::Problem;
+
+/// More text than this in a compressed score is taken for a trap.
+const UNPACKED: u64 = 32 << 20;
+/// Warnings that are passed on.
+const WARNINGS: usize = 20;
+
+/// A score to go on from.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Upload {
+    /// Interleaved ABC with stream tags: the `music` of a piece to write.
+    pub music: String,
+    bars: usize,
+    voices: usize,
+    /// What was odd about it, and what was made of it.
+    warnings: Vec<String>,
+}
+
+/// Reads MusicXML, or ABC, standard or interleaved.
+pub fn read(bytes: &[u8], name: &str) -> Result<Upload, Problem> {
+    let (text, warnings) = match musicxml::looks_like(bytes) || is_musicxml(name) {
+        true => {
+            let mut options = musicxml::Options::default();
+            options.most_bytes = UNPACKED;
+            let converted = musicxml::to_abc(bytes, "", &options).map_err(|error| problem(&error, None))?;
+            let warnings = converted.warnings.iter().map(ToString::to_string).collect();
+            (with_layout(&reduced(&converted.abc).map_err(|error| problem(&error, None))?), warnings)
+        }
+        false => from_abc(notation::text::decode(bytes).map_err(|error| problem(&error, None))?)?,
+    };
+    let lines = text.lines().filter(|line| line.starts_with("[V:") || line.starts_with("[r:"));
+    let bars = lines.clone().count();
+    // A text without tags does not say how long the piece shall get: as long again.
+    let music = tag_lines(&text, if lines.clone().any(|line| line.starts_with("[r:")) { 0 } else { bars });
+    let voices = text.lines().take_while(|line| !line.starts_with('[')).filter(|line| line.starts_with("V:")).count();
+    Ok(Upload { music, bars, voices, warnings })
+}
+
+fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let wrong = |error: &Error| problem(error, Some(&text));
+    let score = abc::parse(&text, "").map_err(|error| wrong(&error))?;
+    if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
+        // The form that the network writes: whatever it could not have written is wrong.
+        let text: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
+        let text = with_layout(&text);
+        if let Some((line, column)) = not_ascii(&text) {
+            let message = format!("line {line}, column {column}: a character that is not ASCII");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+        }
+        rests::unreduce_text(&text).map_err(|error| wrong(&error))?;
+        return Ok((text.trim_end().to_owned() + "\n", Vec::new()));
+    }
+    match reduced(&text) {
+        // A tune without voices is not in the dialect of xml2abc; as MusicXML and back it is.
+        Err(Error::NoMusic | Error::NoVoices) => {
+            let warnings = score.warnings.iter().take(WARNINGS);
+            let warnings = warnings.map(|warning| format!("line {}: {}", warning.line, warning.problem)).collect();
+            let xml = to_musicxml(&text, "").map_err(|error| wrong(&error))?.output;
+            let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::Options::default());
+            let text = back.and_then(|back| reduced(&back.abc)).map_err(|error| problem(&error, None))?;
+            Ok((with_layout(&text), warnings))
+        }
+        other => Ok((with_layout(&other.map_err(|error| wrong(&error))?), Vec::new())),
+    }
+}
+
+/// With the line that says which voices stand together: what the network writes has one, and rests are put back by it.
+fn with_layout(text: &str) -> String {
+    if text.lines().any(|line| line.starts_with("%%score")) {
+        return text.to_owned();
+    }
+    let voices = text.lines().filter_map(|line| line.strip_prefix("V:")?.split_whitespace().next());
+    format!("%%score {}\n{text}", voices.collect::<Vec<_>>().join(" "))
+}
+
+/// Standard ABC as the network writes it, in its own key.
+fn reduced(abc: &str) -> notation::Result<String> {
+    let reduced = preprocess::convert(abc.as_bytes(), Keys::Original)?.reduced;
+    reduced.into_iter().next().map(|(_, abc)| abc).ok_or(Error::NoMusic)
+}
+
+fn not_ascii(text: &str) -> Option<(usize, usize)> {
+    text.lines().enumerate().find_map(|(line, text)| {
+        let column = text.chars().position(|c| !c.is_ascii())?;
+        Some((line + 1, column + 1))
+    })
+}
+
+/// What is wrong with a score, and the line where the error or the text tells it.
+pub fn problem(error: &Error, text: Option<&str>) -> Problem {
+    let line = line(error).or_else(|| text.and_then(|text| search(error, text)));
+    let said = error.to_string();
+    // The score has no name here.
+    let said = said.trim_start_matches(':');
+    let message = match line {
+        Some(line) if !said.contains(&format!("line {line}")) && line_of(said) != Some(line) => {
+            format!("line {line}: {said}")
+        }
+        Some(line) => match said.strip_prefix(&format!("{line}:")) {
+            Some(rest) => format!("line {line}, column {rest}"),
+            None => said.to_owned(),
+        },
+        None => said.to_owned(),
+    };
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(line);
+    match error.hint() {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+/// The number that a message begins with.
+fn line_of(said: &str) -> Option<usize> {
+    said.split_once(':')?.0.parse().ok()
+}
+
+/// The line that an error knows.
+fn line(error: &Error) -> Option<usize> {
+    match error {
+        Error::MusicXml { place, .. } => Some(place.line).filter(|line| *line > 0),
+        Error::Encoding { line, .. } | Error::NotAscii { line, .. } => Some(*line),
+        Error::NoNotes { line, .. } | Error::TooLong { line, .. } => Some(*line),
+        Error::NotAbc { .. } => Some(1),
+        _ => None,
+    }
+}
+
+/// The line that an error is about, found by what it quotes.
+fn search(error: &Error, text: &str) -> Option<usize> {
+    let first = |is: &dyn Fn(&str) -> bool| text.lines().position(is).map(|at| at + 1);
+    let music = |voice: &str| {
+        let begin = text.lines().position(|line| line.trim() == voice).map(|at| at + 1)?;
+        let lines = text.lines().skip(begin).take_while(|line| !line.starts_with("V:")).count();
+        Some((begin, lines))
+    };
+    match error {
+        Error::Header { text: header } => first(&|line| line == header.trim_end()),
+        Error::VoiceKey { voice } | Error::UndefinedVoice { voice } => first(&|line| line.starts_with(voice.as_str())),
+        Error::VoiceNumber { voice } => first(&|line| line.starts_with(voice.as_str())),
+        Error::Chord { voice, text: chord, .. } => match music(voice) {
+            Some((begin, _)) => {
+                text.lines().skip(begin).position(|line| line.contains(chord.as_str())).map(|at| begin + at + 1)
+            }
+            None => first(&|line| line.contains(chord.as_str())),
+        },
+        Error::UnknownKey { key } => first(&|line| line.starts_with("K:") && line.contains(key.as_str())),
+        Error::NotBars { voice } => music(voice).map(|(begin, lines)| begin + usize::from(lines > 0)),
+        // Where it ends too early, or goes on too long.
+        Error::UnequalBars { voice, .. } => music(voice).map(|(begin, lines)| begin + lines),
+        Error::NotInterleaved { line, .. } => {
+            first(&|line| line.starts_with("[V:") || line.starts_with("[r:")).map(|music| music + line - 1)
+        }
+        Error::Unreduce(_) => first(&|line| line.starts_with("[V:") || line.starts_with("[r:")),
+        Error::NoKey | Error::NoVoices | Error::NoMusic => Some(1),
+        _ => None,
+    }
+}
