@@ -60,6 +60,12 @@ struct Trace {
     std::lock_guard<std::mutex> guard(lock);
     if (place < buckets.size()) buckets[place].reduced = now();
   }
+  // Who waits for a sum may be told before who writes it down.
+  void end() {
+    std::lock_guard<std::mutex> guard(lock);
+    for (auto& bucket : buckets)
+      if (bucket.reduced == 0) bucket.reduced = now();
+  }
 };
 
 struct Exchange {
@@ -108,6 +114,7 @@ struct Gradients {
   void finish() {
     for (auto& work : exchange->works) work->wait();
     exchange->works.clear();
+    exchange->trace->end();
   }
 };
 

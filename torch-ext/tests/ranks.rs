@@ -97,6 +97,7 @@ fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
         println!("backward {ended:.4} s: {trace:?}");
         assert_eq!(trace.len(), 6);
         assert!(trace.windows(2).all(|pair| pair[0].ready <= pair[1].ready));
+        assert!(trace.iter().all(|bucket| bucket.ready < bucket.reduced), "{trace:?}");
         assert!(trace[0].ready < trace[5].ready && trace[0].ready < ended, "{ended}: {trace:?}");
     }
 }

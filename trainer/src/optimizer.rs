@@ -5,7 +5,6 @@ use crate::settings::{Precision, Settings};
 use crate::shards::Shards;
 use crate::{Error, Result};
 use serde::Serialize;
-use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};
 
@@ -27,9 +26,9 @@ pub struct StepReport {
 /// An exchange of gradients between ranks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Exchange {
-    /// Seconds of the backward pass that it ran beside.
+    /// Seconds of the backward pass, until the last gradient was there.
     pub backward: f64,
-    /// Seconds that it took longer.
+    /// Seconds from then until the last sum was there: for the exchange, and for ranks with longer pieces.
     pub waited: f64,
     /// Bucket by bucket, in the order in which their gradients were there.
     pub buckets: Vec<Exchanged>,
@@ -44,6 +43,12 @@ pub struct Exchanged {
     pub ready: f64,
     /// Seconds until the sum over the ranks was there.
     pub reduced: f64,
+}
+
+impl From<&torch_ext::Bucket> for Exchanged {
+    fn from(bucket: &torch_ext::Bucket) -> Exchanged {
+        Exchanged { bytes: bucket.bytes, ready: bucket.ready, reduced: bucket.reduced }
+    }
 }
 
 /// The optimizer with its loss scale.
@@ -62,8 +67,6 @@ pub struct Optimizer {
     scaler: Option<Scaler>,
     options: ReducerOptions,
     reducer: Option<Reducer>,
-    /// How long the last backward pass took that exchanged gradients.
-    backward: Duration,
     shard: bool,
     shards: Option<Shards>,
 }
@@ -99,7 +102,6 @@ impl Optimizer {
             scaler: None,
             options: ReducerOptions { compress: Some(settings.gradient_precision.kind()), ..ReducerOptions::default() },
             reducer: None,
-            backward: Duration::ZERO,
             shard: settings.shard_optimizer,
             shards: None,
         };
@@ -168,14 +170,13 @@ impl Optimizer {
 
     /// Adds the gradients of a loss. With the step's `last` part they are exchanged while they come up; a rank without a
     /// part takes part in that with none.
-    pub fn backward(&mut self, loss: Option<&Tensor>, last: bool) -> Result<()> {
+    pub fn backward(&self, loss: Option<&Tensor>, last: bool) -> Result<()> {
         let loss = match (loss, &self.reducer) {
             (Some(loss), _) => self.scaled(loss)?,
             (None, Some(reducer)) => reducer.nothing()?,
             (None, None) => return Ok(()),
         };
         let Some(reducer) = self.reducer.as_ref().filter(|_| last) else { return Ok(loss.f_backward()?) };
-        let begun = Instant::now();
         reducer.begin().map_err(Error::peer)?;
         loss.f_backward().map_err(|error| {
             let text = error.to_string();
@@ -185,18 +186,16 @@ impl Optimizer {
                 false => Error::from(error),
             }
         })?;
-        self.backward = begun.elapsed();
         reducer.finish().map_err(Error::peer)
     }
 
     /// What the last exchange of gradients did; nothing alone.
     pub fn exchange(&self) -> Option<Exchange> {
-        let buckets = self.reducer.as_ref()?.trace();
-        let last = buckets.iter().map(|bucket| bucket.reduced).fold(0.0, f64::max);
-        let backward = self.backward.as_secs_f64();
-        let buckets =
-            buckets.iter().map(|b| Exchanged { bytes: b.bytes, ready: b.ready, reduced: b.reduced }).collect();
-        Some(Exchange { backward, waited: (last - backward).max(0.0), buckets })
+        let buckets: Vec<Exchanged> = self.reducer.as_ref()?.trace().iter().map(Exchanged::from).collect();
+        // Libtorch's backward pass ends with the exchange: what it takes is the time to the last gradient.
+        let last = |of: fn(&Exchanged) -> f64| buckets.iter().map(of).fold(0.0, f64::max);
+        let (backward, end) = (last(|bucket| bucket.ready), last(|bucket| bucket.reduced));
+        Some(Exchange { backward, waited: end - backward, buckets })
     }
 
     /// Unscales, clips, steps and clears the gradients. A gradient that is not finite voids the step.
