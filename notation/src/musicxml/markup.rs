@@ -52,7 +52,7 @@ impl<'a> Scanner<'a> {
                 [b'<', b'/', ..] => return self.end().map(Some),
                 [b'<', b'!', b'-', b'-', ..] => self.past(4, "-->", "a comment is not closed")?,
                 [b'<', b'?', ..] => self.past(2, "?>", "a processing instruction is not closed")?,
-                _ if rest.starts_with(b"<![CDATA[") => {
+                [b'<', b'!', ..] if rest.starts_with(b"<![CDATA[") => {
                     self.past(9, "]]>", "a CDATA section is not closed")?;
                     return Ok(Some(Mark::Data(from + 9..self.at - 3)));
                 }

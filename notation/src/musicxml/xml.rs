@@ -92,20 +92,18 @@ impl<'a> Tree<'a> {
                         open.push(place);
                     }
                 }
-                Mark::End(name) => {
-                    let begun = open.pop().map(|place| (place, tree.tag_name(place)));
-                    match begun {
-                        Some((place, begun)) if Some(begun) == text.get(name.clone()) => {
-                            tree.elements[place as usize].end = tree.elements.len() as u32;
-                        }
-                        _ => {
-                            let end = text.get(name.clone()).unwrap_or_default();
-                            let begun = begun.map_or("no element".to_owned(), |(_, begun)| format!("<{begun}>"));
-                            let problem = format!("not well-formed XML: </{end}> where {begun} should end");
-                            return Err(fault(name.start - 2, problem));
-                        }
+                Mark::End(name) => match open.pop() {
+                    Some(place) if text.as_bytes().get(name.clone()) == tree.tag_name(place) => {
+                        tree.elements[place as usize].end = tree.elements.len() as u32;
                     }
-                }
+                    begun => {
+                        let end = text.get(name.clone()).unwrap_or_default();
+                        let begun = begun.and_then(|place| std::str::from_utf8(tree.tag_name(place)?).ok());
+                        let begun = begun.map_or("no element".to_owned(), |begun| format!("<{begun}>"));
+                        let problem = format!("not well-formed XML: </{end}> where {begun} should end");
+                        return Err(fault(name.start - 2, problem));
+                    }
+                },
                 Mark::Text(range, false) | Mark::Data(range) => tree.append(&open, range, None),
                 Mark::Text(range, true) => {
                     let value = unescaped(text.get(range.clone()).unwrap_or_default(), &tree.entities);
@@ -126,9 +124,9 @@ impl<'a> Tree<'a> {
     }
 
     /// The name of an element as written.
-    fn tag_name(&self, place: u32) -> &'a str {
+    fn tag_name(&self, place: u32) -> Option<&'a [u8]> {
         let Element { tag, name, .. } = self.elements[place as usize];
-        self.slice(Slice { at: tag.at, length: name.at + name.length - tag.at })
+        self.text.as_bytes().get(tag.at as usize..(name.at + name.length) as usize)
     }
 
     fn push(&mut self, tag: Range<usize>, name: usize) -> u32 {
@@ -186,6 +184,13 @@ impl<'a> Node<'a> {
         self.tree.slice(self.element().name)
     }
 
+    /// Is it called so? Most names differ in their length.
+    fn is(self, name: &str) -> bool {
+        let Slice { at, length } = self.element().name;
+        length as usize == name.len()
+            && self.tree.text.as_bytes().get(at as usize..(at + length) as usize) == Some(name.as_bytes())
+    }
+
     /// Byte of the text where its tag begins.
     pub(super) fn at(self) -> usize {
         (self.element().tag.at as usize).saturating_sub(1)
@@ -206,7 +211,7 @@ impl<'a> Node<'a> {
 
     /// The elements of a name right below it.
     pub(super) fn named(self, name: &'a str) -> impl Iterator<Item = Node<'a>> {
-        self.elements().filter(move |child| child.name() == name)
+        self.elements().filter(move |child| child.is(name))
     }
 
     /// The elements at a path of two names.
@@ -217,10 +222,8 @@ impl<'a> Node<'a> {
     /// The first element at a path, such as `notations/ornaments/tremolo`.
     pub(super) fn find(self, path: &str) -> Option<Node<'a>> {
         match path.bytes().position(|byte| byte == b'/').map(|at| (&path[..at], &path[at + 1..])) {
-            None => self.elements().find(|child| child.name() == path),
-            Some((name, rest)) => {
-                self.elements().filter(|child| child.name() == name).find_map(|child| child.find(rest))
-            }
+            None => self.elements().find(|child| child.is(path)),
+            Some((name, rest)) => self.elements().filter(|child| child.is(name)).find_map(|child| child.find(rest)),
         }
     }
 
