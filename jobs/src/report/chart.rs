@@ -6,7 +6,7 @@ use super::curves::Line;
 /// The plane of a chart, in its own units; it is drawn as wide as there is room.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 54.0;
+const LEFT: f64 = 64.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 42.0;
