@@ -101,7 +101,11 @@ impl Axis {
     fn over(values: impl Iterator<Item = f64>) -> Option<Axis> {
         let (low, high) = ends(values)?;
         // A level line lies in the middle.
-        let room = if low < high { (high - low) * 0.06 } else { low.abs().max(1e-9) * 0.1 };
+        let room = match high - low {
+            0.0 if low == 0.0 => 1.0,
+            0.0 => low.abs() * 0.1,
+            range => range * 0.06,
+        };
         let (low, high) = (low - room, high + room);
         Some(Axis { low, high, ticks: ticks(low, high, round_step((high - low) / 6.0)) })
     }
@@ -124,7 +128,16 @@ impl Axis {
         let step = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).next().unwrap_or(1.0);
         let largest = self.low.abs().max(self.high.abs());
         let digits = (-step.log10()).ceil().max(0.0) as usize;
-        if digits > 3 && largest >= PLAIN { format!("{tick:.digits$}") } else { number(tick) }
+        match largest >= PLAIN {
+            true if digits > 3 => format!("{tick:.digits$}"),
+            true => number(tick),
+            false if tick.abs() < step / 2.0 => "0".to_owned(),
+            false => {
+                let digits = (tick.abs() / step).log10().ceil().max(0.0) as usize;
+                let text = format!("{tick:.digits$e}");
+                text.split_once('e').map_or(text.clone(), |(number, power)| format!("{}e{power}", shortened(number)))
+            }
+        }
     }
 }
 
@@ -167,8 +180,12 @@ pub fn exact(value: f64) -> String {
 }
 
 fn trimmed(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    shortened(&format!("{value:.digits$}")).to_owned()
+}
+
+/// Without zeros at the end of its decimals.
+fn shortened(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 #[cfg(test)]
@@ -189,6 +206,9 @@ mod tests {
         let level = Axis::over([1e-5].into_iter()).unwrap();
         assert!((level.portion(1e-5) - 0.5).abs() < 1e-9);
         assert!(Axis::over([].into_iter()).is_none());
+        let labels: Vec<String> = level.ticks.iter().map(|tick| level.label(*tick)).collect();
+        assert_eq!(labels, ["9e-6", "9.5e-6", "1e-5", "1.05e-5", "1.1e-5"]);
+        assert_eq!(Axis::over([0.0].into_iter()).unwrap().ticks, [-1.0, -0.5, 0.0, 0.5, 1.0]);
         assert_eq!(Axis::of_steps([0.0, 1.0].into_iter()).unwrap().ticks, [0.0, 1.0]);
         assert_eq!(Axis::of_steps([3.0].into_iter()).unwrap().ticks, [3.0]);
     }

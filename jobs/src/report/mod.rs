@@ -227,7 +227,7 @@ fn trainings(plan: &Plan, state: &State) -> Markup {
                     p { "Best eval loss " b { (format!("{:.4}", best.loss)) } " in epoch " (best.epoch) ", step " (number(best.step)) "." }
                 }
                 div.charts {
-                    (loss(curves))
+                    (loss(curves, if matches!(stage.stage, Stage::Dpo(_)) { "loss" } else { "loss, nats a character" }))
                     @for (name, line) in &curves.others {
                         (chart::lines(
                             &name.replace('_', " "),
@@ -242,7 +242,7 @@ fn trainings(plan: &Plan, state: &State) -> Markup {
     }
 }
 
-fn loss(curves: &Curves) -> Markup {
+fn loss(curves: &Curves, title: &str) -> Markup {
     let mut series = vec![Series { name: "training", class: "one", line: &curves.train_loss, dots: false }];
     if !curves.eval_loss.is_empty() {
         let dots = curves.eval_loss.len() <= 60;
@@ -252,7 +252,7 @@ fn loss(curves: &Curves) -> Markup {
         at: (best.step, best.loss),
         text: format!("best: epoch {}, {}", best.epoch, exact(best.loss)),
     });
-    chart::lines("loss, nats a character", "steps", &series, mark.as_ref())
+    chart::lines(title, "steps", &series, mark.as_ref())
 }
 
 /// Pieces of the last stage that wrote some, and of the trainings on their way.
