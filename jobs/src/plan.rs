@@ -121,7 +121,7 @@ impl Selection {
 }
 
 /// Settings of a training stage that do not decide its result: where it writes, how often, how fast.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 14] = [
     "name",
     "init",
     "resume_from",
