@@ -19,7 +19,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use serde_json::json;
 use tokio::{net::TcpStream, sync::Semaphore};
@@ -73,8 +73,8 @@ pub async fn run(
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
-                let served =
-                    connection(stream, address, router.clone(), config.limits.patience, &connections, Arc::clone(log));
+                let (router, patience, watcher) = (router.clone(), config.limits.patience, connections.watcher());
+                let served = connection(stream, address, router, patience, watcher, Arc::clone(log));
                 tokio::spawn(async move {
                     served.await;
                     drop(place);
@@ -88,17 +88,24 @@ pub async fn run(
     Ok(())
 }
 
-fn connection(
+async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     router: Router,
     patience: Duration,
-    connections: &GracefulShutdown,
+    connections: Watcher,
     log: Log,
-) -> impl Future<Output = ()> + Send + use<> {
+) {
     // Events are small, and should not wait for each other.
     let _ = stream.set_nodelay(true);
+    // Browsers open connections that they may need: nothing has been asked on those.
+    if !matches!(tokio::time::timeout(patience, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+        return;
+    }
+    let answered = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&answered);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        answers.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Visitor(address));
         router.clone().oneshot(request)
@@ -107,14 +114,12 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service);
-    let served = connections.watch(served);
-    async move {
-        if let Err(error) = served.await {
-            if error.is_timeout() {
-                refused(&log, address, "a request", "its head did not come in time");
-            } else if error.is_parse() {
-                refused(&log, address, "a request", &format!("it is not HTTP: {error}"));
-            }
+    if let Err(error) = connections.watch(served).await {
+        // A connection that rests after its requests ends so too.
+        if error.is_timeout() && !answered.load(Ordering::Relaxed) {
+            refused(&log, address, "a request", "its head did not come in time");
+        } else if error.is_parse() {
+            refused(&log, address, "a request", &format!("it is not HTTP: {error}"));
         }
     }
 }
