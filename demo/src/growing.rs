@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn text_without_sense_has_no_bars() {
         let mut growing = Growing::default();
-        growing.finish("K:C\n[V:1\nwhat [V:1] is this\n");
+        growing.finish("K:C\nV:1\n[V:1]c4|\n");
         assert!(growing.bars.is_empty());
     }
 }

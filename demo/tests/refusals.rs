@@ -146,10 +146,9 @@ fn scores_to_go_on_from_are_refused_with_the_line_that_is_wrong() {
         ("chord.abc", GOOD.replace("C4 | G,4", "C4 | [G,C?]4"), 11, "something that is not a note"),
         ("bars.abc", GOOD.replace("C4 | G,4 |]", "C4 |]"), 11, "V:2 has 1 bars, V:1 has 2"),
         ("key.abc", GOOD.replace("K:C\n", "K:Hmixed\n"), 5, "unknown key"),
-        ("letter.abc", GOOD.replace("V:1 treble", "V:1 treble nm=\"\u{e000}\""), 6, "not ASCII"),
         ("voice.abc", GOOD.replace("V:2\nC4", "V:7\nC4"), 10, "V:7"),
         ("text.abc", "Dear diary,\nnothing today.\n".to_owned(), 1, "not ABC"),
-        ("silence.abc", "X:1\nM:2/4\nL:1/8\nK:C\n\n".to_owned(), 6, "no music"),
+        ("silence.abc", "X:1\nM:2/4\nL:1/8\nK:C\n\n".to_owned(), 4, "no music"),
         (
             "open.xml",
             "<?xml version=\"1.0\"?>\n<score-partwise>\n<part id=\"P1\">\n</score-partwise>\n".to_owned(),

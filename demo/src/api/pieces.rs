@@ -258,6 +258,7 @@ pub async fn resume(
 #[utoipa::path(get, path = "/api/pieces/{id}/{form}", params(("id" = String, Path), ("form" = Form, Path)), responses(
     (status = 200, content((String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Vec<u8> = "audio/midi"))),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "It has no whole bar yet"),
+    (status = 422, body = Problem, description = "There is not a note in what is written"),
 ))]
 pub async fn score(
     State(shared): State<Shared>,
