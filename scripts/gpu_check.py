@@ -203,19 +203,15 @@ def training_speed(work):
 
 
 def generation(work):
-    size = SIZES[-1]
-    patches = 64 if options.quick else 512
-    pieces = 4 if options.quick else 128
+    size, patches, pieces = ("small", 64, 4) if options.quick else ("large", 512, 128)
     precision = "fp32" if DEVICE == "cpu" else "fp16"
     arguments = ["--size", size, "--patches", patches, "--precision", precision]
-    arguments = arguments if size != "tiny" else ["--size", "small", "--patches", patches, "--precision", precision]
     for count in (1, pieces):
         mine = ours("generation", *arguments, "--pieces", count)[0]
-        limit = 6e9 if count == 1 else 24e9
-        memory = mine.get("memory_bytes")
-        row(f"generation, {arguments[1]}, {precision}, {count} at once", f"{mine['patches_per_second']:.1f} patches/s, the floor allows "
+        memory, limit = mine["memory_bytes"], 6e9 if count == 1 else 24e9
+        row(f"generation, {size}, {precision}, {count} at once", f"{mine['patches_per_second']:.1f} patches/s, the floor allows "
             f"{mine['floor']['patches_per_second']:.0f}", "", None)
-        if DEVICE == "cuda" and memory:
+        if DEVICE == "cuda":
             row("the same: memory", f"{memory / 1e9:.2f} GB", f"{limit / 1e9:.0f} GB", memory < limit)
     command = [sys.executable, "scripts/bench/generation.py", "--device", DEVICE, *map(str, arguments)]
     there = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
