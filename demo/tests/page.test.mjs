@@ -80,9 +80,14 @@ test("choose, watch it grow, hear it, keep it", async () => {
   await page.getByLabel("Baroque").check();
   assert.deepEqual(await page.locator("#instrumentations label").allTextContents(), ["Choral", "Keyboard"]);
   await page.getByLabel("Choral").check();
+  // Prompts are Greek to the small network: most of what it writes after one cannot be read, and is complained of. Not this one.
+  await page.click("#settings summary");
+  await page.click("#dice");
+  assert.match(await page.locator("#seed").inputValue(), /^\d+$/);
+  await page.fill("#seed", "0");
   await page.click("#go");
   await page.waitForFunction(() => document.getElementById("text").textContent.startsWith("%Baroque\n%Bach, Johann Sebastian\n%Choral\n"));
-  assert.match(page.url(), /prompt=Baroque_Bach%2C\+Johann\+Sebastian_Choral&seed=\d+/);
+  assert.match(page.url(), /prompt=Baroque_Bach%2C\+Johann\+Sebastian_Choral&seed=0&/);
 
   await page.evaluate(() => {
     // Bars that were drawn while the piece was being written.
