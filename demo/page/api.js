@@ -27,6 +27,7 @@ export const upload = async (file) => (await post(`api/scores?name=${encodeURICo
 export const convert = (abc, to) => post(`api/convert?to=${to}`, abc, "text/vnd.abc");
 
 const EVENTS = ["queued", "began", "text", "music", "finished", "stopped", "failed", "closed"];
+const TRIES = 4;
 const LAST = ["finished", "stopped", "failed", "closed"];
 
 /** Follows a piece; returns what ends that. `hear` gets each event's name, data and id. */
@@ -38,9 +39,13 @@ export function follow(id, after, hear, lost) {
       hear(name, JSON.parse(event.data), event.lastEventId);
     });
   }
-  // The browser tries again by itself, unless the piece is gone.
+  // The browser tries again by itself, unless the piece is gone; that the server is gone it does not find out.
+  let failures = 0;
+  source.onopen = () => { failures = 0; };
   source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) lost(away());
+    if (source.readyState !== EventSource.CLOSED && ++failures < TRIES) return;
+    source.close();
+    lost(away());
   };
   return () => source.close();
 }

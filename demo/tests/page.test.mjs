@@ -21,6 +21,8 @@ async function serve(...more) {
   writeFileSync(prompts, "Baroque_Bach, Johann Sebastian_Choral\nBaroque_Bach, Johann Sebastian_Keyboard\nRomantic_Chopin, Frederic_Keyboard\n");
   const args = ["demo", "--weights", weights, "--port", "0", "--json", "--device", "cpu", "--at-once", "3", "--prompts", prompts, ...more];
   const child = spawn(join(root, "target/release/notagen-train"), args, { env: { ...process.env, OMP_NUM_THREADS: "1" }, stdio: ["ignore", "pipe", "inherit"] });
+  const stop = (signal = "SIGTERM") => child.kill(signal);
+  stops.push(stop);
   const lines = [];
   const ended = new Promise((resolve) => child.on("exit", (code) => resolve(code)));
   const url = await new Promise((resolve, reject) => {
@@ -30,17 +32,18 @@ async function serve(...more) {
       if (lines.at(-1).event === "listening") resolve(lines.at(-1).url);
     });
   });
-  return { url, lines, ended, stop: () => child.kill("SIGTERM") };
+  return { url, lines, ended, stop };
 }
 
 let server, browser;
+const stops = [];
 before(async () => {
   server = await serve();
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: QUIET });
 });
 after(async () => {
   await browser?.close();
-  server?.stop();
+  for (const stop of stops) stop();
 });
 
 /** A visitor's page; it may ask the server alone, and nothing on it may fail. */
@@ -88,6 +91,7 @@ test("choose, watch it grow, hear it, keep it", async () => {
   await page.click("#go");
   await page.waitForFunction(() => document.getElementById("text").textContent.startsWith("%Baroque\n%Bach, Johann Sebastian\n%Choral\n"));
   assert.match(page.url(), /prompt=Baroque_Bach%2C\+Johann\+Sebastian_Choral&seed=0&/);
+  await status(page, "failed");
 
   await page.evaluate(() => {
     // Bars that were drawn while the piece was being written.
@@ -242,18 +246,33 @@ test("keys and screen readers, phone width, light and dark", async () => {
   await leave(page);
 });
 
-test("the server stops, and the page says so", async () => {
+/** A server with a page on it, whose piece waits: with so many before it, it is not over when the server goes. */
+async function waiting() {
   const another = await serve();
   const page = await visit({ url: another.url });
-  await set(page, { seed: "1", temperature: "1" });
-  await page.selectOption("#max_patches", "");
+  const body = JSON.stringify({ top_k: 1 });
+  for (let i = 0; i < 24; i++) await fetch(`${another.url}api/pieces`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  await set(page, { seed: "1" });
   await page.click("#go");
-  await page.waitForFunction(() => document.getElementById("text").textContent.length > 50);
+  await status(page, "queued");
+  return { another, page };
+}
+
+test("the server stops, and the page says so", async () => {
+  const { another, page } = await waiting();
   another.stop();
   await status(page, "lost");
   assert.match(await page.locator("#status").textContent(), /server was stopped/);
   assert.equal(await another.ended, 0);
   assert.deepEqual(another.lines.filter(({ event }) => event === "refused"), []);
   assert.deepEqual(["listening", "queued", "began", "closed"].filter((event) => !another.lines.some((line) => line.event === event)), []);
+  await page.context().close();
+});
+
+test("the server is gone without a word, and the page finds out", async () => {
+  const { another, page } = await waiting();
+  another.stop("SIGKILL");
+  await status(page, "lost");
+  assert.match(await page.locator("#status").textContent(), /server does not answer/);
   await page.context().close();
 });

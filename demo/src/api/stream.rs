@@ -135,12 +135,14 @@ impl Follower {
             self.say("music", &data);
         }
         match state.status {
+            Status::Queued | Status::Writing if state.closed => {
+                self.say("closed", &json!({ "reason": "the server is stopping" }));
+            }
             Status::Queued if self.told != Some((state.ahead, state.seconds)) => {
                 self.told = Some((state.ahead, state.seconds));
                 self.say("queued", &json!({ "ahead": state.ahead, "seconds": state.seconds }));
             }
-            Status::Queued | Status::Writing if !state.closed => return,
-            Status::Queued | Status::Writing => self.say("closed", &json!({ "reason": "the server is stopping" })),
+            Status::Queued | Status::Writing => return,
             Status::Stopped => self.say("stopped", &json!({ "reason": state.reason })),
             Status::Failed => self.say("failed", &json!({ "reason": state.reason })),
             Status::Finished => {
