@@ -30,8 +30,8 @@ fn main() {
         .file("shim/onednn.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");
-    let nccl = build_nccl(&libtorch, &include).unwrap_or_default();
-    println!("cargo:rustc-env=TORCH_EXT_NCCL={}", nccl.display());
+    let cuda = build_cuda(&libtorch, &include).unwrap_or_default();
+    println!("cargo:rustc-env=TORCH_EXT_CUDA={}", cuda.display());
     println!("cargo:lib={}", lib.display());
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=dylib=torch_cpu");
@@ -39,25 +39,26 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
 }
 
-/// The NCCL backend: a library of its own that is loaded after `libtorch_cuda`. The CUDA set of libtorch has the headers
-/// for it (they lie beside the folder of torch); without them there is none.
-fn build_nccl(libtorch: &Path, include: &Path) -> Option<PathBuf> {
+/// The CUDA part (NCCL, CUDA graphs): a library of its own that is loaded after `libtorch_cuda`. The CUDA set of libtorch
+/// has the headers for it (they lie beside the folder of torch); without them there is none.
+fn build_cuda(libtorch: &Path, include: &Path) -> Option<PathBuf> {
     let beside = libtorch.parent()?.join("nvidia");
     let headers = ["nccl/include", "cu13/include"].map(|folder| beside.join(folder));
-    let cuda = libtorch.join("lib/libtorch_cuda.so");
-    if !headers[0].join("nccl.h").is_file() || !headers[1].join("cuda_runtime_api.h").is_file() || !cuda.is_file() {
+    let needed =
+        [headers[0].join("nccl.h"), headers[1].join("crt/host_config.h"), libtorch.join("lib/libtorch_cuda.so")];
+    if !needed.iter().all(|file| file.is_file()) {
         return None;
     }
-    let library = PathBuf::from(env::var_os("OUT_DIR")?).join("libtorch_ext_nccl.so");
+    let library = PathBuf::from(env::var_os("OUT_DIR")?).join("libtorch_ext_cuda.so");
     let compiler = cc::Build::new().cpp(true).std("c++17").warnings(false).pic(true).get_compiler();
     let mut command = compiler.to_command();
-    command.args(["-shared", "-O2"]).arg("shim/nccl.cpp").arg("-o").arg(&library);
+    command.args(["-shared", "-O2", "shim/nccl.cpp", "shim/graph.cpp", "-o"]).arg(&library);
     for folder in [Path::new("shim"), include, &include.join("torch/csrc/api/include"), &headers[0], &headers[1]] {
         command.arg("-I").arg(folder);
     }
     match command.status() {
         Ok(status) if status.success() => Some(library),
-        _ => fail("the NCCL part could not be compiled (the compiler's messages are above)"),
+        _ => fail("the CUDA part could not be compiled (the compiler's messages are above)"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! As `scripts/bench/generation.py` measures the original's way: the cost of one patch at each context, summed up
 //! over a piece by trapezoids. Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the thread ran,
 //! for a machine that others use too.
-use model::generate::{Event, Generator, Options, Start};
+use model::generate::{Event, Generator, Options, Recordings, Start};
 use model::{Architecture, NotaGen};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -42,9 +42,11 @@ fn main() -> Outcome<()> {
 
     let mut contexts: Vec<usize> = [0, 2, 4, 8, 12, 16].iter().map(|part| (patches * part / 16).max(1)).collect();
     contexts.dedup();
-    let mut costs = Vec::new();
+    let (mut costs, mut recordings) = (Vec::new(), None);
     for &context in &contexts {
-        costs.push(seconds_a_round(&mut generator, pieces, context, rounds, clock)? / pieces as f64);
+        let (seconds, gained) = seconds_a_round(&mut generator, pieces, context, rounds, clock)?;
+        costs.push(seconds / pieces as f64);
+        recordings = gained;
     }
     let memory = match device {
         Device::Cpu => torch_ext::process_memory()?.peak,
@@ -62,6 +64,9 @@ fn main() -> Outcome<()> {
             "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
             "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve,
             "memory_bytes": memory, "floor": floor.json(),
+            "cuda_graphs": recordings.map(|r| serde_json::json!({
+                "used": r.used, "launched_ms": r.launched_ms, "replayed_ms": r.replayed_ms, "failure": r.failure,
+            })),
         })
     );
     Ok(())
@@ -107,7 +112,7 @@ fn seconds_a_round(
     context: usize,
     rounds: usize,
     clock: Clock,
-) -> Outcome<f64> {
+) -> Outcome<(f64, Option<Recordings>)> {
     // The opening patch, and lines of one patch each.
     let prompt = (1..context).map(|_| "%23456789012345\n".to_owned()).collect();
     let options = Options {
@@ -133,7 +138,7 @@ fn seconds_a_round(
     if summary.patches != pieces * (rounds + 2) {
         return Err(format!("{} patches instead of {}", summary.patches, pieces * (rounds + 2)).into());
     }
-    Ok(best)
+    Ok((best, summary.recordings))
 }
 
 /// What the machine allows: operations over the measured peak of a large product, bytes over the measured bandwidth.

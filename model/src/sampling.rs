@@ -106,6 +106,14 @@ impl Draws {
         Ok(Draws { groups: groups.collect::<Result<_>>()? })
     }
 
+    /// How all rows are drawn, if they are drawn in one way.
+    pub(crate) fn alike(&self) -> Option<Sampling> {
+        match self.groups.as_slice() {
+            [(sampling, None)] => Some(*sampling),
+            _ => None,
+        }
+    }
+
     /// As [`Sampling::draw`], each row with its own settings.
     pub(crate) fn draw(&self, logits: &Tensor, uniform: &Tensor) -> Result<Tensor> {
         let mut drawn = Tensor::f_zeros(uniform.size(), (Kind::Int64, logits.device()))?;

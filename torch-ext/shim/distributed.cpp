@@ -3,7 +3,6 @@
 #include "distributed.h"
 
 #include <c10/util/Flags.h>
-#include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -179,9 +178,9 @@ char* te_store_get(Keys* keys, const char* key, int* found, char** data, size_t*
   });
 }
 
-// Gloo for tensors of the CPU, and where `nccl` names a library, NCCL for those of CUDA devices.
+// Gloo for tensors of the CPU, and where `nccl` makes it, NCCL for those of CUDA devices.
 char* te_group_new(Keys* keys, int number, int rank, int size, int64_t timeout_ms, const char* host,
-                   const char* interface, const char* nccl, Group** out) {
+                   const char* interface, MakeNccl nccl, Group** out) {
   return guarded([&] {
     auto timeout = milliseconds(timeout_ms);
     intrusive_ptr<Store> store = c10::make_intrusive<PrefixStore>("group/" + std::to_string(number), keys->store);
@@ -194,13 +193,9 @@ char* te_group_new(Keys* keys, int number, int rank, int size, int64_t timeout_m
     ranks->setDefaultBackend(ProcessGroup::BackendType::GLOO);
     ranks->setBackend(c10::DeviceType::CPU, ProcessGroup::BackendType::GLOO, gloo);
     if (nccl) {
-      void* library = dlopen(nccl, RTLD_NOW | RTLD_LOCAL);
-      TORCH_CHECK(library, dlerror());
-      auto make = reinterpret_cast<MakeNccl>(dlsym(library, "te_make_nccl"));
-      TORCH_CHECK(make, nccl, " is not the NCCL part of this program");
       intrusive_ptr<Store> nccl_keys = c10::make_intrusive<PrefixStore>("nccl", store);
       intrusive_ptr<Backend> backend;
-      if (char* message = make(&nccl_keys, rank, size, timeout, &backend)) {
+      if (char* message = nccl(&nccl_keys, rank, size, timeout, &backend)) {
         std::string text(message);
         free(message);
         TORCH_CHECK(false, text);

@@ -1,4 +1,4 @@
-// What the NCCL part (a library of its own, loaded where there is CUDA) has in common with the rest.
+// What NCCL, in the CUDA part of the program, has in common with the rest.
 #pragma once
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>

@@ -69,6 +69,16 @@ char* te_load_cuda() {
   });
 }
 
+// What `name` stands for in the CUDA part of this program, a library of its own that is loaded after libtorch's.
+char* te_cuda_part(const char* library, const char* name, void** out) {
+  return guarded([&] {
+    void* part = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    TORCH_CHECK(part, dlerror());
+    *out = dlsym(part, name);
+    TORCH_CHECK(*out, library, " is not the CUDA part of this program");
+  });
+}
+
 char* te_autocast_get(int device, int* enabled, int* dtype) {
   return guarded([&] {
     auto type = static_cast<at::DeviceType>(device);

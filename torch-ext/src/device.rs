@@ -1,7 +1,8 @@
 //! Devices and memory.
-use crate::ffi::{check, device_type, te_device_memory, te_empty_cache, te_load_cuda};
+use crate::ffi::{Ptr, check, device_type, te_cuda_part, te_device_memory, te_empty_cache, te_load_cuda};
+use crate::store::c_string;
 use crate::{Error, Result};
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::path::Path;
 use tch::Device;
 
@@ -39,6 +40,23 @@ pub fn load_cuda() -> Result<bool> {
     // SAFETY: loading runs the library's initialisers, as linking it would.
     check(unsafe { te_load_cuda() })?;
     Ok(tch::Cuda::is_available())
+}
+
+/// What is called so in the CUDA part, the library that `build.rs` makes where libtorch has CUDA: where it was built, or
+/// beside the program.
+pub(crate) fn cuda_part(name: &CStr) -> Result<Ptr> {
+    let built = Path::new(env!("TORCH_EXT_CUDA"));
+    let beside = || Some(std::env::current_exe().ok()?.with_file_name("libtorch_ext_cuda.so"));
+    let library = [Some(built.to_owned()), beside()].into_iter().flatten().find(|path| path.is_file());
+    let library = library.ok_or_else(|| {
+        let how = "build it with the CUDA set of libtorch (scripts/setup --cuda)";
+        Error(format!("this program was built without its CUDA part: {how}"))
+    })?;
+    let library = c_string(&library.to_string_lossy())?;
+    let mut found = std::ptr::null_mut();
+    // SAFETY: two strings and an out-pointer; loading runs the library's initialisers, as linking it would.
+    check(unsafe { te_cuda_part(library.as_ptr(), name.as_ptr(), &mut found) })?;
+    Ok(found)
 }
 
 /// Memory of a device that has an allocator of its own (CUDA).

@@ -10,6 +10,7 @@ unsafe extern "C" {
     pub(crate) fn te_count_allocations() -> *mut c_char;
     pub(crate) fn te_allocations(now: *mut i64, most: *mut i64);
     pub(crate) fn te_load_cuda() -> *mut c_char;
+    pub(crate) fn te_cuda_part(library: *const c_char, name: *const c_char, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;
     pub(crate) fn te_autocast_set(device: c_int, enabled: c_int, dtype: c_int, enter: c_int) -> *mut c_char;
     pub(crate) fn te_fused_adamw(
@@ -85,7 +86,7 @@ unsafe extern "C" {
         timeout_ms: i64,
         host: *const c_char,
         interface: *const c_char,
-        nccl: *const c_char,
+        nccl: Ptr,
         out: *mut Ptr,
     ) -> *mut c_char;
     pub(crate) fn te_group_free(group: Ptr);

@@ -9,6 +9,7 @@ mod bytes;
 mod checkpoint;
 mod device;
 mod ffi;
+mod graph;
 mod linear;
 mod onednn;
 mod optim;
@@ -23,6 +24,7 @@ pub use checkpoint::checkpoint;
 pub use device::{
     DeviceMemory, ProcessMemory, device_memory, empty_cache, keep_freed_memory, load_cuda, process_memory,
 };
+pub use graph::Graph;
 pub use linear::Linear;
 pub use onednn::ManyRows;
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};

@@ -1,4 +1,5 @@
 //! Collectives between ranks: c10d's process group, Gloo for tensors on the CPU and NCCL for those on GPUs.
+use crate::device::cuda_part;
 use crate::ffi::{
     Ptr, check, ptr, ptrs, te_group_all_gather, te_group_all_reduce, te_group_barrier, te_group_broadcast,
     te_group_fail, te_group_free, te_group_new,
@@ -7,7 +8,6 @@ use crate::store::{World, c_string};
 use crate::{Error, Result};
 use std::ffi::{CString, c_char, c_int};
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tch::{Device, Tensor};
@@ -39,8 +39,8 @@ impl Group {
     /// Connects every rank with every other. `device` is where this rank computes; for a CUDA device NCCL is there too.
     pub fn new(world: &Arc<World>, device: Device) -> Result<Group> {
         let nccl = match device {
-            Device::Cuda(_) => Some(c_string(&nccl()?.to_string_lossy())?),
-            _ => None,
+            Device::Cuda(_) => cuda_part(c"te_make_nccl")?,
+            _ => std::ptr::null_mut(),
         };
         let host = c_string(&own_address(world.meeting())?)?;
         let names = std::env::var("GLOO_SOCKET_IFNAME").ok();
@@ -52,7 +52,7 @@ impl Group {
         let mut group = std::ptr::null_mut();
         // Groups of one world do not share keys: c10d's groups count their own operations.
         let timeout = world.timeout().as_millis() as i64;
-        // SAFETY: a live store, strings that live through the call, an out-pointer.
+        // SAFETY: a live store, strings that live through the call, a function of the CUDA part or NULL, an out-pointer.
         let made = check(unsafe {
             te_group_new(
                 world.store(),
@@ -62,7 +62,7 @@ impl Group {
                 timeout,
                 host.as_ptr(),
                 of(&interface),
-                of(&nccl),
+                nccl,
                 &mut group,
             )
         });
@@ -154,16 +154,4 @@ fn own_address(meeting: (&str, u16)) -> Result<String> {
         Ok(socket.local_addr()?.ip().to_string())
     };
     find().map_err(|error| Error(format!("no way to {}:{}: {error}", meeting.0, meeting.1)))
-}
-
-/// The library that `build.rs` has made for NCCL: where it was built, or beside the program.
-fn nccl() -> Result<PathBuf> {
-    let built = Path::new(env!("TORCH_EXT_NCCL"));
-    let beside = || Some(std::env::current_exe().ok()?.with_file_name("libtorch_ext_nccl.so"));
-    [Some(built.to_owned()), beside()].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
-        Error(
-            "this program was built without NCCL: build it with the CUDA set of libtorch (scripts/setup --cuda)"
-                .to_owned(),
-        )
-    })
 }

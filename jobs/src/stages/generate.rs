@@ -7,7 +7,7 @@ use std::{
 };
 
 use model::{
-    generate::{Event, Generator, Options, Piece, Start, check, tag_lines},
+    generate::{Event, Generator, Options, Piece, Recordings, Start, check, tag_lines},
     prompts,
     sampling::Sampling,
 };
@@ -148,6 +148,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
     pieces.patches += summary.patches as u64;
     pieces.failed += summary.failed as u64;
     pieces.seconds += summary.seconds;
+    pieces.recordings = summary.recordings;
     if let Some(failure) = pieces.failure.take() {
         return Err(failure);
     }
@@ -225,6 +226,7 @@ struct Pieces<'a> {
     seconds: f64,
     /// In this run.
     to_write: usize,
+    recordings: Option<Recordings>,
     failure: Option<Failure>,
 }
 
@@ -245,6 +247,7 @@ impl<'a> Pieces<'a> {
             failed: count("failed"),
             seconds: before.iter().filter_map(|summary| summary["seconds"].as_f64()).sum(),
             to_write: 0,
+            recordings: None,
             failure: None,
         }
     }
@@ -323,7 +326,7 @@ impl<'a> Pieces<'a> {
             pieces += 1;
             aligned += u64::from(is_aligned(&abc));
         }
-        let summary = json!({
+        let mut summary = json!({
             "pieces": pieces,
             "failed": self.failed,
             "patches": self.patches,
@@ -334,6 +337,10 @@ impl<'a> Pieces<'a> {
             "seed": job.seed,
             "sampling": { "top_k": job.sampling.top_k, "top_p": job.sampling.top_p, "temperature": job.sampling.temperature },
         });
+        if let Some(Recordings { launched_ms, replayed_ms, used, failure }) = &self.recordings {
+            summary["cuda_graphs"] =
+                json!({ "used": used, "launched_ms": launched_ms, "replayed_ms": replayed_ms, "failure": failure });
+        }
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?;
         save(&job.summary(), &text)?;
         if job.shard.1 == 1 {

@@ -9,6 +9,7 @@ mod random;
 mod session;
 #[cfg(test)]
 mod tests;
+mod together;
 mod track;
 
 use crate::patches::Patchiliser;
@@ -22,6 +23,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
+pub use together::Recordings;
 use track::{Beginning, Limits, Next, Track};
 pub use track::{Failure, Outcome, tag_lines};
 
@@ -126,6 +128,8 @@ pub struct Summary {
     pub batch_size: usize,
     /// Told to stop before all pieces were done.
     pub stopped: bool,
+    /// What CUDA graphs gained; none on a CPU.
+    pub recordings: Option<Recordings>,
 }
 
 /// What happens while pieces are written.
@@ -337,6 +341,7 @@ impl<'r, 'o> Run<'r, 'o> {
             patches_per_second: self.patches as f64 / seconds.max(f64::MIN_POSITIVE),
             batch_size: self.slots.len(),
             stopped: false,
+            recordings: self.network.recordings(),
         }
     }
 

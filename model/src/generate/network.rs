@@ -2,10 +2,12 @@
 //!
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
+use super::together::{LOOK, Recordings, Together, Trial};
 use crate::gpt2::HEAD_SIZE;
 use crate::notagen::embed_patches;
 use crate::sampling::{Draws, Sampling};
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 use torch_ext::Linear;
 
@@ -13,8 +15,6 @@ const EOS: u8 = 2;
 const LAYER_NORM_EPS: f64 = 1e-5;
 /// Batched attention reads keys up to the longest piece, rounded up to this.
 const KEYS: i64 = 64;
-/// On a GPU the host looks for ended patches once in so many characters.
-const LOOK: usize = 4;
 
 /// Patches for one slot to read: (slot, patches that its cache holds, characters of new patches).
 pub(super) struct Reading {
@@ -23,7 +23,22 @@ pub(super) struct Reading {
     pub(super) characters: Vec<u8>,
 }
 
-/// How keys are attended to.
+/// The next patch of some slots, a row each.
+pub(super) struct Rows {
+    /// (rows, hidden), float32: what the next character is predicted from.
+    pub(super) x: Tensor,
+    /// (rows, patch size), float32: what characters are drawn with.
+    pub(super) uniform: Tensor,
+    /// (rows, patch size), int64: characters that are given, -1 where there is none.
+    pub(super) fixed: Tensor,
+}
+
+/// There is no end mark among the characters behind those given.
+fn goes_on(given: &[u8], written: &[u8]) -> bool {
+    !written[given.len().min(written.len())..].contains(&EOS)
+}
+
+/// How keys are attended to, and characters written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attention {
     /// Slot after slot, each with its own length: no wasted reading (CPU).
@@ -104,6 +119,8 @@ pub(super) struct Network {
     character_caches: Vec<Cache>,
     /// (slots, hidden): what the patch decoder says about the next patch of each slot.
     features: Tensor,
+    together: Option<Together>,
+    trial: Trial,
 }
 
 impl Network {
@@ -158,6 +175,8 @@ impl Network {
             patch_caches: Vec::new(),
             character_caches: Vec::new(),
             features: Tensor::f_zeros([0, architecture.hidden_size], (Kind::Float, device))?,
+            together: None,
+            trial: Trial::default(),
             attention: if device == Device::Cpu { Attention::Each } else { Attention::Together },
             architecture,
             device,
@@ -180,8 +199,14 @@ impl Network {
 
     /// Gives the caches' memory back.
     pub(super) fn release(&mut self) {
+        self.together = None;
         self.patch_caches.clear();
         self.character_caches.clear();
+    }
+
+    /// What recordings have gained so far, on a GPU.
+    pub(super) fn recordings(&self) -> Option<Recordings> {
+        self.trial.recordings(self.device)
     }
 
     /// Reads new patches of some slots, each slot at most once and at least one patch.
@@ -227,61 +252,21 @@ impl Network {
         uniform: &[f32],
         sampling: &[Sampling],
     ) -> Result<Vec<Vec<u8>>> {
-        let size = self.architecture.patch_size as usize;
+        let size = self.architecture.patch_size;
         let slots: Vec<i64> = given.iter().map(|(slot, _)| *slot as i64).collect();
-        let features = self.features.f_index_select(0, &Tensor::from_slice(&slots).f_to_device(self.device)?)?;
-        let mut uniform = Tensor::from_slice(uniform).f_view([-1, size as i64])?.f_to_device(self.device)?;
         // -1 where a character is to be drawn.
-        let fixed = |characters: &[u8]| (0..size).map(|t| characters.get(t).map_or(-1, |&c| i64::from(c))).collect();
+        let fixed =
+            |characters: &[u8]| (0..size as usize).map(|t| characters.get(t).map_or(-1, |&c| i64::from(c))).collect();
         let fixed: Vec<Vec<i64>> = given.iter().map(|(_, characters)| fixed(characters)).collect();
-        let longest = given.iter().map(|(_, characters)| characters.len()).max().unwrap_or(0);
-        let mut fixed = Tensor::from_slice(&fixed.concat()).f_view([-1, size as i64])?.f_to_device(self.device)?;
-
-        let mut live: Vec<usize> = (0..given.len()).collect();
-        let mut draws = Draws::new(sampling, self.device)?;
-        let mut written: Vec<Vec<u8>> = vec![Vec::with_capacity(size); given.len()];
-        let mut unseen = Vec::new();
-        let mut x = features;
-        for t in 0..size {
-            let column = t as i64;
-            let hidden = self.step(&x, column)?;
-            let logits = self.to_logits.forward(&hidden)?;
-            let mut character = draws.draw(&logits, &uniform.f_select(1, column)?)?;
-            if t < longest {
-                let fixed = fixed.f_select(1, column)?;
-                character = fixed.f_where_self(&fixed.f_ge(0)?, &character)?;
-            }
-            unseen.push(character.shallow_clone());
-            let last = t + 1 == size;
-            if last || self.device == Device::Cpu || (t + 1) % LOOK == 0 {
-                let seen = Tensor::f_stack(&unseen, 1)?.f_to_device(Device::Cpu)?;
-                let seen = Vec::<i64>::try_from(seen.f_reshape([-1])?)?;
-                for (row, new) in live.iter().zip(seen.chunks_exact(unseen.len())) {
-                    written[*row].extend(new.iter().map(|&c| c as u8));
-                }
-                unseen.clear();
-                let going: Vec<i64> = (0..live.len() as i64)
-                    .filter(|&i| {
-                        let row = live[i as usize];
-                        !written[row][given[row].1.len().min(t + 1)..].contains(&EOS)
-                    })
-                    .collect();
-                if last || going.is_empty() {
-                    break;
-                }
-                // Ended patches leave the batch once it gets a good deal smaller without them.
-                if self.device == Device::Cpu && going.len() * 4 <= live.len() * 3 {
-                    live = going.iter().map(|&i| live[i as usize]).collect();
-                    draws = Draws::new(&live.iter().map(|&row| sampling[row]).collect::<Vec<_>>(), self.device)?;
-                    let going = Tensor::from_slice(&going);
-                    self.keep_rows(&going, column + 1)?;
-                    uniform = uniform.f_index_select(0, &going)?;
-                    fixed = fixed.f_index_select(0, &going)?;
-                    character = character.f_index_select(0, &going)?;
-                }
-            }
-            x = self.character_embedding.f_index_select(0, &character)?;
-        }
+        let rows = Rows {
+            x: self.features.f_index_select(0, &Tensor::from_slice(&slots).f_to_device(self.device)?)?,
+            uniform: Tensor::from_slice(uniform).f_view([-1, size])?,
+            fixed: Tensor::from_slice(&fixed.concat()).f_view([-1, size])?,
+        };
+        let mut written = match self.attention {
+            Attention::Each => self.write_each(rows, given, sampling)?,
+            Attention::Together => self.write_together(&rows, given, sampling)?,
+        };
         for ((_, characters), written) in given.iter().zip(&mut written) {
             written.drain(..characters.len());
             if let Some(end) = written.iter().position(|&c| c == EOS) {
@@ -291,8 +276,96 @@ impl Network {
         Ok(written)
     }
 
+    /// The host looks at every character, and ended patches leave the batch once it gets a good deal smaller without them.
+    fn write_each(
+        &mut self,
+        mut rows: Rows,
+        given: &[(usize, Vec<u8>)],
+        sampling: &[Sampling],
+    ) -> Result<Vec<Vec<u8>>> {
+        let size = self.architecture.patch_size;
+        let mut live: Vec<usize> = (0..given.len()).collect();
+        let mut draws = Draws::new(sampling, self.device)?;
+        let mut written: Vec<Vec<u8>> = vec![Vec::with_capacity(size as usize); given.len()];
+        for place in 0..size {
+            let mut character = self.character(&rows, place, &draws)?;
+            for (row, &c) in live.iter().zip(&Vec::<i64>::try_from(&character)?) {
+                written[*row].push(c as u8);
+            }
+            let going: Vec<i64> = (0..live.len() as i64)
+                .filter(|&i| goes_on(&given[live[i as usize]].1, &written[live[i as usize]]))
+                .collect();
+            if going.is_empty() || place + 1 == size {
+                break;
+            }
+            if going.len() * 4 <= live.len() * 3 {
+                live = going.iter().map(|&i| live[i as usize]).collect();
+                draws = Draws::new(&live.iter().map(|&row| sampling[row]).collect::<Vec<_>>(), self.device)?;
+                let going = Tensor::from_slice(&going);
+                self.keep_rows(&going, place + 1)?;
+                rows.uniform = rows.uniform.f_index_select(0, &going)?;
+                rows.fixed = rows.fixed.f_index_select(0, &going)?;
+                character = character.f_index_select(0, &going)?;
+            }
+            rows.x = self.character_embedding.f_index_select(0, &character)?;
+        }
+        Ok(written)
+    }
+
+    /// All slots go on together, whether there is something to write for them or not.
+    fn write_together(
+        &mut self,
+        rows: &Rows,
+        given: &[(usize, Vec<u8>)],
+        sampling: &[Sampling],
+    ) -> Result<Vec<Vec<u8>>> {
+        let slots = self.features.size()[0];
+        let mut together = match self.together.take() {
+            Some(together) => together,
+            None => Together::new(slots, &self.architecture, self.device)?,
+        };
+        let mut trial = std::mem::take(&mut self.trial);
+        together.fill(rows)?;
+        let mut sampling = sampling.to_vec();
+        sampling.resize(slots as usize, sampling.first().copied().unwrap_or_default());
+        let draws = Draws::new(&sampling, self.device)?;
+        let mut written: Vec<Vec<u8>> = vec![Vec::new(); given.len()];
+        let size = self.architecture.patch_size;
+        for (part, start) in (0..size).step_by(LOOK as usize).enumerate() {
+            let places = start..size.min(start + LOOK);
+            let work = |rows: &Rows, out: &Tensor| self.characters(rows, places.clone(), &draws, out);
+            let read = together.part(&mut trial, part, given.len() as i64, draws.alike(), &work)?;
+            for (row, new) in written.iter_mut().zip(read.chunks_exact(LOOK as usize)) {
+                row.extend(new.iter().take(places.clone().count()).map(|&c| c as u8));
+            }
+            if !given.iter().zip(&written).any(|((_, given), written)| goes_on(given, written)) {
+                break;
+            }
+        }
+        (self.together, self.trial) = (Some(together), trial);
+        Ok(written)
+    }
+
+    /// Characters at these places of a patch, into the first columns of `out`; `rows` is left ready for the next place.
+    fn characters(&self, rows: &Rows, places: Range<i64>, draws: &Draws, out: &Tensor) -> Result<()> {
+        for (column, place) in places.enumerate() {
+            let character = self.character(rows, place, draws)?;
+            out.f_select(1, column as i64)?.f_copy_(&character)?;
+            rows.x.shallow_clone().f_copy_(&self.character_embedding.f_index_select(0, &character)?)?;
+        }
+        Ok(())
+    }
+
+    /// The character of every row at a place of its patch, int64.
+    fn character(&self, rows: &Rows, place: i64, draws: &Draws) -> Result<Tensor> {
+        let logits = self.to_logits.forward(&self.step(&rows.x, place)?)?;
+        let drawn = draws.draw(&logits, &rows.uniform.f_select(1, place)?)?;
+        let fixed = rows.fixed.f_select(1, place)?;
+        Ok(fixed.f_where_self(&fixed.f_ge(0)?, &drawn)?)
+    }
+
     /// One character of all rows: inputs (rows, hidden) at a place in the patch to the final features, in `kind`.
-    fn step(&mut self, input: &Tensor, place: i64) -> Result<Tensor> {
+    fn step(&self, input: &Tensor, place: i64) -> Result<Tensor> {
         let rows = input.size()[0];
         let mut x = input.f_add(&self.character.positions.f_select(0, place)?)?;
         for (layer, cache) in self.character.layers.iter().zip(&self.character_caches) {
