@@ -34,15 +34,8 @@ pub struct RunArgs {
     /// Set a key: finetune.learning_rate=2e-5, seed=1.
     #[arg(long, value_name = "K=V")]
     pub set: Vec<String>,
-    /// The first stage to run.
-    #[arg(long, value_name = "STAGE")]
-    pub from: Option<String>,
-    /// The last stage to run.
-    #[arg(long, value_name = "STAGE")]
-    pub until: Option<String>,
-    /// The one stage to run.
-    #[arg(long, value_name = "STAGE", conflicts_with_all = ["from", "until"])]
-    pub only: Option<String>,
+    #[command(flatten)]
+    pub selection: Selection,
     /// Remove what the selected stages have done, and run them again.
     #[arg(long)]
     pub fresh: bool,
@@ -59,12 +52,6 @@ pub struct RunArgs {
     /// With several processes: start them again from the last checkpoint so often, when one fails.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_restarts: u32,
-}
-
-impl RunArgs {
-    pub fn selection(&self) -> Selection {
-        Selection { from: self.from.clone(), until: self.until.clone(), only: self.only.clone() }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,15 +185,8 @@ pub struct SubmitArgs {
     /// Set a key: finetune.learning_rate=2e-5, seed=1.
     #[arg(long, value_name = "K=V")]
     pub set: Vec<String>,
-    /// The first stage to submit.
-    #[arg(long, value_name = "STAGE")]
-    pub from: Option<String>,
-    /// The last stage to submit.
-    #[arg(long, value_name = "STAGE")]
-    pub until: Option<String>,
-    /// The one stage to submit.
-    #[arg(long, value_name = "STAGE", conflicts_with_all = ["from", "until"])]
-    pub only: Option<String>,
+    #[command(flatten)]
+    pub selection: Selection,
     /// Machines of each stage (the recipe's `resources`, as all that follows).
     #[arg(long, value_name = "N")]
     pub nodes: Option<NonZeroU64>,
@@ -246,10 +226,6 @@ pub enum Cluster {
 }
 
 impl SubmitArgs {
-    pub fn selection(&self) -> Selection {
-        Selection { from: self.from.clone(), until: self.until.clone(), only: self.only.clone() }
-    }
-
     pub fn resources(&self) -> Resources {
         Resources {
             nodes: self.nodes,

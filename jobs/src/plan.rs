@@ -96,10 +96,16 @@ impl Standing {
 }
 
 /// Which stages the command line asks for.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, clap::Args)]
 pub struct Selection {
+    /// The first stage.
+    #[arg(long, value_name = "STAGE")]
     pub from: Option<String>,
+    /// The last stage.
+    #[arg(long, value_name = "STAGE")]
     pub until: Option<String>,
+    /// The one stage.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["from", "until"])]
     pub only: Option<String>,
 }
 

@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let mut digests = Digests::open(&folder.join("digests.json"));
     if args.dry_run {
         let state = State::read(&folder)?;
-        let plan = Plan::new(resolved, &args.selection(), &state, &mut digests)?;
+        let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
         crate::commands::plan::show(&plan, json);
         return plan.check_inputs();
     }
@@ -82,7 +82,7 @@ fn check(
     stop: &AtomicBool,
 ) -> Result<()> {
     let state = State::read(&crate::plan::run_folder(&resolved.recipe.name))?;
-    let plan = Plan::new(resolved, &args.selection(), &state, digests)?;
+    let plan = Plan::new(resolved, &args.selection, &state, digests)?;
     plan.check_inputs()?;
     fetch(&plan, reporter, stop)?;
     plan.check_weights(&state)
@@ -124,10 +124,10 @@ fn lead(
     let in_company = args.shard.is_some() || std::env::var_os("SLURM_JOB_ID").is_some();
     let lock = Lock::take(&folder, if in_company { Lock::SHARES } else { Duration::ZERO })?;
     let mut state = State::read(&folder)?;
-    let mut plan = Plan::new(resolved.clone(), &args.selection(), &state, digests)?;
+    let mut plan = Plan::new(resolved.clone(), &args.selection, &state, digests)?;
     if args.fresh {
         forget(&plan, &mut state, &mut reporter)?;
-        plan = Plan::new(resolved, &args.selection(), &state, digests)?;
+        plan = Plan::new(resolved, &args.selection, &state, digests)?;
         plan.check_inputs()?;
     }
     let device = device::choose_for(plan.recipe.device, team.local_rank)?;
@@ -160,7 +160,7 @@ fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
             Order::End => return Ok(()),
             Order::Interrupted(message) => return Err(Failure::interrupted(message)),
         };
-        let plan = Plan::outline(resolved.clone(), &args.selection(), &state)?;
+        let plan = Plan::outline(resolved.clone(), &args.selection, &state)?;
         let Some(mut planned) = plan.stages.get(index).cloned() else {
             return Err(Failure::failed("rank 0 runs a stage that is not in this process's recipe"));
         };

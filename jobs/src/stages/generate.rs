@@ -160,7 +160,9 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
 }
 
 fn done(job: &Job, summary: Value) -> Result<Ended> {
-    let Value::Object(facts) = summary else { return Err(Failure::failed("the summary is no object")) };
+    let Value::Object(mut facts) = summary else { return Err(Failure::failed("the summary is no object")) };
+    // Those it read: in the record of a run `weights` are those that a stage leaves.
+    facts.remove("weights");
     let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
     Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
 }

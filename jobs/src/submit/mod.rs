@@ -47,7 +47,7 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     let folder = plan::run_folder(&resolved.recipe.name);
     let state = State::read(&folder)?;
     let mut digests = Digests::open(&folder.join("digests.json"));
-    let plan = Plan::new(resolved, &args.selection(), &state, &mut digests)?;
+    let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
     if let Cluster::Kubernetes = args.cluster {
         return kubernetes::show(&plan, args, json);
     }
