@@ -31,6 +31,8 @@ pub(super) struct Rows {
     pub(super) uniform: Tensor,
     /// (rows, patch size), int64: characters that are given, -1 where there is none.
     pub(super) fixed: Tensor,
+    /// Behind so many characters none is given.
+    pub(super) given: i64,
 }
 
 /// There is no end mark among the characters behind those given.
@@ -262,6 +264,7 @@ impl Network {
             x: self.features.f_index_select(0, &Tensor::from_slice(&slots).f_to_device(self.device)?)?,
             uniform: Tensor::from_slice(uniform).f_view([-1, size])?,
             fixed: Tensor::from_slice(&fixed.concat()).f_view([-1, size])?,
+            given: given.iter().map(|(_, characters)| characters.len()).max().unwrap_or(0) as i64,
         };
         let mut written = match self.attention {
             Attention::Each => self.write_each(rows, given, sampling)?,
@@ -360,6 +363,9 @@ impl Network {
     fn character(&self, rows: &Rows, place: i64, draws: &Draws) -> Result<Tensor> {
         let logits = self.to_logits.forward(&self.step(&rows.x, place)?)?;
         let drawn = draws.draw(&logits, &rows.uniform.f_select(1, place)?)?;
+        if place >= rows.given {
+            return Ok(drawn);
+        }
         let fixed = rows.fixed.f_select(1, place)?;
         Ok(fixed.f_where_self(&fixed.f_ge(0)?, &drawn)?)
     }

@@ -85,6 +85,8 @@ impl Together {
                 x: zeros(a.hidden_size, Kind::Float)?,
                 uniform: zeros(a.patch_size, Kind::Float)?,
                 fixed: zeros(a.patch_size, Kind::Int64)?,
+                // A recording serves all.
+                given: a.patch_size,
             },
             written: zeros(LOOK, Kind::Int64)?,
             device,
