@@ -277,7 +277,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "DIR")]
     pub augmented: PathBuf,
     /// The keys that pieces are written in: each piece's own, all fifteen, or none: training moves the interleaved or
-    /// packed pieces as it reads them (original; with --pack none).
+    /// packed pieces as it reads them (all; with --pack none).
     #[arg(long)]
     pub keys: Option<Keys>,
     /// The portion of the pieces kept for evaluation.

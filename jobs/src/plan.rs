@@ -16,6 +16,7 @@ use crate::{
     released,
     resolve::{Init, Resolved},
     settings,
+    stages::generate,
     state::{Record, State, Status},
 };
 
@@ -513,6 +514,9 @@ fn standing(planned: &Planned, record: Option<&Record>) -> Standing {
     if record.status == Status::Done {
         for file in record.result.files.iter().filter(|file| !file.exists()) {
             reasons.push(format!("its output {} is missing", file.display()));
+        }
+        if matches!(planned.stage, Stage::Generate(_)) {
+            reasons.extend(generate::lost(&record.result));
         }
     }
     match (reasons.is_empty(), record.status) {

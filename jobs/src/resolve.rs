@@ -16,6 +16,7 @@ use crate::{
         Training, check_parts,
     },
     rounds, settings,
+    stages::generate::check_prompts,
 };
 
 /// A recipe with nothing left out, and its network.
@@ -239,7 +240,9 @@ fn resolve_training(stage: &mut Training, kind: &str) -> Result<(), String> {
         Some(listen) if listen.prompts.as_ref().is_some_and(Vec::is_empty) => {
             Err("`listen`: `prompts` is empty".to_owned())
         }
-        Some(listen) => check_sampling(&listen.sampling).map_err(|message| format!("`listen`: {message}")),
+        Some(listen) => check_prompts(listen.prompts.iter().flatten())
+            .and_then(|()| check_sampling(&listen.sampling))
+            .map_err(|message| format!("`listen`: {message}")),
         None => Ok(()),
     }
 }
@@ -251,6 +254,7 @@ fn resolve_generate(stage: &mut Generate) -> Result<(), String> {
     if stage.prompts.as_ref().is_some_and(Vec::is_empty) {
         return Err("`prompts` is empty".to_owned());
     }
+    check_prompts(stage.prompt.iter().chain(stage.prompts.iter().flatten()))?;
     check_sampling(&stage.sampling)
 }
 
@@ -297,6 +301,7 @@ fn resolve_rl(stage: &Rl) -> Result<(), String> {
     if stage.prompts.as_ref().is_some_and(Vec::is_empty) {
         return Err("`prompts` is empty".to_owned());
     }
+    check_prompts(stage.prompts.iter().flatten())?;
     check_parts(stage.dpo.batch_size, stage.dpo.accumulation_steps).map_err(|message| format!("`dpo`: {message}"))
 }
 

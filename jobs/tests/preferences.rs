@@ -70,6 +70,18 @@ fn the_choice_is_the_originals_ties_included() {
 }
 
 #[test]
+fn a_choice_of_nothing_leaves_the_preferences_before_it() {
+    let place = Workplace::empty();
+    made(&place);
+    place.good(&PREFER);
+    let before = place.read("out/preferences.json");
+    let mut strict = PREFER;
+    strict[14] = "--similarity-limit=0";
+    place.run(&strict).fails(1, "no piece passes the checks", "similarity_limit");
+    assert_eq!(place.read("out/preferences.json"), before);
+}
+
+#[test]
 fn what_does_not_go_together_is_named() {
     let place = Workplace::empty();
     made(&place);

@@ -44,6 +44,17 @@ fn a_recipe_runs_to_music_and_the_second_time_does_nothing() {
     assert_eq!(again.events("stage_started").len(), 0, "{}", again.stderr());
     assert!(again.stderr().contains("pretrain: done, settings and inputs are as they were"));
     assert_eq!(workplace.json("runs/tiny/summary.json")["stages"], summary["stages"]);
+    // A piece that is gone is written again, the same.
+    let piece = workplace.path("runs/tiny/04-generate/original/00002.abc");
+    let text = std::fs::read_to_string(&piece).unwrap();
+    std::fs::remove_file(&piece).unwrap();
+    let plan = workplace.good(&["plan", "tiny.yaml", "--json"]);
+    assert_eq!(standings(&plan), ["done", "done", "done", "stale"]);
+    let generate =
+        plan.objects().into_iter().find(|stage| stage["stage"] == "generate" || stage["name"] == "generate").unwrap();
+    assert_eq!(generate["reason"], "1 of its 3 pieces are missing");
+    workplace.good(&["tiny.yaml"]);
+    assert_eq!(std::fs::read_to_string(&piece).unwrap(), text);
     let status = &workplace.good(&["status", "tiny", "--json"]).objects()[0];
     assert_eq!(status["runner"], Value::Null);
     assert!(status["stages"].as_array().unwrap().iter().all(|stage| stage["status"] == "done"));

@@ -82,6 +82,14 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
     generate("four", &["--samples", "1", "--shard", "2/2"]).fails(2, "0/4", "");
     generate("three", &["--samples", "1", "--top-p", "0"]).fails(2, "top_p", "");
     workplace.run(&["generate", "--weights", "no.pth", "--output", "o", "--samples", "1"]).fails(1, "no.pth", "");
+    assert!(!workplace.path("o").exists(), "a folder for nothing");
+
+    generate("given-up", &["--samples", "1", "--max-characters", "5"]).fails(
+        1,
+        "no piece was written",
+        "max_characters",
+    );
+    generate("greek", &["--samples", "1", "--prompt", "Ä_b_c"]).fails(2, "'Ä'", "");
 }
 
 #[test]
@@ -116,6 +124,8 @@ fn pieces_begin_with_prompts_or_with_another_piece() {
     workplace.write("empty.musicxml", "<?xml version='1.0'?><score-partwise/>");
     let refused = generate("empty", &["--continue", "empty.musicxml"]);
     refused.fails(1, "empty.musicxml: line 1, column 22: the score has no notes", "");
+    workplace.write("note.abc", "X:1\nL:1/8\nK:C\n[V:1]\"♪\"C4|\n");
+    generate("note", &["--continue", "note.abc"]).fails(1, "note.abc: line 4, column 7: the character '♪'", "");
 }
 
 #[test]
@@ -130,7 +140,7 @@ fn preprocess_writes_folders_and_indexes() {
     assert!(run.stderr().contains("refused: scores/broken.abc"), "{}", run.stderr());
     assert_eq!(workplace.read("a_train.jsonl").lines().count(), 9);
     assert_eq!(workplace.read("a_eval.jsonl").lines().count(), 3);
-    assert!(workplace.path("i/bach_00.abc").is_file());
+    assert!(workplace.path("i/bach_00.abc").is_file() && workplace.path("a/Bb/bach_00_Bb.abc").is_file());
     workplace.run(&["preprocess", "--scores", "none", "--interleaved", "i", "--augmented", "a"]).fails(1, "none", "");
 }
 

@@ -311,7 +311,8 @@ pub(crate) fn split_at_barlines(line: &str) -> Vec<&str> {
     parts
 }
 
-fn check_characters(abc: &str) -> Result<()> {
+/// Refuses what the vocabulary does not have, with its place.
+pub fn check_characters(abc: &str) -> Result<()> {
     for (i, line) in abc.split('\n').enumerate() {
         if let Some((column, character)) = line.chars().enumerate().find(|&(_, c)| c == '\0' || !c.is_ascii()) {
             return Err(Error::Character { line: i + 1, column: column + 1, character });

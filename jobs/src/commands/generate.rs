@@ -1,7 +1,7 @@
 //! `generate`: pieces from weights, from the command line.
 use std::{fs, path::Path};
 
-use model::sampling::Sampling;
+use model::{patches::check_characters, sampling::Sampling};
 use notation::preprocess::{Keys, convert, standard};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::{
     signals,
     stages::{
         Ended,
-        generate::{Job, read_mark, write},
+        generate::{Job, check_prompts, read_mark, write},
     },
 };
 
@@ -34,6 +34,7 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         Some(path) => prompts(path)?,
         None => args.prompt.iter().cloned().collect(),
     };
+    check_prompts(&prompts).map_err(Failure::usage)?;
     let job = Job {
         weights: there(&args.weights)?,
         output: args.output.clone(),
@@ -96,6 +97,7 @@ fn piece(path: &Path) -> Result<String> {
     for warning in warnings {
         eprintln!("{}: {warning}", path.display());
     }
+    check_characters(&text).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
         return Ok(text.into_owned());
     }

@@ -21,7 +21,7 @@ pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
         prompts: args.prompts.clone(),
         eval_split: args.eval_split,
         seed: args.seed,
-        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::Original }).into(),
+        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }).into(),
         ..Options::new(&args.scores, "", &args.augmented)
     };
     let stop = signals::stop_flag()?;

@@ -119,17 +119,14 @@ pub fn starts(prompts: &[String], reporter: &mut Reporter) -> Vec<Start> {
 
 /// Writes what is missing of the pieces. `mark` tells pieces of these weights and settings from others.
 pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
-    for folder in ["original", "interleaved"].map(|folder| job.output.join(folder)) {
-        fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
-    }
-    save(&job.output.join(MARK), mark)?;
-    if job.pieces().all(|index| is_written(&job.output, index)) {
-        return done(job, Pieces::new(job, stop, reporter).summary()?);
+    let whole = job.pieces().all(|index| is_written(&job.output, index));
+    if whole && read_mark(&job.output).is_some() {
+        return done(job, Pieces::new(job, mark, stop, reporter).summary()?);
     }
     let model = loading::load(&job.weights, None, job.device)?;
     let mut generator = Generator::new(&model, kind(job.device, job.precision))?;
     drop(model);
-    let mut pieces = Pieces::new(job, stop, reporter);
+    let mut pieces = Pieces::new(job, mark, stop, reporter);
     let mut options = Options {
         samples: job.samples,
         batch_size: job.batch_size,
@@ -156,7 +153,38 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         pieces.summary()?;
         return Ok(Ended::Interrupted);
     }
-    done(job, pieces.summary()?)
+    let counts = pieces.summary()?;
+    let (given_up, failed) = (summary.given_up.len(), summary.failed);
+    if job.shard.1 == 1 && counts["pieces"] == 0 {
+        return Err(Failure::failed(format!("no piece was written: all {failed} attempts failed")).hint(
+            "the lines above say why; max_seconds and max_characters limit a piece, temperature and weights shape it",
+        ));
+    }
+    if given_up > 0 {
+        pieces.reporter.warn(format!("{given_up} pieces are missing: they were given up after all their attempts"));
+    }
+    done(job, counts)
+}
+
+/// Why pieces that were all written are not all there any more.
+pub fn lost(result: &Outputs) -> Option<String> {
+    let written = result.facts.get("pieces")?.as_u64()?;
+    let folder = result.files.iter().find(|folder| folder.ends_with("original"))?;
+    let is_piece = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "abc");
+    let there = fs::read_dir(folder).ok()?.flatten().filter(is_piece).count() as u64;
+    (there < written).then(|| format!("{} of its {written} pieces are missing", written - there))
+}
+
+/// Prompts that no network can read.
+pub fn check_prompts<'a>(prompts: impl IntoIterator<Item = &'a String>) -> std::result::Result<(), String> {
+    for prompt in prompts {
+        if let Some(character) = prompt.chars().find(|character| !matches!(character, ' '..='~')) {
+            return Err(format!(
+                "the prompt {prompt:?} has {character:?} in it, which no network knows: plain ASCII only"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn done(job: &Job, summary: Value) -> Result<Ended> {
@@ -221,6 +249,7 @@ fn save(path: &Path, text: &str) -> Result<()> {
 /// Takes the pieces down.
 struct Pieces<'a> {
     job: &'a Job,
+    mark: &'a str,
     stop: &'a AtomicBool,
     reporter: &'a mut Reporter,
     patches: u64,
@@ -234,7 +263,7 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// Counts on from the summaries of an interrupted run, and of the shards if this is all of them.
-    fn new(job: &'a Job, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
+    fn new(job: &'a Job, mark: &'a str, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
         let read = |path: PathBuf| -> Option<Value> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
         let mut before: Vec<Value> = read(job.summary()).into_iter().collect();
         if job.shard.1 == 1 {
@@ -243,6 +272,7 @@ impl<'a> Pieces<'a> {
         let count = |key: &str| before.iter().filter_map(|summary| summary[key].as_u64()).sum();
         Pieces {
             job,
+            mark,
             stop,
             reporter,
             patches: count("patches"),
@@ -266,6 +296,10 @@ impl<'a> Pieces<'a> {
     fn event(&mut self, event: &Event) -> ControlFlow<()> {
         match event {
             Event::Started { pieces, batch_size } => {
+                if let Err(failure) = self.make_room() {
+                    self.failure = Some(failure);
+                    return ControlFlow::Break(());
+                }
                 self.to_write = *pieces;
                 self.reporter.say(format!("{pieces} pieces to write, {batch_size} at a time"));
             }
@@ -300,6 +334,14 @@ impl<'a> Pieces<'a> {
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Makes the folders: not before all that can be wrong with weights and prompts is known.
+    fn make_room(&self) -> Result<()> {
+        for folder in ["original", "interleaved"].map(|folder| self.job.output.join(folder)) {
+            fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+        }
+        save(&self.job.output.join(MARK), self.mark)
+    }
+
     fn take(&mut self, piece: &Piece) -> Result<()> {
         let interleaved = rests::unreduce_text(&piece.text)?;
         let aligned = is_aligned(&interleaved);
@@ -330,6 +372,7 @@ impl<'a> Pieces<'a> {
         }
         let mut summary = json!({
             "pieces": pieces,
+            "missing": job.pieces().count() as u64 - pieces,
             "failed": self.failed,
             "patches": self.patches,
             "seconds": self.seconds,

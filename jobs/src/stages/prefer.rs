@@ -125,7 +125,7 @@ pub fn choose(job: &Job) -> Result<Choice> {
         chosen: 0,
         rejected: wanted,
         passed_over: 0,
-        objections: [("not aligned", 0), ("staves not grouped", 0), ("too like a reference", 0)],
+        objections: [("not aligned", 0), ("staves not grouped", 0), (LIKE, 0)],
         report: report_path(&job.output),
     };
     let mut report = String::new();
@@ -172,13 +172,21 @@ pub fn choose(job: &Job) -> Result<Choice> {
     let rejected: Vec<PathBuf> =
         ranking[pieces - wanted..].iter().map(|&piece| abc(&job.original, &generated.names[piece])).collect();
     save(&choice.report, report.as_bytes())?;
-    save(&job.output, &preferences(&chosen, &rejected)?)?;
     if choice.chosen == 0 {
-        return Err(Failure::failed(format!("no piece passes the checks; {} says why", choice.report.display()))
-            .hint("train the model longer, sample at a lower temperature, or generate more pieces"));
+        let most = choice.objections.iter().max_by_key(|(_, count)| count);
+        let hint = match most {
+            Some((LIKE, _)) => "similarity_limit says how like a reference a piece may be",
+            _ => "train the model longer, sample at a lower temperature, or generate more pieces",
+        };
+        return Err(
+            Failure::failed(format!("no piece passes the checks; {} says why", choice.report.display())).hint(hint)
+        );
     }
+    save(&job.output, &preferences(&chosen, &rejected)?)?;
     Ok(choice)
 }
+
+const LIKE: &str = "too like a reference";
 
 /// The original's file: `json.dump(…, indent=4)`.
 fn preferences(chosen: &[PathBuf], rejected: &[PathBuf]) -> Result<Vec<u8>> {

@@ -123,6 +123,8 @@ pub(super) struct Network {
     features: Tensor,
     together: Option<Together>,
     trial: Trial,
+    /// What the weights give was looked at.
+    sound: bool,
 }
 
 impl Network {
@@ -179,6 +181,7 @@ impl Network {
             features: Tensor::f_zeros([0, architecture.hidden_size], (Kind::Float, device))?,
             together: None,
             trial: Trial::default(),
+            sound: false,
             attention: if device == Device::Cpu { Attention::Each } else { Attention::Together },
             architecture,
             device,
@@ -266,6 +269,14 @@ impl Network {
             fixed: Tensor::from_slice(&fixed.concat()).f_view([-1, size])?,
             given: given.iter().map(|(_, characters)| characters.len()).max().unwrap_or(0) as i64,
         };
+        if !self.sound {
+            let logits = self.to_logits.forward(&self.step(&rows.x, 0)?)?;
+            if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                let kind = self.kind;
+                return Err(Error::Invalid(format!("in {kind:?} the weights predict what is not a finite number")));
+            }
+            self.sound = true;
+        }
         let mut written = match self.attention {
             Attention::Each => self.write_each(rows, given, sampling)?,
             Attention::Together => self.write_together(&rows, given, sampling)?,

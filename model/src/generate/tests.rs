@@ -160,3 +160,13 @@ fn the_batch_size_follows_the_memory() {
     let piece = network::bytes_per_slot(&large, Kind::Half);
     assert!(weights + piece < 6_000_000_000 && weights + 128 * piece < 24_000_000_000, "{piece} bytes a piece");
 }
+
+#[test]
+fn weights_that_are_no_numbers_write_no_music() {
+    let model = network();
+    let (_, parameter) = model.parameters().last().unwrap();
+    let _ = tch::no_grad(|| parameter.shallow_clone().fill_(f64::NAN));
+    let mut generator = Generator::new(&model, Kind::Float).unwrap();
+    let error = generator.run(&Options::default(), &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(error.contains("not a finite number"), "{error}");
+}

@@ -71,9 +71,12 @@ impl Beginning {
             Some(_) => flat(patchiliser.encode_generate(&text, limits.patch_length)?),
         };
         let full = limits.patch_length * patchiliser.patch_size();
-        if context.len() >= full {
-            context = match slide(patchiliser, &text, limits.patch_length, &mut None)? {
-                Some(context) if context.len() < full => context,
+        // Music longer than two contexts slides more than once.
+        let mut cut = None;
+        while context.len() >= full {
+            cut = cut.map(|lines| lines / 2);
+            context = match slide(patchiliser, &text, limits.patch_length, &mut cut)? {
+                Some(context) if cut > Some(0) => context,
                 _ => return Err(Error::Invalid(format!("the prompt fills all {} patches", limits.patch_length))),
             };
         }
@@ -227,6 +230,16 @@ mod tests {
 
     fn accept(track: &mut Track, predicted: &[u8]) -> Next {
         track.accept(predicted, &patchiliser(), &LIMITS).unwrap()
+    }
+
+    #[test]
+    fn music_of_many_contexts_is_gone_on_from_by_its_end() {
+        let music: String = (0..40).map(|i| format!("[r:{i}/{}][V:1]ABcd|\n", 39 - i)).collect();
+        let start = Start { prompt: vec!["K:C\n".to_owned()], music: Some(music) };
+        let context = Beginning::new(&patchiliser(), &start, &LIMITS).unwrap().context;
+        assert!(context.len() < LIMITS.patch_length * 16, "{}", context.len());
+        let text = String::from_utf8_lossy(&context);
+        assert!(text.contains("K:C") && text.contains("[r:39/0]") && !text.contains("[r:30/9]"), "{text}");
     }
 
     #[test]
