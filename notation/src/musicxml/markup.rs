@@ -10,14 +10,16 @@ use super::xml::Fault;
 
 /// What comes next; the ranges are bytes of the text.
 pub(super) enum Mark {
-    /// `<tag`…`>`: what is between the brackets, the name's length, and whether the element ends with it.
-    Start { tag: Range<usize>, name: usize, ends: bool },
+    /// `<tag`…`>`: what is between the brackets, and the name's length.
+    Start { tag: Range<usize>, name: usize },
+    /// The same of `<tag`…`/>`.
+    Empty { tag: Range<usize>, name: usize },
     /// The name of `</name>`.
     End(Range<usize>),
-    /// Text between tags, and whether there are entities in it.
-    Text(Range<usize>, bool),
-    /// What is in a CDATA section.
-    Data(Range<usize>),
+    /// Text without entities: between tags, or in a CDATA section.
+    Text(Range<usize>),
+    /// Text with entities.
+    Escaped(Range<usize>),
     /// A document type.
     Type(Range<usize>),
 }
@@ -34,6 +36,24 @@ fn fault(at: usize, problem: &str) -> Fault {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// The place of the first of two bytes, or the end: eight at a time, for most texts are short.
+#[inline]
+fn either(text: &[u8], one: u8, other: u8) -> usize {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    // The lowest bit set in it is that of the first byte that is zero.
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & (LOW << 7);
+    let (words, rest) = text.as_chunks();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ LOW * u64::from(one)) | zeros(word ^ LOW * u64::from(other));
+        if found != 0 {
+            return 8 * place + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let found = rest.iter().position(|byte| *byte == one || *byte == other);
+    text.len() - rest.len() + found.unwrap_or(rest.len())
 }
 
 impl<'a> Scanner<'a> {
@@ -54,18 +74,19 @@ impl<'a> Scanner<'a> {
                 [b'<', b'?', ..] => self.past(2, "?>", "a processing instruction is not closed")?,
                 [b'<', b'!', ..] if rest.starts_with(b"<![CDATA[") => {
                     self.past(9, "]]>", "a CDATA section is not closed")?;
-                    return Ok(Some(Mark::Data(from + 9..self.at - 3)));
+                    return Ok(Some(Mark::Text(from + 9..self.at - 3)));
                 }
                 [b'<', b'!', ..] => return self.document_type().map(Some),
                 [b'<', ..] => return self.start().map(Some),
                 _ => {
-                    let mut entities = false;
-                    let stops = |byte: &u8| {
-                        entities |= *byte == b'&';
-                        *byte == b'<'
-                    };
-                    self.at += rest.iter().position(stops).unwrap_or(rest.len());
-                    return Ok(Some(Mark::Text(from..self.at, entities)));
+                    let mut length = either(rest, b'<', b'&');
+                    let escaped = rest.get(length) == Some(&b'&');
+                    if escaped {
+                        length += either(&rest[length..], b'<', b'<');
+                    }
+                    self.at += length;
+                    let text = from..self.at;
+                    return Ok(Some(if escaped { Mark::Escaped(text) } else { Mark::Text(text) }));
                 }
             }
         }
@@ -83,7 +104,10 @@ impl<'a> Scanner<'a> {
     fn end(&mut self) -> Result<Mark, Fault> {
         let from = self.at + 2;
         let rest = &self.text.as_bytes()[from..];
-        let close = rest.iter().position(|byte| *byte == b'>').ok_or_else(|| fault(self.at, "a tag is not closed"))?;
+        let close = either(rest, b'>', b'>');
+        if close == rest.len() {
+            return Err(fault(self.at, "a tag is not closed"));
+        }
         let spaces = rest[..close].iter().rev().take_while(|byte| is_space(**byte)).count();
         self.at = from + close + 1;
         Ok(Mark::End(from..from + close - spaces))
@@ -114,9 +138,13 @@ impl<'a> Scanner<'a> {
         if rest.get(close) != Some(&b'>') {
             return Err(fault(self.at, "a tag is not closed"));
         }
-        let ends = close > name && rest[close - 1] == b'/';
         self.at = from + close + 1;
-        Ok(Mark::Start { tag: from..from + close - usize::from(ends), name, ends })
+        // Two marks and not a flag: bytes written singly and read together stall the processor.
+        let end = from + close;
+        if close > name && rest[close - 1] == b'/' {
+            return Ok(Mark::Empty { tag: from..end - 1, name });
+        }
+        Ok(Mark::Start { tag: from..end, name })
     }
 
     fn document_type(&mut self) -> Result<Mark, Fault> {

@@ -75,22 +75,22 @@ impl<'a> Tree<'a> {
         if u32::try_from(text.len()).is_err() {
             return Err(Fault::whole("longer than 4 GiB"));
         }
-        let elements = Vec::with_capacity(text.len() / 32);
+        let elements = Vec::with_capacity(text.len() / 16);
         let mut tree = Tree { text, elements, composed: Vec::new(), entities: HashMap::new() };
         let mut scanner = Scanner::new(text);
         let mut open: Vec<u32> = Vec::new();
         let fault = |at: usize, problem: String| Fault { at: Some(at), problem };
         while let Some(mark) = scanner.next()? {
             match mark {
-                Mark::Start { tag, .. } if open.is_empty() && !tree.elements.is_empty() => {
+                Mark::Start { tag, .. } | Mark::Empty { tag, .. }
+                    if open.is_empty() && !tree.elements.is_empty() =>
+                {
                     let problem = format!("not well-formed XML: more after the end of <{}>", tree.root().name());
                     return Err(fault(tag.start - 1, problem));
                 }
-                Mark::Start { tag, name, ends } => {
-                    let place = tree.push(tag, name);
-                    if !ends {
-                        open.push(place);
-                    }
+                Mark::Start { tag, name } => open.push(tree.push(tag, name)),
+                Mark::Empty { tag, name } => {
+                    tree.push(tag, name);
                 }
                 Mark::End(name) => match open.pop() {
                     Some(place) if text.as_bytes().get(name.clone()) == tree.tag_name(place) => {
@@ -104,8 +104,8 @@ impl<'a> Tree<'a> {
                         return Err(fault(name.start - 2, problem));
                     }
                 },
-                Mark::Text(range, false) | Mark::Data(range) => tree.append(&open, range, None),
-                Mark::Text(range, true) => {
+                Mark::Text(range) => tree.append(&open, range, None),
+                Mark::Escaped(range) => {
                     let value = unescaped(text.get(range.clone()).unwrap_or_default(), &tree.entities);
                     let value = value.map_err(|(at, problem)| fault(range.start + at, problem))?;
                     tree.append(&open, range, Some(value));
