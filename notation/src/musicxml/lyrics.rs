@@ -10,7 +10,7 @@ pub(super) const MOST_VERSES: usize = 64;
 
 /// The verses of a bar, from the syllables of its notes and the bar before.
 pub(super) fn verses(
-    syllables: Vec<Vec<(usize, String)>>,
+    syllables: &[Vec<(usize, String)>],
     before: Option<&BTreeMap<usize, Verse>>,
 ) -> BTreeMap<usize, Verse> {
     let most = syllables.iter().flatten().map(|(number, _)| *number).max().unwrap_or(0);

@@ -235,7 +235,7 @@ impl<'a> Lines<'a> {
         let between = self.text.get(self.at..at).unwrap_or_default();
         match between.rsplit_once('\n') {
             Some((before, line)) => {
-                self.line += 1 + before.matches('\n').count();
+                self.line += 1 + memchr::memchr_iter(b'\n', before.as_bytes()).count();
                 self.column = 1 + line.chars().count();
             }
             None => self.column += between.chars().count(),

@@ -106,11 +106,11 @@ impl<'a> Reader<'a, '_> {
         let staff = self.part.voices[slot].staff;
         let tab = self.clefs.get(&staff).is_some_and(|clef| clef.starts_with("tab"));
         let mut prefix = String::new();
-        if let Some(notations) = node.find("notations") {
+        if let Some(notations) = fields.notations {
             self.notations(&mut note, notations, tab, &mut prefix);
         }
         if !rest
-            && node.find("stem").is_some_and(|stem| stem.text() == "none")
+            && fields.stem == Some("none")
             && (!tab || self.part.voices[slot].stems)
         {
             note.before.push_back("!stemless!".into());
@@ -175,7 +175,7 @@ impl<'a> Reader<'a, '_> {
             }
         }
         let id = self.part.notes.len();
-        note.heads.push(if prefix.is_empty() { head } else { prefix + &head });
+        note.heads = vec![if prefix.is_empty() { head } else { prefix + &head }];
         voice.items.push(Item::Note(id));
         let length = note.length;
         self.part.notes.push(note);
@@ -234,31 +234,28 @@ impl<'a> Reader<'a, '_> {
                 self.notice(accidental, format!("the accidental {:?} is written as a semitone", accidental.text()));
             }
         }
-        let name = pitch::name(step, octave);
         let signature = self.carried.signature[usize::from(step as u8 - b'A')];
         let voice = &mut self.part.voices[slot];
-        let before = voice.altered.get(&name).copied();
+        let before = voice.altered.get(&(step, octave)).copied();
         let altered = match (forced, sounding) {
             (Some(forced), _) => forced,
-            (None, None) if signature == 0 && before.is_none() => return Ok(name),
+            (None, None) if signature == 0 && before.is_none() => return Ok(pitch::name(step, octave)),
             (None, sounding) => {
                 let altered = sounding.unwrap_or(0);
                 if altered == before.unwrap_or(signature) || fields.tie_stops {
-                    return Ok(name);
+                    return Ok(pitch::name(step, octave));
                 }
                 altered
             }
         };
         if altered.abs() > 2 {
             let (step, octave, altered) = pitch::respelled(step, octave, altered);
-            let name = pitch::name(step, octave);
-            voice.altered.insert(name.clone(), altered);
+            voice.altered.insert((step, octave), altered);
             self.notice(node, "a triple accidental is written as another note of the same pitch");
-            return Ok(format!("{}{name}", pitch::accidental(altered)));
+            return Ok(pitch::altered(step, octave, altered));
         }
-        let head = format!("{}{name}", pitch::accidental(altered));
-        voice.altered.insert(name, altered);
-        Ok(head)
+        voice.altered.insert((step, octave), altered);
+        Ok(pitch::altered(step, octave, altered))
     }
 
     /// A percussion note: its name in ABC tells its instrument and the shape of its head.

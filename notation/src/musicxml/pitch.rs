@@ -2,7 +2,18 @@
 
 /// `C` is middle C's octave, 4; `c` the one above.
 pub(super) fn name(step: char, octave: i64) -> String {
-    let mut name = String::from(if octave > 4 { step.to_ascii_lowercase() } else { step });
+    signed("", step, octave)
+}
+
+/// A name behind the sign of its alteration.
+pub(super) fn altered(step: char, octave: i64, alteration: i64) -> String {
+    signed(accidental(alteration), step, octave)
+}
+
+fn signed(sign: &str, step: char, octave: i64) -> String {
+    let mut name = String::with_capacity(8);
+    name.push_str(sign);
+    name.push(if octave > 4 { step.to_ascii_lowercase() } else { step });
     for _ in 5..octave {
         name.push('\'');
     }
@@ -13,7 +24,7 @@ pub(super) fn name(step: char, octave: i64) -> String {
 }
 
 /// The sign for an alteration of at most two semitones.
-pub(super) fn accidental(alteration: i64) -> &'static str {
+fn accidental(alteration: i64) -> &'static str {
     match alteration {
         ..=-2 => "__",
         -1 => "_",

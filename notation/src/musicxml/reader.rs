@@ -135,6 +135,7 @@ impl<'a, 'c> Reader<'a, 'c> {
             measure_repeats: BTreeMap::new(),
         };
         reader.find_voices(measures, reached)?;
+        reader.part.notes.reserve(reader.fields.len());
         let mut notes = 0;
         for (number, measure) in measures.iter().enumerate() {
             *reached = Some(*measure);
@@ -235,7 +236,7 @@ impl<'a, 'c> Reader<'a, 'c> {
         self.bar_line = "|";
         self.ending.clear();
         for voice in &mut self.part.voices {
-            voice.altered = BTreeMap::new();
+            voice.altered.clear();
         }
         let elements: Vec<Node> = measure.elements().collect();
         let mut next_notes = vec![None; elements.len()];
@@ -362,7 +363,8 @@ impl<'a, 'c> Reader<'a, 'c> {
             let bar = timeline::settle(items, &mut self.part.notes, self.divisions, &mut |odd| {
                 oddities.insert((odd, voice.number));
             });
-            let verses = lyrics::verses(std::mem::take(&mut voice.syllables), voice.verses.last());
+            let verses = lyrics::verses(&voice.syllables, voice.verses.last());
+            voice.syllables.clear();
             voice.verses.push(verses);
             timeline::break_rhythm(&bar, &mut self.part.notes);
             voice.bars.push(bar);

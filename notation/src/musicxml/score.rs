@@ -101,8 +101,8 @@ pub(super) struct Voice {
     pub stems: bool,
     /// Notes, and other signs worth writing; a voice without is left out.
     pub sounds: usize,
-    /// Accidentals of this bar, by note.
-    pub altered: BTreeMap<String, i64>,
+    /// Accidentals of this bar, by step and octave.
+    pub altered: BTreeMap<(char, i64), i64>,
     /// What is to stand first in this bar, the last first.
     pub front: Vec<Item>,
     /// This bar, as read.

@@ -71,7 +71,7 @@ pub(super) fn write(part: &mut Part, next: &mut usize, with_lyrics: bool, out: &
 }
 
 fn write_bar(bar: &[Item], notes: &[Note], repeats: &[String], divisions: i64) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(16 * bar.len());
     let mut spans = false;
     for item in bar {
         match item {

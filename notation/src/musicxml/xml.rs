@@ -38,10 +38,13 @@ impl Fault {
 pub(super) struct Tree<'a> {
     text: &'a str,
     elements: Vec<Element>,
-    /// The texts that are not a slice of the document, by element, in order.
-    composed: Vec<(u32, String)>,
+    /// The texts that are not a slice of the document.
+    composed: Vec<String>,
     entities: HashMap<&'a str, &'a str>,
 }
+
+/// As a text's length: it is in [`Tree::composed`], at that place.
+const COMPOSED: u32 = u32::MAX;
 
 /// Bytes of the document; its length fits, as [`Tree::parse`] sees to.
 #[derive(Clone, Copy, Default)]
@@ -143,21 +146,19 @@ impl<'a> Tree<'a> {
         let Some(place) = open.last().copied().filter(|place| *place as usize + 1 == self.elements.len()) else {
             return;
         };
-        let text = &mut self.elements[place as usize].text;
-        let last = self.composed.last_mut().filter(|(of, _)| *of == place);
-        if value.is_none() && text.length == 0 && last.is_none() {
-            *text = slice(range);
+        let text = self.elements[place as usize].text;
+        if value.is_none() && text.length == 0 {
+            self.elements[place as usize].text = slice(range);
             return;
         }
         let more = value.as_deref().unwrap_or_else(|| self.text.get(range).unwrap_or_default());
-        match last {
-            Some((_, composed)) => composed.push_str(more),
-            None => {
-                let text = *text;
-                let so_far = self.slice(text);
-                self.composed.push((place, format!("{so_far}{more}")));
-            }
+        if text.length == COMPOSED {
+            self.composed[text.at as usize].push_str(more);
+            return;
         }
+        let composed = format!("{}{more}", self.slice(text));
+        self.elements[place as usize].text = Slice { at: self.composed.len() as u32, length: COMPOSED };
+        self.composed.push(composed);
     }
 
     /// The outermost element.
@@ -234,13 +235,9 @@ impl<'a> Node<'a> {
 
     /// The text up to its first child.
     pub(super) fn text(self) -> &'a str {
-        if self.tree.composed.is_empty() {
-            return self.tree.slice(self.element().text);
-        }
-        let composed = self.tree.composed.binary_search_by_key(&self.place, |(place, _)| *place);
-        match composed.ok().and_then(|at| self.tree.composed.get(at)) {
-            Some((_, text)) => text,
-            None => self.tree.slice(self.element().text),
+        match self.element().text {
+            Slice { at, length: COMPOSED } => &self.tree.composed[at as usize],
+            text => self.tree.slice(text),
         }
     }
 
