@@ -109,25 +109,22 @@ impl<'a> Reader<'a, '_> {
         if let Some(notations) = fields.notations {
             self.notations(&mut note, notations, tab, &mut prefix);
         }
-        if !rest
-            && fields.stem == Some("none")
-            && (!tab || self.part.voices[slot].stems)
-        {
+        if !rest && fields.stem == Some("none") && (!tab || self.part.voices[slot].stems) {
             note.before.push_back("!stemless!".into());
         }
         if fields.accidental.is_some_and(|sign| sign.attribute_is("parentheses", "yes")) {
             prefix.push_str("!courtesy!");
         }
-        let mut head = match rest {
-            true if hidden || tab => "x".to_owned(),
-            true => "z".to_owned(),
-            false => self.spell(fields, step, octave)?,
+        let mut head: Abc = match rest {
+            true if hidden || tab => "x".into(),
+            true => "z".into(),
+            false => self.spell(fields, step, octave)?.into(),
         };
         if fields.unpitched.is_some() {
-            head = self.drum(fields, head, step, octave);
+            head = self.drum(fields, head.into_owned(), step, octave).into();
         }
         if fields.tie_starts {
-            head.push('-');
+            head.to_mut().push('-');
         }
         note.beamed = fields.beamed || note.grace;
         if fields.lyrics {
@@ -147,7 +144,7 @@ impl<'a> Reader<'a, '_> {
                         last.before.push_back(sign);
                     }
                 }
-                last.heads.push(prefix + &head);
+                last.chord.push(prefixed(prefix, head));
             }
             None => {
                 let voice = &mut self.part.voices[slot];
@@ -165,7 +162,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    fn add(&mut self, slot: usize, mut note: Note, prefix: String, head: String) {
+    fn add(&mut self, slot: usize, mut note: Note, prefix: String, head: Abc) {
         let voice = &mut self.part.voices[slot];
         let sounds = head != "z" && head != "x";
         if sounds {
@@ -175,7 +172,7 @@ impl<'a> Reader<'a, '_> {
             }
         }
         let id = self.part.notes.len();
-        note.heads = vec![if prefix.is_empty() { head } else { prefix + &head }];
+        note.head = prefixed(prefix, head);
         voice.items.push(Item::Note(id));
         let length = note.length;
         self.part.notes.push(note);
@@ -396,6 +393,11 @@ impl<'a> Reader<'a, '_> {
             }
         }
     }
+}
+
+/// A head with what stands right before it.
+fn prefixed(prefix: String, head: Abc) -> Abc {
+    if prefix.is_empty() { head } else { (prefix + &head).into() }
 }
 
 /// The ratio of a `<time-modification>`.

@@ -29,16 +29,23 @@ pub(super) struct Note {
     pub before: VecDeque<Abc>,
     /// What is written after it.
     pub after: String,
-    /// The notes of a chord; a single note or rest has one. A tied one ends in `-`.
-    pub heads: Vec<String>,
+    /// What it is: the pitch, or a kind of rest. A tied one ends in `-`.
+    pub head: Abc,
+    /// The other notes of a chord.
+    pub chord: Vec<Abc>,
     /// Syllables by verse.
     pub lyrics: Vec<(usize, String)>,
 }
 
 impl Note {
-    /// Its first head is one of these rests.
+    /// It is one of these rests.
     pub(super) fn rests(&self, kinds: &[&str]) -> bool {
-        self.heads.first().is_some_and(|head| kinds.contains(&head.as_str()))
+        kinds.contains(&&*self.head)
+    }
+
+    /// Its head and those of its chord.
+    pub(super) fn heads(&self) -> impl Iterator<Item = &Abc> {
+        std::iter::once(&self.head).chain(&self.chord)
     }
 }
 

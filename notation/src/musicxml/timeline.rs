@@ -1,6 +1,6 @@
 //! A voice's bar in order of time: gaps filled, overlaps resolved, dotted rhythms abbreviated.
 
-use super::score::{Item, Note};
+use super::score::{Abc, Item, Note};
 
 const SHORTENED: &str = "notes overlap: a rest was shortened";
 const JOINED: &str = "notes overlap: a chord was made of them";
@@ -34,7 +34,7 @@ pub(super) fn settle(
         if time > now && long_enough(time - now, divisions) {
             rests.push(bar.len());
             bar.push(Item::Note(notes.len()));
-            notes.push(Note { length: time - now, heads: vec!["x".to_owned()], ..Note::default() });
+            notes.push(Note { length: time - now, head: "x".into(), ..Note::default() });
         }
         let id = match item {
             Item::Sign { time, text } => {
@@ -64,8 +64,8 @@ pub(super) fn settle(
                 }
             } else {
                 odd(JOINED);
-                let heads = notes[id].heads.clone();
-                notes[before].heads.extend(heads);
+                let heads: Vec<Abc> = notes[id].heads().cloned().collect();
+                notes[before].chord.extend(heads);
                 let rest = time + notes[id].length - now;
                 if rest <= 0 {
                     continue;

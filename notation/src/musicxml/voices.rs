@@ -92,16 +92,16 @@ fn write_note(note: &Note, divisions: i64, text: &mut String) {
     }
     text.push_str(&note.tuplet);
     note.before.iter().for_each(|sign| text.push_str(sign));
-    let chord = note.heads.len() > 1;
-    if chord && note.heads.iter().all(|head| head.ends_with('-')) {
+    let chord = !note.chord.is_empty();
+    if chord && note.heads().all(|head| head.ends_with('-')) {
         text.push('[');
-        note.heads.iter().for_each(|head| text.push_str(&head[..head.len() - 1]));
+        note.heads().for_each(|head| text.push_str(&head[..head.len() - 1]));
         text.push_str("]-");
     } else {
         if chord {
             text.push('[');
         }
-        note.heads.iter().for_each(|head| text.push_str(head));
+        note.heads().for_each(|head| text.push_str(head));
         if chord {
             text.push(']');
         }

@@ -85,9 +85,7 @@ impl<'a> Tree<'a> {
         let fault = |at: usize, problem: String| Fault { at: Some(at), problem };
         while let Some(mark) = scanner.next()? {
             match mark {
-                Mark::Start { tag, .. } | Mark::Empty { tag, .. }
-                    if open.is_empty() && !tree.elements.is_empty() =>
-                {
+                Mark::Start { tag, .. } | Mark::Empty { tag, .. } if open.is_empty() && !tree.elements.is_empty() => {
                     let problem = format!("not well-formed XML: more after the end of <{}>", tree.root().name());
                     return Err(fault(tag.start - 1, problem));
                 }
