@@ -47,7 +47,7 @@ fn either(text: &[u8], one: u8, other: u8) -> usize {
     let (words, rest) = text.as_chunks();
     for (place, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ LOW * u64::from(one)) | zeros(word ^ LOW * u64::from(other));
+        let found = zeros(word ^ (LOW * u64::from(one))) | zeros(word ^ (LOW * u64::from(other)));
         if found != 0 {
             return 8 * place + found.trailing_zeros() as usize / 8;
         }
