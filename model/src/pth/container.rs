@@ -116,7 +116,8 @@ fn recognise(file: &mut File, len: u64) -> Result<(), Problem> {
     let start = len.saturating_sub(END + LONGEST_COMMENT);
     file.seek(SeekFrom::Start(start)).map_err(io("read"))?;
     file.take(END + LONGEST_COMMENT).read_to_end(&mut tail).map_err(io("read"))?;
-    if tail.windows(4).any(|window| window == b"PK\x05\x06") { Ok(()) } else { Err(Problem::Truncated { bytes: len }) }
+    let is_end = |record: &[u8]| record.starts_with(b"PK\x05\x06");
+    if tail.windows(END as usize).any(is_end) { Ok(()) } else { Err(Problem::Truncated { bytes: len }) }
 }
 
 /// Every record by its name, and the folder that holds them.

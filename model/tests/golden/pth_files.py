@@ -172,6 +172,8 @@ with open(path("whole.pth"), "rb") as file:
     whole = file.read()
 for share in (0.1, 0.5, 0.9, 0.99):
     refuse(f"truncated{share}.pth", "the file is truncated", whole[: int(len(whole) * share)])
+for bytes_cut in (1, 10):
+    refuse(f"last{bytes_cut}_cut.pth", "the file is truncated", whole[:-bytes_cut])
 rezip("compressed.pth", records("whole.pth"), zipfile.ZIP_DEFLATED)
 refuse("compressed.pth", "is compressed")
 encrypted = bytearray(whole)
