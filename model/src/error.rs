@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// A character that the vocabulary does not have.
-    #[error("line {line}, column {column}: the character {character:?} is not ASCII")]
+    #[error("line {line}, column {column}: the character {character:?} is not one of the network's (ASCII 1 to 127)")]
     Character {
         /// Counted from 1.
         line: usize,

@@ -344,7 +344,14 @@ mod tests {
     #[test]
     fn characters_that_are_not_ascii_are_named_with_their_place() {
         let error = Patchiliser::new(16).unwrap().encode_train("L:1/8\n[V:1]é|\n", 8, &mut |_| 0).unwrap_err();
-        assert_eq!(error.to_string(), "line 2, column 6: the character 'é' is not ASCII");
+        assert!(error.to_string().starts_with("line 2, column 6: the character 'é' is not one of the network's"));
+    }
+
+    #[test]
+    fn nul_is_refused_and_not_called_no_ascii() {
+        let error = Patchiliser::new(16).unwrap().encode_train("L:1/8\n[V:1]\0|\n", 8, &mut |_| 0).unwrap_err();
+        let text = "line 2, column 6: the character '\\0' is not one of the network's (ASCII 1 to 127)";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]
