@@ -9,9 +9,9 @@ use crate::failure::{Failure, Result};
 /// The sizes of the network in a file.
 ///
 /// # Errors
-/// It cannot be read, or is not a NotaGen.
+/// It cannot be read, is not a NotaGen, or has a name that says otherwise.
 pub fn architecture(path: &Path) -> Result<Architecture> {
-    Ok(weights::architecture(&weights::load_state(path)?)?)
+    Ok(weights::usable(&weights::load_state(path)?)?)
 }
 
 /// Refuses weights of another size than the recipe's network. Dropout leaves no trace in weights.

@@ -97,7 +97,7 @@ impl NotaGen {
         &self,
         get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
     ) -> std::result::Result<(), E> {
-        copy_weights(&self.parameters, TIED, CHAR_WTE, get)
+        copy_weights(&self.parameters, get)
     }
 
     /// The logits of every predicted character, (tokens, 128), in the order of [`Batch::order`].
@@ -141,20 +141,14 @@ pub(crate) fn state_dict(parameters: &[(String, Tensor)], tied: &str, tied_to: &
     state
 }
 
-/// Copies weights into parameters; where there is no `tied_to`, `tied` has its values.
+/// Copies weights into parameters.
 pub(crate) fn copy_weights<E: From<Error>>(
     parameters: &[(String, Tensor)],
-    tied: &str,
-    tied_to: &str,
     mut get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
 ) -> std::result::Result<(), E> {
     let _no_grad = tch::no_grad_guard();
     for (name, parameter) in parameters {
-        let tensor = match get(name)? {
-            Some(tensor) => tensor,
-            None if name == tied_to => get(tied)?.ok_or_else(|| Error::Missing(name.clone()))?,
-            None => return Err(Error::Missing(name.clone()).into()),
-        };
+        let tensor = get(name)?.ok_or_else(|| Error::Missing(name.clone()))?;
         if tensor.size() != parameter.size() {
             let (expected, found) = (parameter.size(), tensor.size());
             return Err(Error::Shape { what: name.clone(), expected, found }.into());

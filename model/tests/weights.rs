@@ -74,7 +74,7 @@ fn inspection_has_the_fields_of_the_contract() {
     let expected = json!({
         "kind": "notagen", "parameters": files().facts["count"], "patch_size": 16, "patch_length": 32,
         "patch_layers": 2, "char_layers": 1, "hidden_size": 64, "epoch": 7, "min_eval_loss": 0.4375,
-        "dtype": "float32",
+        "dtype": "float32", "warnings": [],
     });
     assert_eq!(serde_json::to_value(&inspection).unwrap(), expected);
     assert!(inspection.warnings.is_empty());
@@ -106,7 +106,7 @@ fn music_encoders_are_told_from_notagen() {
     let m3 = serde_json::to_value(weights::inspect(&path("m3.pth")).unwrap()).unwrap();
     let expected = json!({
         "kind": "m3", "parameters": files().facts["m3"], "patch_size": 64, "patch_length": 12, "patch_layers": 2,
-        "char_layers": 3, "hidden_size": 48, "epoch": 2, "min_eval_loss": 1.5, "dtype": "float32",
+        "char_layers": 3, "hidden_size": 64, "epoch": 2, "min_eval_loss": 1.5, "dtype": "float32", "warnings": [],
     });
     assert_eq!(m3, expected);
     let clamp2 = weights::inspect(&path("clamp2.pth")).unwrap();
@@ -120,10 +120,15 @@ fn music_encoders_are_told_from_notagen() {
 }
 
 #[test]
-fn a_name_that_lies_about_the_patch_length_is_a_warning_and_the_tensors_are_believed() {
-    let inspection = weights::inspect(&path(files().facts["misnamed"].as_str().unwrap())).unwrap();
+fn a_name_that_lies_about_the_patch_length_is_a_warning_of_an_inspection_and_else_an_error() {
+    let misnamed = path(files().facts["misnamed"].as_str().unwrap());
+    let inspection = weights::inspect(&misnamed).unwrap();
     assert_eq!(inspection.patch_length, Some(32));
     assert!(inspection.warnings[0].ends_with("the name says p_length 64, the tensors say 32"));
+    assert_eq!(serde_json::to_value(&inspection).unwrap()["warnings"], json!(inspection.warnings));
+    let error = weights::load(&misnamed, Device::Cpu).err().unwrap();
+    assert_eq!(error.to_string(), inspection.warnings[0]);
+    assert_eq!(error.hint().as_deref(), Some("the tensors are right: rename the file"));
 }
 
 #[test]
@@ -135,6 +140,10 @@ fn unusable_weights_say_which_tensor_is_at_fault() {
         ("misshapen.pth", format!("{middle} has shape [64, 255], expected [64, 256]")),
         ("extra.pth", "a NotaGen of these sizes has no tensor `patch_level_decoder.extra.weight`".into()),
         ("odd.pth", "`patch_level_decoder.patch_embedding.weight` has shape [64, 2047], expected [64, 2048]".into()),
+        ("m3_missing.pth", "the tensor `encoder.base.pooler.dense.bias` is missing".into()),
+        ("clamp2_missing.pth", "the tensor `music_proj.bias` is missing".into()),
+        ("whole.pth", "`patch_level_decoder.patch_embedding.weight` has int64, expected float32, float16".into()),
+        ("fp8.pth", format!("{middle} has float8_e4m3fn, expected float32, float16")),
         ("nothing.pth", "it holds no weights (at the top there is `epoch`, `model`)".into()),
         ("list.pth", "it holds no weights (at the top there is no dict)".into()),
         ("truncated.safetensors", "the safetensors file is truncated".into()),
@@ -145,6 +154,29 @@ fn unusable_weights_say_which_tensor_is_at_fault() {
         let error = weights::inspect(&path(name)).unwrap_err().to_string();
         assert!(error.contains(&text) && error.contains(name) && error.lines().count() == 1, "{error}");
     }
+}
+
+#[test]
+fn an_output_layer_is_the_embedding_under_either_name() {
+    let of = |name: &str| weights::load(&path(name), Device::Cpu);
+    let original = weights::load_state(&notagen()).unwrap().load(TIED_TO, Device::Cpu).unwrap().unwrap();
+    let (there, back) = (path("output_there.safetensors"), path("output_back.pth"));
+    weights::export(&path("output_alone.pth"), &there, &ExportOptions::default()).unwrap();
+    weights::export(&there, &back, &ExportOptions::default()).unwrap();
+    let names =
+        ["output_alone.safetensors", "output_alone.pth", "tied_apart.pth", "tied_coarsely.pth", "output_back.pth"];
+    for name in names {
+        let state = of(name).unwrap().state_dict();
+        for tied in [TIED, TIED_TO] {
+            assert_eq!(state.iter().find(|(name, _)| name == tied).unwrap().1, original, "{tied} of {name}");
+        }
+        assert_eq!(weights::inspect(&path(name)).unwrap().parameters, files().facts["count"]);
+    }
+    let error = of("untied.pth").err().unwrap();
+    let text = format!("untied.pth: `{TIED}` and `{TIED_TO}` differ, and are one tensor in the network");
+    assert!(error.to_string().ends_with(&text), "{error}");
+    assert!(error.hint().unwrap().contains("leave"));
+    assert!(weights::inspect(&path("untied.pth")).is_ok());
 }
 
 #[test]
@@ -302,7 +334,9 @@ fn exports_that_make_no_sense_are_refused() {
     };
     let everything = ExportOptions { everything: true, ..ExportOptions::default() };
     assert!(refused("all.safetensors", everything).contains("safetensors holds weights alone"));
-    assert!(refused("all.txt", ExportOptions::default()).contains("neither .pth nor .safetensors"));
+    for name in ["all.txt", "all.bin", "all"] {
+        assert!(refused(name, ExportOptions::default()).contains("neither .pth nor .safetensors"));
+    }
     let whole = ExportOptions { kind: Some(Kind::Int64), ..ExportOptions::default() };
     assert!(refused("all.pth", whole).contains("float32, bfloat16 or float16"));
 }

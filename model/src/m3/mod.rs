@@ -17,7 +17,7 @@ mod segments;
 mod text;
 
 pub use architecture::M3Architecture;
-pub(crate) use architecture::TIED;
+pub(crate) use architecture::{TIED, TIED_TO};
 pub use batch::M3Batch;
 pub use encoder::MusicEncoder;
 pub use mask::{Masked, Masking, mask};

@@ -64,7 +64,7 @@ impl M3 {
         &self,
         get: impl FnMut(&str) -> std::result::Result<Option<Tensor>, E>,
     ) -> std::result::Result<(), E> {
-        copy_weights(&self.parameters, TIED, TIED_TO, get)
+        copy_weights(&self.parameters, get)
     }
 
     /// The negative log-probability of the selected patches' characters, in float32 whatever the autocast type.

@@ -79,6 +79,26 @@ pub enum Error {
         /// The shape that it should have.
         expected: Vec<i64>,
     },
+    /// A tensor of numbers that no network is made of.
+    #[error("{}: `{key}` has {dtype}, expected float32, float16, bfloat16 or float64", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+        /// The element type that it has.
+        dtype: &'static str,
+    },
+    /// An output layer that is not the embedding.
+    #[error("{}: `{output}` and `{embedding}` differ, and are one tensor in the network", path.display())]
+    Untied {
+        /// The file.
+        path: PathBuf,
+        /// The output layer.
+        output: &'static str,
+        /// The embedding.
+        embedding: &'static str,
+    },
     /// Sizes that no network can have.
     #[error("{}: {source}", path.display())]
     Architecture {
@@ -137,7 +157,13 @@ impl Error {
             }
             Error::NoWeights { .. } => Some("a checkpoint is {'model': state_dict, …}, or the state dict alone".into()),
             Error::Architecture { source, .. } => source.hint(),
-            Error::Name { .. } => Some("the tensors are right; give the file a name that says so".into()),
+            Error::Name { .. } => Some("the tensors are right: rename the file".into()),
+            Error::Untied { output, .. } => {
+                Some(format!("the original uses one for both: leave `{output}` out to use the embedding"))
+            }
+            Error::Export { what, .. } if what.contains("extension") => {
+                Some("end the name with .pth, PyTorch's format, or .safetensors".into())
+            }
             Error::MissingEntry { key: "optimizer", .. } => {
                 Some("it holds weights alone: start from them with a new optimizer".into())
             }

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use tch::{Device, Kind};
+use tch::Kind;
 
-use super::{Checkpoint, Error, StateDict, infer, inspect::is_float, safetensors};
+use super::{Checkpoint, Error, StateDict, infer, inspect::is_float, safetensors, state_dict::equal};
 use crate::{
     architecture::{TIED, TIED_TO},
     pth::{self, Dict, TensorRef, TensorValue, Value},
@@ -23,7 +23,7 @@ impl Format {
     /// The format that a file's extension asks for.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
-            "pth" | "pt" | "bin" | "ckpt" => Some(Format::Pth),
+            "pth" => Some(Format::Pth),
             "safetensors" => Some(Format::SafeTensors),
             _ => None,
         }
@@ -94,13 +94,6 @@ fn ordered(state: &StateDict) -> Result<Vec<(String, Arc<TensorRef>)>, Error> {
         tensors.push((TIED.into(), tied.clone()));
     }
     Ok(tensors)
-}
-
-/// Whether two tensors hold the same numbers: safetensors cannot share them.
-fn equal(a: &TensorRef, b: &TensorRef) -> Result<bool, Error> {
-    let same =
-        a.same_as(b) || a.kind() == b.kind() && a.load(Device::Cpu)?.f_equal(&b.load(Device::Cpu)?).unwrap_or(false);
-    Ok(same)
 }
 
 fn rest(checkpoint: &Checkpoint, everything: bool) -> Result<Dict, Error> {

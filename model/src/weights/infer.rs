@@ -1,7 +1,8 @@
 //! Reads a NotaGen's sizes from the shapes of its tensors.
 
-use super::{Error, StateDict};
+use super::{Error, StateDict, inspect::is_float};
 use crate::architecture::{Architecture, TIED, VOCABULARY};
+use crate::pth;
 
 const PATCH_EMBEDDING: &str = "patch_level_decoder.patch_embedding.weight";
 const PATCH_POSITIONS: &str = "patch_level_decoder.base.wpe.weight";
@@ -42,7 +43,8 @@ pub fn architecture(state: &StateDict) -> Result<Architecture, Error> {
     Ok(architecture)
 }
 
-/// Refuses a file without one of the tensors, with one of another shape, or with others among those `of_network`.
+/// Refuses a file without one of the tensors, with one of another shape or no float, or with others among those
+/// `of_network`.
 pub(super) fn compare(
     state: &StateDict,
     network: &'static str,
@@ -57,8 +59,12 @@ pub(super) fn compare(
     }
     expected.extend(optional);
     for (name, wanted) in &expected {
-        if let Some(tensor) = state.get(name).filter(|tensor| tensor.shape() != wanted) {
+        let Some(tensor) = state.get(name) else { continue };
+        if tensor.shape() != wanted {
             return Err(misshapen(state, name, tensor.shape(), wanted.clone()));
+        }
+        if !is_float(tensor.kind()) {
+            return Err(Error::Dtype { path: path(), key: name.clone(), dtype: pth::kind_name(tensor.kind()) });
         }
     }
     let known: std::collections::HashSet<_> = expected.iter().map(|(name, _)| name.as_str()).collect();

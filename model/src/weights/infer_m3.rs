@@ -7,8 +7,8 @@ use crate::architecture::VOCABULARY;
 use crate::m3::M3Architecture;
 
 /// The sizes of the music encoder in a file of M3 or CLaMP 2, and what its tensors' names begin with. Every tensor of
-/// the encoder, and of M3's decoder, has to be there with its shape, and no other; `token_layers` of CLaMP 2 is 0. The
-/// rest of CLaMP 2 is not looked at. Dropout is not in the file: it is the original's.
+/// the encoder, and of M3's decoder, has to be there with its shape, and no other, and CLaMP 2's projection of music;
+/// `token_layers` of CLaMP 2 is 0, its model of texts is not looked at. Dropout is not in the file: it is the original's.
 pub fn m3_architecture(state: &StateDict) -> Result<(M3Architecture, &'static str), Error> {
     let (network, prefix) = match kind(state) {
         Some(Network::M3) => ("M3", "encoder"),
@@ -41,7 +41,11 @@ pub fn m3_architecture(state: &StateDict) -> Result<(M3Architecture, &'static st
         compare(state, network, architecture.parameters(), Some(tied), |_| true)?;
     } else {
         let of_encoder = |name: &str| name.starts_with("music_model.");
-        compare(state, network, architecture.encoder_parameters(prefix), None, of_encoder)?;
+        let width = matrix(state, "music_proj.weight")?[0];
+        let mut expected = architecture.encoder_parameters(prefix);
+        expected.push(("music_proj.weight".to_owned(), vec![width, architecture.hidden_size]));
+        expected.push(("music_proj.bias".to_owned(), vec![width]));
+        compare(state, network, expected, None, of_encoder)?;
     }
     Ok((architecture, prefix))
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Checkpoint, Error, StateDict, check_name, infer};
-use crate::{architecture::VOCABULARY, pth};
+use super::{Checkpoint, Error, StateDict, check_name, infer, m3_architecture};
+use crate::pth;
 
 /// What a file of weights holds; what cannot be told is nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,7 +31,6 @@ pub struct Inspection {
     /// The weights' element type in PyTorch's words (`float32`), or `mixed`.
     pub dtype: Option<String>,
     /// What the reader should know besides: a file name that contradicts the tensors.
-    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
@@ -77,8 +76,8 @@ pub(super) fn kind(state: &StateDict) -> Option<Network> {
 /// Says what a file holds without reading a single weight.
 ///
 /// # Errors
-/// A file that cannot be read or holds no weights, and a NotaGen with missing, unknown or misshapen
-/// tensors.
+/// A file that cannot be read or holds no weights, and a known network with missing, unknown or misshapen tensors, or
+/// with one of a type that no network has.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let state = checkpoint.state();
@@ -98,8 +97,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     };
     match kind {
         Some(Network::NotaGen) => inspection.notagen(state)?,
-        Some(Network::M3) => inspection.m3(state, "encoder"),
-        Some(Network::Clamp2) => inspection.m3(state, "music_model"),
+        Some(Network::M3 | Network::Clamp2) => inspection.m3(state)?,
         None => {}
     }
     Ok(inspection)
@@ -120,23 +118,15 @@ impl Inspection {
     }
 
     /// CLaMP 2's music encoder: a BERT over patches, and in M3 itself a GPT-2 over characters.
-    fn m3(&mut self, state: &StateDict, encoder: &str) {
-        let sizes = |name: &str| match state.get(&format!("{encoder}.{name}")).map(|tensor| tensor.shape()) {
-            Some([rows, columns]) => Some((*rows, *columns)),
-            _ => None,
-        };
-        let embedding = sizes("patch_embedding.weight");
-        self.hidden_size = embedding.map(|(rows, _)| rows);
-        self.patch_size = embedding.map(|(_, columns)| columns / VOCABULARY);
-        self.patch_length = sizes("base.embeddings.position_embeddings.weight").map(|(rows, _)| rows);
-        self.patch_layers = count(state, &format!("{encoder}.base.encoder.layer."));
-        self.char_layers = count(state, "decoder.base.transformer.h.");
+    fn m3(&mut self, state: &StateDict) -> Result<(), Error> {
+        let (architecture, _) = m3_architecture(state)?;
+        self.patch_size = Some(architecture.patch_size);
+        self.patch_length = Some(architecture.patch_length);
+        self.patch_layers = Some(architecture.patch_layers);
+        self.char_layers = Some(architecture.token_layers).filter(|layers| *layers > 0);
+        self.hidden_size = Some(architecture.hidden_size);
+        Ok(())
     }
-}
-
-fn count(state: &StateDict, prefix: &str) -> Option<i64> {
-    let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();
-    state.iter().filter_map(|(name, _)| number(name)).max().map(|last| last.saturating_add(1))
 }
 
 fn parameters(state: &StateDict) -> i64 {

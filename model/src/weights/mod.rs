@@ -2,7 +2,8 @@
 //!
 //! [`inspect`] says what a file holds, [`Checkpoint::open`] gives its weights, optimizer and
 //! schedule, [`save_checkpoint`] writes what the original's training scripts load, and [`export`]
-//! turns one file into another. Sizes are read from the tensors' shapes, never from the file's name.
+//! turns one file into another. Sizes are read from the tensors' shapes, and the file's name is
+//! checked against them.
 
 mod checkpoint;
 mod error;
@@ -26,7 +27,7 @@ pub use export::{ExportOptions, Format, export};
 pub use infer::architecture;
 pub use infer_m3::m3_architecture;
 pub use inspect::{Inspection, inspect};
-pub use load::{load, load_m3};
+pub use load::{load, load_m3, usable};
 pub use name::{FileName, check_name, dpo_file_name, file_name, m3_file_name, python_float};
 pub use optimizer::{Moments, OptimizerState, ParamGroup};
 pub use save::{CheckpointParts, save_checkpoint};

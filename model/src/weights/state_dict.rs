@@ -9,10 +9,13 @@ use std::{
 use tch::{Device, Tensor};
 
 use super::Error;
-use crate::pth::TensorRef;
+use crate::{architecture, m3, pth::TensorRef};
 
 /// What wrappers put before every name: DistributedDataParallel, `torch.compile`.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// Output layers, and the embeddings that they are.
+const TIES: [(&str, &str); 2] = [(architecture::TIED, architecture::TIED_TO), (m3::TIED, m3::TIED_TO)];
 
 /// The named tensors of a file, in its order.
 #[derive(Debug, Clone)]
@@ -23,7 +26,8 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// Takes wrappers' prefixes off the names, and passes over what transformers kept as buffers until version 4.30.
+    /// Takes wrappers' prefixes off the names, and passes over what transformers kept as buffers until version 4.30. An
+    /// output layer without its embedding gets the embedding's name.
     pub(super) fn new(path: &Path, mut tensors: Vec<(String, Arc<TensorRef>)>) -> Self {
         while let Some(wrapper) = wrapper(&tensors) {
             for (name, _) in &mut tensors {
@@ -31,6 +35,14 @@ impl StateDict {
             }
         }
         tensors.retain(|(name, tensor)| !is_buffer(name, tensor.shape()));
+        for (output, embedding) in TIES {
+            if tensors.iter().all(|(name, _)| name != embedding) {
+                tensors
+                    .iter_mut()
+                    .filter(|(name, _)| name == output)
+                    .for_each(|(name, _)| *name = embedding.to_owned());
+            }
+        }
         let index = tensors.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
         Self { path: path.to_path_buf(), tensors, index }
     }
@@ -60,6 +72,19 @@ impl StateDict {
         self.index.get(name).map(|at| &self.tensors[*at].1)
     }
 
+    /// Refuses an output layer that is not the embedding: one of the two would be lost. Numbers of different types are
+    /// compared in the coarser.
+    pub fn check_ties(&self) -> Result<(), Error> {
+        for (output, embedding) in TIES {
+            if let (Some(a), Some(b)) = (self.get(output), self.get(embedding))
+                && !equal(a, b)?
+            {
+                return Err(Error::Untied { path: self.path.clone(), output, embedding });
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the tensor of this name onto `device`, in its own element type; nothing if there is none.
     pub fn load(&self, name: &str, device: Device) -> Result<Option<Tensor>, Error> {
         Ok(self.get(name).map(|tensor| tensor.load(device)).transpose()?)
@@ -76,6 +101,16 @@ impl StateDict {
         }
         Ok(tensor.load(device)?)
     }
+}
+
+/// Whether two tensors hold the same numbers: safetensors cannot share them.
+pub(super) fn equal(a: &TensorRef, b: &TensorRef) -> Result<bool, Error> {
+    if a.same_as(b) {
+        return Ok(true);
+    }
+    let (a, b) = (a.load(Device::Cpu)?, b.load(Device::Cpu)?);
+    let same = |a: &Tensor, b: &Tensor| a.f_to_kind(b.kind()).and_then(|a| a.f_equal(b)).unwrap_or(false);
+    Ok(same(&a, &b) || same(&b, &a))
 }
 
 fn wrapper(tensors: &[(String, Arc<TensorRef>)]) -> Option<&'static str> {

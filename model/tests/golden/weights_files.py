@@ -87,6 +87,16 @@ torch.save({**saved, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1).st
 
 alone = {k: v.clone() for k, v in state.items() if not k.endswith("lm_head.weight")}
 save_file(alone, path("notagen.safetensors"), {"format": "pt", "epoch": "5", "min_eval_loss": "0.25", "note": "kept"})
+embedding, output = ("char_level_decoder.base." + end for end in ("transformer.wte.weight", "lm_head.weight"))
+lone = {k: v.clone() for k, v in state.items() if k != embedding}
+save_file(lone, path("output_alone.safetensors"))
+torch.save({"model": lone}, path("output_alone.pth"))
+torch.save({"model": {**state, output: state[embedding].clone()}}, path("tied_apart.pth"))
+torch.save({"model": {**state, output: state[embedding].half()}}, path("tied_coarsely.pth"))
+torch.save({"model": {**state, output: state[embedding] + 1}}, path("untied.pth"))
+whole = {k: v.long() for k, v in state.items()}
+torch.save({"model": whole}, path("whole.pth"))
+torch.save({"model": {**state, middle: state[middle].to(torch.float8_e4m3fn)}}, path("fp8.pth"))
 with open(path("notagen.safetensors"), "rb") as file:
     content = file.read()
 with open(path("truncated.safetensors"), "wb") as file:
@@ -99,25 +109,27 @@ class M3(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = torch.nn.Module()
-        self.encoder.patch_embedding = torch.nn.Linear(64 * 128, 48)
+        self.encoder.patch_embedding = torch.nn.Linear(64 * 128, 64)
         bert = BertConfig(
             vocab_size=1,
-            hidden_size=48,
+            hidden_size=64,
             num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=96,
+            num_attention_heads=1,
+            intermediate_size=256,
             max_position_embeddings=12,
         )
         self.encoder.base = BertModel(bert)
         self.decoder = torch.nn.Module()
         self.decoder.base = GPT2LMHeadModel(
-            GPT2Config(vocab_size=128, n_positions=64, n_embd=48, n_layer=3, n_head=4)
+            GPT2Config(vocab_size=128, n_positions=64, n_embd=64, n_layer=3, n_head=1)
         )
 
 
 m3 = M3()
 torch.save({"model": m3.state_dict(), "epoch": 2, "best_epoch": 2, "min_eval_loss": 1.5}, path("m3.pth"))
 facts["m3"] = count(m3)
+lacking = {k: v for k, v in m3.state_dict().items() if k != "encoder.base.pooler.dense.bias"}
+torch.save({"model": lacking}, path("m3_missing.pth"))
 clamp2 = torch.nn.Module()
 text = XLMRobertaConfig(
     vocab_size=50,
@@ -130,9 +142,10 @@ text = XLMRobertaConfig(
 clamp2.text_model = XLMRobertaModel(text)
 clamp2.text_proj = torch.nn.Linear(32, 48)
 clamp2.music_model = m3.encoder
-clamp2.music_proj = torch.nn.Linear(48, 48)
+clamp2.music_proj = torch.nn.Linear(64, 48)
 torch.save({"model": clamp2.state_dict(), "epoch": 4, "min_eval_loss": 0.75}, path("clamp2.pth"))
 facts["clamp2"] = count(clamp2)
+torch.save({"model": {k: v for k, v in clamp2.state_dict().items() if k != "music_proj.bias"}}, path("clamp2_missing.pth"))
 
 with open(path("facts.json"), "w") as file:
     json.dump(facts, file)
