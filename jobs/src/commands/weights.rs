@@ -38,7 +38,7 @@ fn inspect(path: &Path, json: bool) -> Result<()> {
     }
     for (key, value) in &fields {
         match (key.as_str(), value) {
-            (_, Value::Null) => {}
+            (_, Value::Null) | ("warnings", _) => {}
             ("path", _) => eprintln!("{}", path.display()),
             (key, Value::String(text)) => eprintln!("  {key:<14} {text}"),
             (key, value) => eprintln!("  {key:<14} {value}"),
@@ -117,7 +117,15 @@ fn export(file: &Path, output: &Path, dtype: Option<Dtype>, everything: bool, js
         return Err(Failure::usage(format!("{} is a file of the originals: it is not overwritten", output.display()))
             .hint("choose another --output"));
     }
-    weights::export(&there(file)?, output, &ExportOptions { format: None, kind, everything })?;
+    let file = there(file)?;
+    if output.exists() && fs::canonicalize(&file).ok() == fs::canonicalize(output).ok() {
+        return Err(Failure::usage(format!("{} is the file to be read: it is not overwritten", output.display()))
+            .hint("choose another --output"));
+    }
+    if let Some(folder) = output.parent() {
+        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+    }
+    weights::export(&file, output, &ExportOptions { format: None, kind, everything })?;
     let bytes = std::fs::metadata(output).map(|metadata| metadata.len()).unwrap_or(0);
     eprintln!("{}: {}", output.display(), progress::bytes(bytes));
     if json {
