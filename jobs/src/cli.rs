@@ -98,6 +98,9 @@ pub enum Command {
     /// Write pieces of music.
     Generate(GenerateArgs),
     /// The log-probability of pieces under a model.
+    ///
+    /// Of a piece longer than the patches that the model sees at once, that of the beginning: a warning says so, and
+    /// `truncated` with --json.
     Logprob {
         /// The weights.
         #[arg(long)]

@@ -25,7 +25,8 @@ fn weights_are_inspected_exported_and_used() {
     let plan = &workplace.good(&["plan", "tiny.yaml", "--json"]).objects()[1];
     assert_eq!(plan["cost"]["parameters"], inspection["parameters"]);
 
-    workplace.good(&["weights", "export", &weights, "--output", "half.safetensors", "--dtype", "fp16"]);
+    workplace.good(&["weights", "export", &weights, "--output", "new/folder/half.safetensors", "--dtype", "fp16"]);
+    fs::rename(workplace.path("new/folder/half.safetensors"), workplace.path("half.safetensors")).unwrap();
     let half = &workplace.good(&["weights", "inspect", "half.safetensors", "--json"]).objects()[0];
     assert_eq!(half["dtype"], "float16");
 
@@ -34,12 +35,59 @@ fn weights_are_inspected_exported_and_used() {
         let fields = workplace.good(&["logprob", "--weights", weights, piece, "--device", "cpu", "--json"]).objects();
         assert_eq!(fields[0]["path"], piece);
         assert!(fields[0]["patches"].as_u64().unwrap() > 10);
+        assert_eq!(fields[0]["truncated"], false);
         let (logp, tokens) = (fields[0]["logp"].as_f64().unwrap(), fields[0]["tokens"].as_f64().unwrap());
         assert!((fields[0]["loss"].as_f64().unwrap() + logp / tokens).abs() < 1e-9);
         logp
     };
     let (full, half) = (of(&weights), of("half.safetensors"));
     assert!(full < -10.0 && (full / half - 1.0).abs() < 0.02, "{full} {half}");
+
+    // A piece that is longer than the network's 48 patches.
+    let music = workplace.read(piece);
+    workplace.write("long.abc", &format!("{music}{}", "[V:1]C2C2|[V:2]C2C2|\n".repeat(60)));
+    let long = workplace.good(&["logprob", "--weights", &weights, "long.abc", "--device", "cpu", "--json"]);
+    assert_eq!((&long.objects()[0]["truncated"], &long.objects()[0]["patches"]), (&true.into(), &48.into()));
+    assert!(long.stderr().contains("warning: long.abc: only its first 48 patches are scored"), "{}", long.stderr());
+    // And one that is no UTF-8.
+    fs::write(workplace.path("latin.abc"), [music.as_bytes(), b"\xe9"].concat()).unwrap();
+    let line = format!("latin.abc: line {}: not UTF-8 (byte {} of the file)", music.lines().count() + 1, music.len());
+    workplace.run(&["logprob", "--weights", &weights, "latin.abc", "--device", "cpu"]).fails(1, &line, "");
+
+    // An export never overwrites what it reads, whatever the path to it.
+    let before = fs::read(workplace.path(&weights)).unwrap();
+    std::os::unix::fs::symlink(&weights, workplace.path("link.pth")).unwrap();
+    fs::copy(workplace.path("half.safetensors"), workplace.path("copy.safetensors")).unwrap();
+    for (file, output) in
+        [(&*weights, &*weights), (&weights, "link.pth"), ("half.safetensors", "./new/../half.safetensors")]
+    {
+        let refused = workplace.run(&["weights", "export", file, "--output", output]);
+        refused.fails(2, "is the file to be read: it is not overwritten", "choose another --output");
+    }
+    assert!(fs::read(workplace.path(&weights)).unwrap() == before);
+    workplace.good(&["weights", "export", "half.safetensors", "--output", "copy.safetensors"]);
+    workplace.run(&["weights", "export", &weights, "--output", "w.bin"]).fails(
+        1,
+        "w.bin: its extension is neither .pth nor .safetensors",
+        "end the name with .pth",
+    );
+
+    // A name that contradicts the tensors stops whatever would use them.
+    let misnamed = "weights_notagen_x_p_size_16_p_length_64_p_layers_1_c_layers_1_h_size_64.pth";
+    fs::copy(workplace.path(&weights), workplace.path(misnamed)).unwrap();
+    let said = "the name says p_length 64, the tensors say 48";
+    let inspection = workplace.good(&["weights", "inspect", misnamed, "--json"]);
+    assert!(inspection.objects()[0]["warnings"][0].as_str().unwrap().ends_with(said));
+    assert!(inspection.stderr().contains("warning: ") && !inspection.stderr().contains("warnings"));
+    for arguments in [
+        &["logprob", "--weights", misnamed, piece][..],
+        &["generate", "--weights", misnamed, "--output", "none", "--samples", "1"],
+        &["demo", "--weights", misnamed],
+        &["tiny.yaml", "--only", "pretrain", "--fresh", "--set", &format!("pretrain.init={misnamed}")],
+    ] {
+        let error = format!("{misnamed}: {said}");
+        workplace.run(arguments).fails(1, &error, "rename the file");
+    }
 }
 
 #[test]

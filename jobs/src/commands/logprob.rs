@@ -23,6 +23,13 @@ pub fn run(weights: &Path, files: &[PathBuf], on: &On, json: bool) -> Result<()>
         if json {
             progress::output(&fields);
         }
+        if fields["truncated"] == true {
+            let length = model.architecture().patch_length;
+            eprintln!(
+                "warning: {}: only its first {length} patches are scored, the network sees no more",
+                path.display()
+            );
+        }
         let number = |key: &str| fields[key].as_f64().map_or_else(String::new, |value| format!("{value:.4}"));
         let [patches, tokens] = ["patches", "tokens"].map(|key| fields[key].to_string());
         rows.push(vec![path.display().to_string(), patches, tokens, number("logp"), number("loss")]);
@@ -35,14 +42,23 @@ pub fn run(weights: &Path, files: &[PathBuf], on: &On, json: bool) -> Result<()>
 /// model's context is taken from its beginning.
 fn piece(path: &Path, model: &NotaGen, patchiliser: &Patchiliser) -> Result<Value> {
     let _no_grad = tch::no_grad_guard();
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::failed(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(|error| Failure::failed(error.to_string()))?;
+    let text = notation::text::decode(&bytes)?;
     let length = model.architecture().patch_length;
-    let patches = patchiliser.encode_train(&untagged(&text), usize::try_from(length).unwrap_or(0), &mut |_| 0)?;
+    let patches = patchiliser.encode_train(&untagged(text), usize::try_from(length).unwrap_or(0), &mut |_| 0)?;
     let count = patches.len();
+    let truncated = patches.row(count - 1) != patchiliser.eos_patch();
     let batch = Batch::new(&[patches], length)?;
     let tokens = batch.tokens;
     let logp = model.log_probability(&batch.to_device(model.device())?, Mode::EVAL)?.f_double_value(&[0])?;
-    Ok(json!({ "path": path, "patches": count, "tokens": tokens, "logp": logp, "loss": -logp / tokens as f64 }))
+    Ok(json!({
+        "path": path,
+        "patches": count,
+        "tokens": tokens,
+        "logp": logp,
+        "loss": -logp / tokens as f64,
+        "truncated": truncated,
+    }))
 }
 
 /// Pieces that a model wrote carry the stream tags that the encoding adds.
