@@ -11,11 +11,19 @@ use std::{
 
 use common::{Workplace, root};
 
-#[test]
-fn weights_are_inspected_exported_and_used() {
+const PIECE: &str = "data/augmented/C/bach_00_C.abc";
+
+/// A workplace and the weights of a network of 48 patches.
+fn pretrained() -> (Workplace, String) {
     let workplace = Workplace::new();
     workplace.good(&["tiny.yaml", "--until", "pretrain"]);
     let weights = workplace.published("tiny-pretrain").display().to_string();
+    (workplace, weights)
+}
+
+#[test]
+fn weights_are_inspected_exported_and_used() {
+    let (workplace, weights) = pretrained();
 
     let inspection = &workplace.good(&["weights", "inspect", &weights, "--json"]).objects()[0];
     assert_eq!(inspection["kind"], "notagen");
@@ -25,15 +33,13 @@ fn weights_are_inspected_exported_and_used() {
     let plan = &workplace.good(&["plan", "tiny.yaml", "--json"]).objects()[1];
     assert_eq!(plan["cost"]["parameters"], inspection["parameters"]);
 
-    workplace.good(&["weights", "export", &weights, "--output", "new/folder/half.safetensors", "--dtype", "fp16"]);
-    fs::rename(workplace.path("new/folder/half.safetensors"), workplace.path("half.safetensors")).unwrap();
+    workplace.good(&["weights", "export", &weights, "--output", "half.safetensors", "--dtype", "fp16"]);
     let half = &workplace.good(&["weights", "inspect", "half.safetensors", "--json"]).objects()[0];
     assert_eq!(half["dtype"], "float16");
 
-    let piece = "data/augmented/C/bach_00_C.abc";
     let of = |weights: &str| {
-        let fields = workplace.good(&["logprob", "--weights", weights, piece, "--device", "cpu", "--json"]).objects();
-        assert_eq!(fields[0]["path"], piece);
+        let fields = workplace.good(&["logprob", "--weights", weights, PIECE, "--device", "cpu", "--json"]).objects();
+        assert_eq!(fields[0]["path"], PIECE);
         assert!(fields[0]["patches"].as_u64().unwrap() > 10);
         assert_eq!(fields[0]["truncated"], false);
         let (logp, tokens) = (fields[0]["logp"].as_f64().unwrap(), fields[0]["tokens"].as_f64().unwrap());
@@ -42,37 +48,46 @@ fn weights_are_inspected_exported_and_used() {
     };
     let (full, half) = (of(&weights), of("half.safetensors"));
     assert!(full < -10.0 && (full / half - 1.0).abs() < 0.02, "{full} {half}");
+}
 
-    // A piece that is longer than the network's 48 patches.
-    let music = workplace.read(piece);
+#[test]
+fn logprob_says_that_a_piece_is_cut_and_where_one_is_not_utf_8() {
+    let (workplace, weights) = pretrained();
+    let music = workplace.read(PIECE);
     workplace.write("long.abc", &format!("{music}{}", "[V:1]C2C2|[V:2]C2C2|\n".repeat(60)));
     let long = workplace.good(&["logprob", "--weights", &weights, "long.abc", "--device", "cpu", "--json"]);
     assert_eq!((&long.objects()[0]["truncated"], &long.objects()[0]["patches"]), (&true.into(), &48.into()));
     assert!(long.stderr().contains("warning: long.abc: only its first 48 patches are scored"), "{}", long.stderr());
-    // And one that is no UTF-8.
     fs::write(workplace.path("latin.abc"), [music.as_bytes(), b"\xe9"].concat()).unwrap();
     let line = format!("latin.abc: line {}: not UTF-8 (byte {} of the file)", music.lines().count() + 1, music.len());
     workplace.run(&["logprob", "--weights", &weights, "latin.abc", "--device", "cpu"]).fails(1, &line, "");
+}
 
-    // An export never overwrites what it reads, whatever the path to it.
+#[test]
+fn an_export_overwrites_nothing_that_it_reads_and_makes_its_folder() {
+    let (workplace, weights) = pretrained();
     let before = fs::read(workplace.path(&weights)).unwrap();
     std::os::unix::fs::symlink(&weights, workplace.path("link.pth")).unwrap();
-    fs::copy(workplace.path("half.safetensors"), workplace.path("copy.safetensors")).unwrap();
+    workplace.good(&["weights", "export", &weights, "--output", "new/half.safetensors", "--dtype", "fp16"]);
     for (file, output) in
-        [(&*weights, &*weights), (&weights, "link.pth"), ("half.safetensors", "./new/../half.safetensors")]
+        [(&*weights, &*weights), (&weights, "link.pth"), ("new/half.safetensors", "./new/../new/half.safetensors")]
     {
         let refused = workplace.run(&["weights", "export", file, "--output", output]);
         refused.fails(2, "is the file to be read: it is not overwritten", "choose another --output");
     }
     assert!(fs::read(workplace.path(&weights)).unwrap() == before);
-    workplace.good(&["weights", "export", "half.safetensors", "--output", "copy.safetensors"]);
+    fs::copy(workplace.path(&weights), workplace.path("copy.pth")).unwrap();
+    workplace.good(&["weights", "export", &weights, "--output", "copy.pth"]);
     workplace.run(&["weights", "export", &weights, "--output", "w.bin"]).fails(
         1,
         "w.bin: its extension is neither .pth nor .safetensors",
         "end the name with .pth",
     );
+}
 
-    // A name that contradicts the tensors stops whatever would use them.
+#[test]
+fn a_name_that_contradicts_the_tensors_stops_whatever_would_use_them() {
+    let (workplace, weights) = pretrained();
     let misnamed = "weights_notagen_x_p_size_16_p_length_64_p_layers_1_c_layers_1_h_size_64.pth";
     fs::copy(workplace.path(&weights), workplace.path(misnamed)).unwrap();
     let said = "the name says p_length 64, the tensors say 48";
@@ -80,7 +95,7 @@ fn weights_are_inspected_exported_and_used() {
     assert!(inspection.objects()[0]["warnings"][0].as_str().unwrap().ends_with(said));
     assert!(inspection.stderr().contains("warning: ") && !inspection.stderr().contains("warnings"));
     for arguments in [
-        &["logprob", "--weights", misnamed, piece][..],
+        &["logprob", "--weights", misnamed, PIECE][..],
         &["generate", "--weights", misnamed, "--output", "none", "--samples", "1"],
         &["demo", "--weights", misnamed],
         &["tiny.yaml", "--only", "pretrain", "--fresh", "--set", &format!("pretrain.init={misnamed}")],
@@ -92,9 +107,7 @@ fn weights_are_inspected_exported_and_used() {
 
 #[test]
 fn pieces_are_generated_alike_and_only_those_that_are_missing() {
-    let workplace = Workplace::new();
-    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
-    let weights = workplace.published("tiny-pretrain").display().to_string();
+    let (workplace, weights) = pretrained();
     let generate = |output: &str, more: &[&str]| {
         let base =
             ["generate", "--weights", &weights, "--output", output, "--seed", "5", "--max-patches", "10", "--json"];
@@ -142,9 +155,7 @@ fn pieces_are_generated_alike_and_only_those_that_are_missing() {
 
 #[test]
 fn pieces_begin_with_prompts_or_with_another_piece() {
-    let workplace = Workplace::new();
-    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
-    let weights = workplace.published("tiny-pretrain").display().to_string();
+    let (workplace, weights) = pretrained();
     let generate = |output: &str, more: &[&str]| {
         let base = ["generate", "--weights", &weights, "--output", output, "--max-patches", "8", "--samples", "2"];
         workplace.run(&[&base, more].concat())
