@@ -51,6 +51,9 @@ fn piece(path: &Path, model: &NotaGen, patchiliser: &Patchiliser) -> Result<Valu
     let batch = Batch::new(&[patches], length)?;
     let tokens = batch.tokens;
     let logp = model.log_probability(&batch.to_device(model.device())?, Mode::EVAL)?.f_double_value(&[0])?;
+    if !logp.is_finite() {
+        return Err(Failure::failed("the weights give what is not a finite number"));
+    }
     Ok(json!({
         "path": path,
         "patches": count,

@@ -119,7 +119,14 @@ impl Inspection {
 
     /// CLaMP 2's music encoder: a BERT over patches, and in M3 itself a GPT-2 over characters.
     fn m3(&mut self, state: &StateDict) -> Result<(), Error> {
-        let (architecture, _) = m3_architecture(state)?;
+        let (architecture, _) = match m3_architecture(state) {
+            // Another size than the originals' code makes: it can be looked at, though not used.
+            Err(error @ Error::Architecture { .. }) => {
+                self.warnings.push(error.to_string());
+                return Ok(());
+            }
+            found => found?,
+        };
         self.patch_size = Some(architecture.patch_size);
         self.patch_length = Some(architecture.patch_length);
         self.patch_layers = Some(architecture.patch_layers);
