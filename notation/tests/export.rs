@@ -234,7 +234,8 @@ fn midi_plays_repeats_ties_and_tempos() {
         ]
     );
     assert_eq!(notes.iter().filter(|note| note.0 == 2).count(), 4);
-    assert_eq!(tempos, [(0, 666_667), (4 * quarter, 1_000_000)]);
+    let (slow, fast) = (1_000_000, 666_667);
+    assert_eq!(tempos, [(0, fast), (4 * quarter, slow), (8 * quarter, fast), (12 * quarter, slow)]);
     assert_eq!(programs, [None, Some(40), Some(42)]);
 }
 
@@ -266,6 +267,81 @@ fn what_a_model_gets_wrong_is_repaired() {
     let repeats = abc::parse(&text, "x").unwrap();
     assert!(repeats.bar_lines[0].1.repeat_end && !repeats.bar_lines[1].1.repeat_end);
     assert!(repeats.warnings.iter().any(|warning| warning.voice == "V:2" && warning.bar == 1));
+}
+
+/// Tempos, meters and keys by the beats at which they begin; and the loudness of every note.
+fn changes(music: &str) -> (Vec<String>, Vec<u8>) {
+    let midi = to_midi(music, "x").unwrap().output;
+    let smf = Smf::parse(&midi).unwrap();
+    let (mut found, mut loudness) = (Vec::new(), Vec::new());
+    for track in &smf.tracks {
+        let mut now = 0;
+        for event in track {
+            now += event.delta.as_int();
+            let change = match event.kind {
+                TrackEventKind::Meta(MetaMessage::Tempo(tempo)) => format!("tempo {}", 60_000_000 / tempo.as_int()),
+                TrackEventKind::Meta(MetaMessage::TimeSignature(beats, power, ..)) => {
+                    format!("meter {beats}/{}", 1 << power)
+                }
+                TrackEventKind::Meta(MetaMessage::KeySignature(fifths, minor)) => format!("key {fifths} {minor}"),
+                TrackEventKind::Midi { message: MidiMessage::NoteOn { vel, .. }, .. } => {
+                    loudness.push(vel.as_int());
+                    continue;
+                }
+                _ => continue,
+            };
+            found.push(format!("{}: {change}", now / 960));
+        }
+    }
+    (found, loudness)
+}
+
+const ONE: &str = "L:1/4\nQ:1/4=60\nM:4/4\nK:C\nV:1 treble nm=\"Violin\"\n";
+
+#[test]
+fn a_repeat_goes_back_to_the_tempo_meter_key_and_loudness_of_its_beginning() {
+    let (found, loudness) = changes(&format!("{ONE}V:1\n!p! C4 | !ff! [Q:1/4=120] [M:3/4] [K:D] D3 :| E3 |]\n"));
+    let first = ["meter 4/4", "key 0 false", "tempo 60"];
+    let second = ["meter 3/4", "key 2 false", "tempo 120"];
+    let at = |beat: u32, what: [&str; 3]| what.map(|what| format!("{beat}: {what}"));
+    assert_eq!(found, [at(0, first), at(4, second), at(7, first), at(11, second)].concat());
+    assert_eq!(loudness, [54, 108, 54, 108, 108]);
+}
+
+#[test]
+fn the_key_of_a_midi_file_is_the_one_that_sounds() {
+    let keys = |text: &str| {
+        let found = changes(text).0.into_iter();
+        found.filter(|change| change.contains("key")).collect::<Vec<_>>()
+    };
+    let clarinet = "L:1/4\nM:4/4\nK:D\nV:1 treble transpose=-2 nm=\"Clarinet in Bb\"\n";
+    assert_eq!(keys(&format!("{clarinet}V:1\nd4 | [K:Fmin] f4 |]\n")), ["0: key 0 false", "4: key -6 true"]);
+    let horn = "L:1/4\nM:4/4\nK:C\nV:1 treble transpose=-7 nm=\"Horn\"\nV:2 treble nm=\"Flute\"\n";
+    assert_eq!(
+        keys(&format!("{horn}V:1\nd4 | d4 |]\nV:2\n[K:A] d4 | [K:E] d4 |]\n")),
+        ["0: key 3 false", "4: key 4 false"]
+    );
+}
+
+#[test]
+fn grace_notes_at_the_end_of_a_bar_are_played() {
+    let text = format!("{ONE}V:1\nC4 {{d}}| {{e}}C4 {{fg}}| C4- {{d}}| C2 {{a}}z2 |]\n");
+    let (notes, ..) = played(&to_midi(&text, "x").unwrap().output);
+    let notes: Vec<_> = notes.iter().map(|note| (note.1, note.2, note.3)).collect();
+    assert_eq!(
+        notes,
+        [
+            (0, 3720, 60),
+            (3720, 3840, 74),
+            (3840, 3960, 76),
+            (3960, 7440, 60),
+            (7440, 7560, 77),
+            (7560, 7680, 79),
+            (7680, 13440, 60),
+            (11400, 11520, 74),
+            (13440, 13560, 81),
+        ]
+    );
 }
 
 #[test]
@@ -375,13 +451,13 @@ fn bars_have_the_times_at_which_their_notes_are_played() {
     let text = format!("{HEAD}V:1\n|: c8 | [Q:1/4=60] d4 [Q:1/4=180] d4 :| e8 |]\nV:2\n|: z8 | z8 :| z8 |]\n");
     let times = export::times(&text, "").unwrap();
     assert_eq!(times.bars.iter().map(|(bar, _)| *bar).collect::<Vec<_>>(), [0, 1, 0, 1, 2]);
-    let (first, second, again) = (4.0 * 60.0 / 90.0, 2.0 + 2.0 / 3.0, 4.0 / 3.0);
+    let (first, second, last) = (4.0 * 60.0 / 90.0, 2.0 + 2.0 / 3.0, 4.0 / 3.0);
     let mut expected = vec![0.0];
-    for length in [first, second, again, second] {
+    for length in [first, second, first, second] {
         expected.push(expected[expected.len() - 1] + length);
     }
     for ((_, seconds), expected) in times.bars.iter().zip(&expected) {
         assert!((seconds - expected).abs() < 1e-5, "{times:?}, {expected:?}");
     }
-    assert!((times.seconds - expected[4] - again).abs() < 1e-5);
+    assert!((times.seconds - expected[4] - last).abs() < 1e-5);
 }

@@ -7,7 +7,7 @@ use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, T
 
 use super::instruments::{self, Sound};
 use super::{musicxml, playback};
-use crate::abc::score::{Chord, Event, Mark, Part, QUARTER, Score, Voice};
+use crate::abc::score::{Chord, Event, Key, Mark, Meter, Part, QUARTER, Score, Voice};
 use crate::{Error, Result};
 
 /// MIDI ticks of a quarter note.
@@ -122,12 +122,17 @@ fn conductor<'a>(score: &'a Score, times: &Times) -> Vec<Timed<'a>> {
     if let Some(title) = score.titles.first() {
         events.push(meta(0, 0, MetaMessage::TrackName(title.as_bytes())));
     }
-    let key = score.voices.iter().find_map(|voice| voice.key.as_ref());
-    if let Some(key) = key.filter(|key| !key.explicit) {
-        events.push(meta(0, 1, MetaMessage::KeySignature(key.fifths, key.mode == "minor")));
+    let meters = musicxml::meters(score).into_iter();
+    let meters: Vec<Vec<_>> = meters.map(|new| new.iter().map(|new| (0, Some(meter(new)))).collect()).collect();
+    for (time, new) in played(None, &meters, times) {
+        let message = |(beats, power)| MetaMessage::TimeSignature(beats, power, 24, 8);
+        events.extend(new.map(|new| meta(time, 1, message(new))));
     }
-
-    let meters = musicxml::meters(score);
+    // Of a voice that sounds as it is written, if there is one.
+    let voice = score.voices.iter().min_by_key(|voice| (voice.percussion, voice.transpose.rem_euclid(12) != 0));
+    for (time, key) in voice.iter().flat_map(|voice| keys(voice, times)) {
+        events.extend(key.map(|(fifths, minor)| meta(time, 1, MetaMessage::KeySignature(fifths, minor))));
+    }
     let mut tempos: Vec<Vec<(i64, f64)>> = vec![Vec::new(); score.lengths.len()];
     for voice in &score.voices {
         each(voice, |bar, offset, event| {
@@ -136,27 +141,61 @@ fn conductor<'a>(score: &'a Score, times: &Times) -> Vec<Timed<'a>> {
             }
         });
     }
-    for bar in &mut tempos {
-        // Voices that have the same tempo say it once.
-        bar.sort_by_key(|(offset, _)| *offset);
-        bar.dedup();
-    }
-    let mut meter = None;
     let first = score.tempo.as_ref().map_or(120.0, |tempo| tempo.quarters);
-    events.push(meta(0, 2, tempo(first)));
-    for (bar, start) in times.bars() {
-        if let Some(new) = &meters[bar]
-            && meter != Some(new)
-        {
-            let beats: u32 = new.beats.split('+').filter_map(|beats| beats.parse::<u32>().ok()).sum();
-            let beats = beats.clamp(1, 255) as u8;
-            let power = new.beat_type.max(1).ilog2() as u8;
-            events.push(meta(start, 1, MetaMessage::TimeSignature(beats, power, 24, 8)));
-            meter = Some(new);
-        }
-        events.extend(tempos[bar].iter().map(|(offset, quarters)| meta(start + offset, 3, tempo(*quarters))));
-    }
+    events.extend(played(first, &sorted(tempos), times).into_iter().map(|(time, new)| meta(time, 2, tempo(new))));
     events
+}
+
+/// Beats, and the power of two that they are parts of.
+fn meter(meter: &Meter) -> (u8, u8) {
+    let beats: u32 = meter.beats.split('+').filter_map(|beats| beats.parse::<u32>().ok()).sum();
+    (beats.clamp(1, 255) as u8, meter.beat_type.max(1).ilog2() as u8)
+}
+
+/// The keys in which a voice sounds: sharps, and whether they are of minor.
+fn keys(voice: &Voice, times: &Times) -> Vec<(i64, Option<(i8, bool)>)> {
+    let sounding = |key: &Key| {
+        let fifths = match i32::from(key.fifths) + (7 * voice.transpose + 6).rem_euclid(12) - 6 {
+            sharps @ 8.. => sharps - 12,
+            flats @ ..=-8 => flats + 12,
+            fifths => fifths,
+        };
+        (!key.explicit).then_some((fifths as i8, key.mode == "minor"))
+    };
+    let mut bars = vec![Vec::new(); voice.bars.len()];
+    each(voice, |bar, offset, event| {
+        if let Event::Mark(Mark::Key(key)) = event {
+            bars[bar].push((offset, sounding(key)));
+        }
+    });
+    played(voice.key.as_ref().and_then(sounding), &sorted(bars), times)
+}
+
+/// What voices say one after the other, by its place in the bar.
+fn sorted<T>(mut bars: Vec<Vec<(i64, T)>>) -> Vec<Vec<(i64, T)>> {
+    bars.iter_mut().for_each(|bar| bar.sort_by_key(|(offset, _)| *offset));
+    bars
+}
+
+/// What holds from which time on, by what the bars say: after a jump it is what holds at the bar that is written there.
+fn played<T: Copy + PartialEq>(first: T, bars: &[Vec<(i64, T)>], times: &Times) -> Vec<(i64, T)> {
+    let mut now = first;
+    let mut before = Vec::with_capacity(bars.len());
+    for bar in bars {
+        before.push(now);
+        now = bar.last().map_or(now, |(_, last)| *last);
+    }
+    let mut changes = vec![(0, first)];
+    for (bar, start) in times.bars() {
+        for (offset, new) in [(0, before[bar])].iter().chain(&bars[bar]) {
+            match changes.last_mut() {
+                Some((time, last)) if *time == start + offset => *last = *new,
+                _ => changes.push((start + offset, *new)),
+            }
+        }
+    }
+    changes.dedup_by_key(|(_, new)| *new);
+    changes
 }
 
 fn tempo(quarters: f64) -> MetaMessage<'static> {
@@ -219,12 +258,7 @@ fn dynamics(score: &Score, part: &Part, times: &Times) -> Vec<(i64, u8)> {
             }
         });
     }
-    let mut changes: Vec<(i64, u8)> = Vec::new();
-    for (bar, start) in times.bars() {
-        changes.extend(bars[bar].iter().map(|(offset, velocity)| (start + offset, *velocity)));
-    }
-    changes.sort_by_key(|(time, _)| *time);
-    changes
+    played(80, &sorted(bars), times)
 }
 
 fn velocity(name: &str) -> Option<u8> {
@@ -278,13 +312,11 @@ fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> 
     let mut notes: Vec<Sounding> = Vec::new();
     let mut tied: HashMap<(usize, u8), usize> = HashMap::new();
     for (bar, start) in times.bars() {
-        let mut change = dynamics.partition_point(|(time, _)| *time < start);
         for (layer, events) in voice.bars[bar].layers.iter().enumerate() {
             let mut at = start;
             let mut graces: Vec<&Chord> = Vec::new();
-            if layer > 0 {
-                change = dynamics.partition_point(|(time, _)| *time < start);
-            }
+            // The last chord: how long, how loud, and those of its notes that end with it.
+            let (mut last, mut velocity, mut ending) = (0, loudness(dynamics, start), Vec::new());
             for event in events {
                 let chord = match event {
                     Event::Chord(chord) => chord,
@@ -294,25 +326,15 @@ fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> 
                     }
                     Event::Mark(_) => continue,
                 };
-                while dynamics.get(change).is_some_and(|(time, _)| *time <= at) {
-                    change += 1;
-                }
-                let loudness = change.checked_sub(1).map_or(80, |last| dynamics[last].1);
+                let loudness = loudness(dynamics, at);
                 let accent =
                     chord.decorations.iter().any(|name| matches!(name.as_str(), ">" | "accent" | "^" | "marcato"));
-                let velocity = if accent { (loudness + 14).min(127) } else { loudness };
-                let mut on = at;
-                if !chord.notes.is_empty() && !graces.is_empty() {
-                    // Grace notes take their time from the note, half of it at most.
-                    let each = (QUARTER / 8).min(chord.ticks / (2 * graces.len() as i64));
-                    for grace in graces.drain(..) {
-                        for key in grace.notes.iter().filter_map(|note| key(voice, note)) {
-                            notes.push(Sounding { on, off: on + each, key, velocity });
-                        }
-                        on += each;
-                    }
-                }
+                velocity = if accent { (loudness + 14).min(127) } else { loudness };
+                // Grace notes take their time from what follows.
+                let each = grace_length(chord.ticks, &graces);
+                let on = sound_graces(voice, graces.drain(..), (at, each, velocity), &mut notes);
                 let short = chord.decorations.iter().any(|name| matches!(name.as_str(), "." | "wedge"));
+                ending.clear();
                 for note in &chord.notes {
                     let Some(key) = key(voice, note) else { continue };
                     let end = at + chord.ticks;
@@ -329,13 +351,47 @@ fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> 
                     };
                     if note.tie_start {
                         tied.insert((layer, key), place);
+                    } else {
+                        ending.push(place);
                     }
                 }
                 at += chord.ticks;
+                last = chord.ticks;
             }
+            // Those at the bar's end take it from what is before them.
+            let each = grace_length(last, &graces);
+            let on = at - each * graces.len() as i64;
+            ending.iter().for_each(|place| notes[*place].off = notes[*place].off.min(on));
+            sound_graces(voice, graces.drain(..), (on, each, velocity), &mut notes);
         }
     }
     notes
+}
+
+fn loudness(dynamics: &[(i64, u8)], at: i64) -> u8 {
+    let change = dynamics.partition_point(|(time, _)| *time <= at).checked_sub(1);
+    change.map_or(80, |change| dynamics[change].1)
+}
+
+/// The length of each of these grace notes: of the chord that they take it from, half at most.
+fn grace_length(ticks: i64, graces: &[&Chord]) -> i64 {
+    (QUARTER / 8).min(ticks / (2 * graces.len().max(1) as i64))
+}
+
+/// Adds grace notes from a time on, all of a length and a velocity; says when they end.
+fn sound_graces<'a>(
+    voice: &Voice,
+    graces: impl Iterator<Item = &'a Chord>,
+    (mut on, each, velocity): (i64, i64, u8),
+    notes: &mut Vec<Sounding>,
+) -> i64 {
+    for grace in graces {
+        for key in grace.notes.iter().filter_map(|note| key(voice, note)) {
+            notes.push(Sounding { on, off: on + each, key, velocity });
+        }
+        on += each;
+    }
+    on
 }
 
 /// The MIDI number of what sounds.
