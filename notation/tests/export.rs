@@ -173,6 +173,46 @@ fn warnings_name_place_voice_and_bar() {
 }
 
 #[test]
+fn warnings_name_what_they_are_about() {
+    let warnings =
+        |text: String| abc::parse(&text, "x").unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let tie = "a tie to a note that does not follow; left out";
+    assert_eq!(warnings(format!("{ONE}V:1\nA4 | A2 B2- |\n A4 |]\n")), [format!("x:7:9: voice V:1, bar 2: {tie}")]);
+    // A voice that comes late is where its lines are.
+    assert_eq!(
+        warnings(format!("{ONE}[V:1]c4|[V:3]C4|\n[V:1]c4|[V:3]C4|[V:4]C4|\n")),
+        [
+            "x:6:9: voice V:3, bar 1: voice V:3 is not in the header",
+            "x:7:17: voice V:4, bar 2: voice V:4 is not in the header",
+        ]
+    );
+}
+
+#[test]
+fn every_repair_is_told() {
+    let warnings = |music: &str| {
+        let found = abc::parse(&format!("{ONE}V:2\n{music}"), "x").unwrap().warnings;
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("[V:1]c4|d4|[V:2]C4|\n"), ["x:7:1: voice V:2, bar 2: missing; filled with a rest"]);
+    assert_eq!(
+        warnings("V:1\n[K:H] c4 | [K:Dwhat] d4 | [K:D] [K:bass] c4 |]\nV:2\nz4 | z4 | z4 |]\n"),
+        [
+            "x:8:1: voice V:1, bar 1: K:H is not a key; left out",
+            "x:8:12: voice V:1, bar 2: K:Dwhat is not a key; read as a major key",
+        ]
+    );
+    assert_eq!(
+        warnings("V:1\nc/0 c F0 F z/ |]\nV:2\nz4 |]\n"),
+        ["x:8:1: voice V:1, bar 1: a length of 0; left out", "x:8:7: voice V:1, bar 1: a length of 0; left out",]
+    );
+    assert_eq!(
+        warnings("V:1\nc1000000 |]\nV:2\nz256 |]\n"),
+        ["x:8:1: voice V:1, bar 1: longer than 64 whole notes; cut to that"]
+    );
+}
+
+#[test]
 fn no_music_is_an_error() {
     for text in ["", "A cabbage", "X:1\nK:C\n", "%%score 1\nV:1\n", "\u{0}\u{1}", "@@@@\n"] {
         let error = to_musicxml(text, "x.abc").unwrap_err().to_string();
@@ -237,36 +277,6 @@ fn midi_plays_repeats_ties_and_tempos() {
     let (slow, fast) = (1_000_000, 666_667);
     assert_eq!(tempos, [(0, fast), (4 * quarter, slow), (8 * quarter, fast), (12 * quarter, slow)]);
     assert_eq!(programs, [None, Some(40), Some(42)]);
-}
-
-#[test]
-fn transposing_instruments_sound_where_they_should() {
-    let text = "L:1/4\nM:4/4\nK:C\nV:1 treble-8 transpose=-2 nm=\"Clarinet\"\nV:1\nc4|]\n";
-    let (notes, ..) = played(&to_midi(text, "x").unwrap().output);
-    assert_eq!(notes[0].3, 72 - 12 - 2);
-    let xml = to_musicxml(text, "x").unwrap().output;
-    assert!(xml.contains("<octave>4</octave>") && xml.contains("<chromatic>-2</chromatic>"), "{xml}");
-    assert!(xml.contains("<clef-octave-change>-1</clef-octave-change>"));
-}
-
-#[test]
-fn what_a_model_gets_wrong_is_repaired() {
-    let score = |music: &str| abc::parse(&format!("{HEAD}{music}"), "x").unwrap();
-    // A voice's number that is not closed, or has something in it.
-    let damaged = score("[V:1A8|[V:2é]D8|\n");
-    assert_eq!((damaged.voices.len(), damaged.lengths.len()), (2, 1));
-    assert_eq!(damaged.warnings.len(), 2);
-    // Voices that the header does not have, brackets of %%score that do not match.
-    let text = format!("{HEAD}[V:1]A8|[V:2]D8|[V:7]F8|\n").replace("{ 1 | 2 }", "[ 1 { 2 ) 9");
-    let other = abc::parse(&text, "x").unwrap();
-    assert_eq!((other.voices.len(), other.parts.len()), (3, 3));
-    assert!(to_musicxml(&text, "x").unwrap().output.contains("<part id=\"P3\">"));
-    // Repeats that one of three voices lacks are those of the others.
-    let head = HEAD.replace("V:2 bass", "V:3\nV:2 bass");
-    let text = format!("{head}[V:1]A8:|[V:2]D8|[V:3]D8:|\n[V:1]A8|][V:2]D8|][V:3]D8|]\n");
-    let repeats = abc::parse(&text, "x").unwrap();
-    assert!(repeats.bar_lines[0].1.repeat_end && !repeats.bar_lines[1].1.repeat_end);
-    assert!(repeats.warnings.iter().any(|warning| warning.voice == "V:2" && warning.bar == 1));
 }
 
 /// Tempos, meters and keys by the beats at which they begin; and the loudness of every note.
@@ -342,6 +352,36 @@ fn grace_notes_at_the_end_of_a_bar_are_played() {
             (13440, 13560, 81),
         ]
     );
+}
+
+#[test]
+fn transposing_instruments_sound_where_they_should() {
+    let text = "L:1/4\nM:4/4\nK:C\nV:1 treble-8 transpose=-2 nm=\"Clarinet\"\nV:1\nc4|]\n";
+    let (notes, ..) = played(&to_midi(text, "x").unwrap().output);
+    assert_eq!(notes[0].3, 72 - 12 - 2);
+    let xml = to_musicxml(text, "x").unwrap().output;
+    assert!(xml.contains("<octave>4</octave>") && xml.contains("<chromatic>-2</chromatic>"), "{xml}");
+    assert!(xml.contains("<clef-octave-change>-1</clef-octave-change>"));
+}
+
+#[test]
+fn what_a_model_gets_wrong_is_repaired() {
+    let score = |music: &str| abc::parse(&format!("{HEAD}{music}"), "x").unwrap();
+    // A voice's number that is not closed, or has something in it.
+    let damaged = score("[V:1A8|[V:2é]D8|\n");
+    assert_eq!((damaged.voices.len(), damaged.lengths.len()), (2, 1));
+    assert_eq!(damaged.warnings.len(), 2);
+    // Voices that the header does not have, brackets of %%score that do not match.
+    let text = format!("{HEAD}[V:1]A8|[V:2]D8|[V:7]F8|\n").replace("{ 1 | 2 }", "[ 1 { 2 ) 9");
+    let other = abc::parse(&text, "x").unwrap();
+    assert_eq!((other.voices.len(), other.parts.len()), (3, 3));
+    assert!(to_musicxml(&text, "x").unwrap().output.contains("<part id=\"P3\">"));
+    // Repeats that one of three voices lacks are those of the others.
+    let head = HEAD.replace("V:2 bass", "V:3\nV:2 bass");
+    let text = format!("{head}[V:1]A8:|[V:2]D8|[V:3]D8:|\n[V:1]A8|][V:2]D8|][V:3]D8|]\n");
+    let repeats = abc::parse(&text, "x").unwrap();
+    assert!(repeats.bar_lines[0].1.repeat_end && !repeats.bar_lines[1].1.repeat_end);
+    assert!(repeats.warnings.iter().any(|warning| warning.voice == "V:2" && warning.bar == 1));
 }
 
 #[test]

@@ -28,6 +28,20 @@ const TEMPOS: [(&str, f64); 19] = [
     ("prestissimo", 240.0),
 ];
 
+/// Clefs: the beginnings of their names, their signs and lines.
+const CLEFS: [(&str, &str, u8); 10] = [
+    ("alto1", "C", 1),
+    ("alto2", "C", 2),
+    ("alto4", "C", 4),
+    ("alto", "C", 3),
+    ("tenor", "C", 4),
+    ("bass3", "F", 3),
+    ("bass", "F", 4),
+    ("treble", "G", 2),
+    ("perc", "percussion", 0),
+    ("tab", "TAB", 5),
+];
+
 /// The place of a letter among C D E F G A B.
 pub(crate) fn step(letter: u8) -> Option<usize> {
     b"CDEFGAB".iter().position(|l| *l == letter.to_ascii_uppercase())
@@ -42,15 +56,7 @@ pub(crate) fn key(field: &str) -> Option<Key> {
             let sign = bytes.get(1).filter(|sign| matches!(sign, b'#' | b'b')).copied();
             let rest = field[1 + usize::from(sign.is_some())..].trim_start();
             let mode: String = rest.chars().take_while(char::is_ascii_alphabetic).take(3).collect();
-            let (mode, shift) = match mode.to_ascii_lowercase().as_str() {
-                "m" | "min" => ("minor", -3),
-                "mix" => ("mixolydian", -1),
-                "dor" => ("dorian", -2),
-                "phr" => ("phrygian", -4),
-                "lyd" => ("lydian", 1),
-                "loc" => ("locrian", -5),
-                _ => ("major", 0),
-            };
+            let (mode, shift) = self::mode(&mode).unwrap_or(("major", 0));
             let natural = SHARPS.iter().position(|s| Some(*s) == step(*letter)).unwrap_or(0) as i8 - 1;
             let tonic = natural + sign.map_or(0, |sign| if sign == b'#' { 7 } else { -7 });
             let fifths = (tonic + shift).clamp(-7, 7);
@@ -79,6 +85,35 @@ pub(crate) fn key(field: &str) -> Option<Key> {
         }
     }
     (key.explicit || !key.mode.is_empty()).then_some(key)
+}
+
+/// The name of a mode of which the first three letters are given, and its fifths above major.
+fn mode(letters: &str) -> Option<(&'static str, i8)> {
+    Some(match letters.to_ascii_lowercase().as_str() {
+        "" | "maj" | "ion" => ("major", 0),
+        "m" | "min" => ("minor", -3),
+        "aeo" => ("aeolian", -3),
+        "mix" => ("mixolydian", -1),
+        "dor" => ("dorian", -2),
+        "phr" => ("phrygian", -4),
+        "lyd" => ("lydian", 1),
+        "loc" => ("locrian", -5),
+        _ => return None,
+    })
+}
+
+/// Does a `K:` field begin with a key that [`key`] knows, or with something else that may be there?
+pub(crate) fn is_key(field: &str) -> bool {
+    let word = field.split_whitespace().next().unwrap_or_default();
+    let Some(rest) = word.strip_prefix(|letter| ('A'..='G').contains(&letter)) else {
+        return matches!(word, "" | "none" | "exp")
+            || word.starts_with(['^', '_'])
+            || word.contains('=')
+            || CLEFS.iter().any(|(name, ..)| word.starts_with(name));
+    };
+    let rest = rest.strip_prefix(['#', 'b']).unwrap_or(rest);
+    let (letters, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len()));
+    mode(letters.get(..3).unwrap_or(letters)).is_some() && (rest.is_empty() || rest.starts_with(['^', '_', '=']))
 }
 
 /// The meter of an `M:` field; `None` for `none`; an error for what is not one.
@@ -195,18 +230,6 @@ fn name_text(value: &str) -> String {
 }
 
 fn clef(word: &str, found: &mut Attributes) {
-    const CLEFS: [(&str, &str, u8); 10] = [
-        ("alto1", "C", 1),
-        ("alto2", "C", 2),
-        ("alto4", "C", 4),
-        ("alto", "C", 3),
-        ("tenor", "C", 4),
-        ("bass3", "F", 3),
-        ("bass", "F", 4),
-        ("treble", "G", 2),
-        ("perc", "percussion", 0),
-        ("tab", "TAB", 5),
-    ];
     let Some((name, sign, line)) = CLEFS.iter().find(|(name, ..)| word.starts_with(name)) else { return };
     let mut octave = 0;
     let mut shift = 0;
@@ -266,6 +289,10 @@ mod tests {
         assert_eq!(of("D =c ^g"), Some((2, "major", [0, 0, 0, 1, 1, 0, 0])));
         assert_eq!((of("bass"), of(""), of("treble-8")), (None, None, None));
         assert_eq!(of("none"), Some((0, "major", [0; 7])));
+        let good =
+            ["", "C", "F#", "Gm", "Bb treble", "F# minor", "Ddor^c", "Amixolydian", "none", "alto", "clef=bass", "^f"];
+        assert!(good.iter().all(|field| is_key(field)));
+        assert!(["H", "Dwhat", "c", "F\u{266f}"].iter().all(|field| !is_key(field)));
     }
 
     #[test]

@@ -54,6 +54,10 @@ struct Reader {
     interleaved: bool,
     /// Bars of resting voices are left out of it.
     reduced: bool,
+    /// What all voices have after a line of interleaved ABC.
+    bars: usize,
+    /// Bars that a voice lacks which is in the line: its place, and their numbers.
+    uneven: Vec<(Position, usize, usize)>,
     /// A `V:` field of the header whose name goes on in the next line.
     unfinished: Option<(String, Position)>,
     rests: i64,
@@ -141,6 +145,8 @@ impl Reader {
             abc: false,
             interleaved,
             reduced: true,
+            bars: 0,
+            uneven: Vec::new(),
             unfinished: None,
             rests: 0,
             last_line: 0,
@@ -303,6 +309,10 @@ impl Reader {
 
     fn key_field(&mut self, value: &str, own: bool, at: Position) {
         let key = header::key(value);
+        if !header::is_key(value) {
+            let done = if key.is_some() { "read as a major key" } else { "left out" };
+            self.warn(at, format!("K:{value} is not a key; {done}"));
+        }
         if own {
             if let Some(voice) = self.reading() {
                 if let Some(key) = key {
@@ -387,6 +397,9 @@ impl Reader {
             return Err(Error::TooLong { file: self.diagnostics.file.clone(), line: at.line });
         }
         let silent = self.interleaved && self.reduced;
+        for (at, voice, bar) in self.uneven.iter().filter(|_| silent) {
+            self.diagnostics.add(*at, &self.voices[*voice].voice.id, *bar, "missing; filled with a rest");
+        }
         let mut voices = Vec::new();
         for mut voice in self.voices {
             voice.fill(bars, at);

@@ -3,18 +3,23 @@
 use super::diagnostics::Position;
 use super::score::{BarLine, Style};
 
+/// What lengths may be divided by.
+const SHORTEST: i64 = 10_000;
+
 /// A place in a line.
 pub(crate) struct Scan<'a> {
     pub text: &'a str,
     pub at: usize,
     line: usize,
+    /// What is wrong with a length, and what was done.
+    pub bad_length: Option<&'static str>,
     /// A byte and its column; moves with the questions, so that all of them together are linear.
     known: std::cell::Cell<(usize, usize)>,
 }
 
 impl<'a> Scan<'a> {
     pub fn new(text: &'a str, line: usize) -> Scan<'a> {
-        Scan { text, at: 0, line, known: std::cell::Cell::new((0, 1)) }
+        Scan { text, at: 0, line, bad_length: None, known: std::cell::Cell::new((0, 1)) }
     }
 
     pub fn peek(&self) -> Option<u8> {
@@ -71,17 +76,32 @@ impl<'a> Scan<'a> {
 
     /// The length of a note as a fraction: `3`, `3/2`, `/`, `//`, `/4`.
     pub fn length(&mut self) -> (i64, i64) {
-        let numerator = self.number();
+        let numerator = self.factor();
         let mut slashes = 0;
         while self.eat(b'/') {
             slashes += 1;
         }
         let mut denominator = 1;
         if slashes > 0 {
-            let number = self.number().filter(|n| *n > 0);
-            denominator = number.unwrap_or(2).min(10_000) << (slashes - 1).min(10);
+            let number = self.factor().unwrap_or(2);
+            if number > SHORTEST {
+                self.bad_length = Some("a length divided by more than 10000; divided by that");
+            }
+            denominator = number.min(SHORTEST) << (slashes - 1).min(10);
         }
-        (numerator.filter(|n| *n > 0).unwrap_or(1).min(100_000), denominator)
+        (numerator.unwrap_or(1), denominator)
+    }
+
+    /// A number of a length, if there is one.
+    fn factor(&mut self) -> Option<i64> {
+        let from = self.at;
+        let number = self.number();
+        match number {
+            Some(0) => self.bad_length = Some("a length of 0; left out"),
+            None if self.at > from => self.bad_length = Some("a length of too many digits; left out"),
+            _ => {}
+        }
+        number.filter(|n| *n > 0)
     }
 
     /// A bar line with its ending, if one is here.

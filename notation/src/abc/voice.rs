@@ -11,6 +11,9 @@ use super::score::{Bar, BarLine, Chord, Event, Key, Mark, Meter, Note, Slur, Sty
 /// Voices beside the voice (`&`) in a bar; more are left out.
 const MOST_LAYERS: usize = 8;
 
+/// The ticks of a note, at most.
+const LONGEST: i128 = 64 * WHOLE as i128;
+
 /// A note as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
@@ -32,6 +35,7 @@ pub(crate) struct WrittenChord {
 }
 
 struct OpenTie {
+    at: Position,
     alter: i8,
     bar: usize,
     event: usize,
@@ -92,10 +96,13 @@ pub(crate) struct Reading {
 
 /// A fraction of a whole note in ticks, rounded and kept within bounds.
 fn ticks(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i64 {
+    rounded(unit, length, more).clamp(1, LONGEST) as i64
+}
+
+fn rounded(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i128 {
     let numerator = i128::from(WHOLE) * i128::from(unit.0) * i128::from(length.0) * i128::from(more.0);
     let denominator = (i128::from(unit.1) * i128::from(length.1) * i128::from(more.1)).max(1);
-    let ticks = (numerator + denominator / 2) / denominator;
-    ticks.clamp(1, i128::from(WHOLE) * 64) as i64
+    (numerator + denominator / 2) / denominator
 }
 
 impl Reading {
@@ -268,7 +275,7 @@ impl Reading {
         let Some(Event::Chord(chord)) = self.bar.layers[layer].get_mut(last) else { return };
         for (note, sounding) in chord.notes.iter_mut().enumerate() {
             sounding.tie_start = true;
-            let tie = OpenTie { alter: sounding.alter, bar, event: last, note };
+            let tie = OpenTie { at, alter: sounding.alter, bar, event: last, note };
             self.ties.insert((layer, sounding.step, sounding.octave), tie);
         }
     }
@@ -328,12 +335,16 @@ impl Reading {
 
     pub fn chord(&mut self, written: WrittenChord, at: Position, diagnostics: &mut Diagnostics) {
         let (bar, layer) = (self.voice.bars.len(), self.layer);
+        let too_long = |own| rounded(self.unit, written.length, own) > LONGEST;
+        if written.notes.iter().any(|note| too_long(note.length)) || written.notes.is_empty() && too_long((1, 1)) {
+            self.warn(at, "longer than 64 whole notes; cut to that", diagnostics);
+        }
         let notes: Vec<Note> = written.notes.iter().map(|note| self.note(note, written.length, true)).collect();
         let mut nominal = notes.first().map_or_else(|| ticks(self.unit, written.length, (1, 1)), |note| note.nominal);
         if written.whole_bar {
             nominal = self.meter;
         }
-        self.untie(at, diagnostics);
+        self.untie(diagnostics);
         let mut chord = Chord {
             nominal,
             ticks: nominal,
@@ -368,7 +379,7 @@ impl Reading {
         let event = self.bar.layers[layer].len();
         for (note, sounding) in chord.notes.iter().enumerate() {
             if sounding.tie_start {
-                let tie = OpenTie { alter: sounding.alter, bar, event, note };
+                let tie = OpenTie { at, alter: sounding.alter, bar, event, note };
                 self.ties.insert((layer, sounding.step, sounding.octave), tie);
             }
         }
@@ -385,7 +396,7 @@ impl Reading {
     }
 
     /// Ties that the chord just read does not take up.
-    fn untie(&mut self, at: Position, diagnostics: &mut Diagnostics) {
+    fn untie(&mut self, diagnostics: &mut Diagnostics) {
         let layer = self.layer;
         if self.ties.is_empty() {
             return;
@@ -395,8 +406,10 @@ impl Reading {
         for key in keys {
             loose.extend(self.ties.remove(&key));
         }
-        if !loose.is_empty() {
-            self.warn(at, "a tie to a note that does not follow; left out", diagnostics);
+        // All of them are of one chord.
+        if let Some(tie) = loose.first() {
+            let problem = "a tie to a note that does not follow; left out";
+            diagnostics.add(tie.at, &self.voice.id, tie.bar + 1, problem);
         }
         for tie in loose {
             if let Some(Event::Chord(chord)) = self.at(tie.bar, layer, tie.event)

@@ -44,7 +44,11 @@ impl Reader {
                 }
             };
             let before = scan.at;
+            let at = scan.position();
             self.element(&mut scan, place, byte);
+            if let Some(problem) = scan.bad_length.take() {
+                self.warn(at, problem);
+            }
             if scan.at == before {
                 // Whatever was overlooked: every turn of the loop gets on.
                 scan.skip();
@@ -110,17 +114,24 @@ impl Reader {
         if !closed || (!known && self.places.contains_key(&id[..digits])) {
             // `[V:3A2 B2|` and `[V:3é]`
             let id = id[..digits].to_owned();
-            self.warn(at, format!("[V:{value} is read as [V:{id}]"));
             scan.at += if closed { end + 2 } else { 3 + digits };
-            self.select(&id, at);
+            self.select_in_line(&id, at);
+            self.warn(at, format!("[V:{value} is read as [V:{id}]"));
         } else {
-            if !known && !id.is_empty() {
+            scan.at += end + 2;
+            self.select_in_line(&value, at);
+            if !known && !id.is_empty() && !self.ignored {
                 self.warn(at, format!("voice V:{id} is not in the header"));
             }
-            scan.at += end + 2;
-            self.select(&value, at);
         }
+    }
+
+    fn select_in_line(&mut self, value: &str, at: Position) {
+        self.select(value, at);
+        let bars = self.bars;
         if let Some(voice) = self.reading() {
+            // One that was not in the lines before.
+            voice.fill(bars, at);
             voice.start_segment();
         }
     }
@@ -136,9 +147,14 @@ impl Reader {
     /// After a line of interleaved ABC: all voices have as many bars as the longest.
     fn level(&mut self, at: Position) {
         let bars = self.voices.iter().map(|voice| voice.voice.bars.len()).max().unwrap_or(0);
-        for voice in &mut self.voices {
+        for (place, voice) in self.voices.iter_mut().enumerate() {
+            let own = voice.voice.bars.len();
+            if own > self.bars {
+                self.uneven.extend((own..bars).map(|bar| (at, place, bar + 1)));
+            }
             voice.fill(bars, at);
         }
+        self.bars = bars;
     }
 
     fn element(&mut self, scan: &mut Scan, place: usize, byte: u8) {
