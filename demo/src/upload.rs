@@ -132,7 +132,7 @@ fn line_of(said: &str) -> Option<usize> {
 fn line(error: &Error) -> Option<usize> {
     match error {
         Error::MusicXml { place, .. } => Some(place.line).filter(|line| *line > 0),
-        Error::Encoding { line, .. } | Error::NotAscii { line, .. } => Some(*line),
+        Error::Encoding { line, .. } | Error::NotAscii { line, .. } | Error::NotInterleaved { line, .. } => Some(*line),
         Error::NoNotes { line, .. } | Error::TooLong { line, .. } => Some(*line),
         Error::NotAbc { .. } => Some(1),
         _ => None,
@@ -161,9 +161,6 @@ fn search(error: &Error, text: &str) -> Option<usize> {
         Error::NotBars { voice } => music(voice).map(|(begin, lines)| begin + usize::from(lines > 0)),
         // Where it ends too early, or goes on too long.
         Error::UnequalBars { voice, .. } => music(voice).map(|(begin, lines)| begin + lines),
-        Error::NotInterleaved { line, .. } => {
-            first(&|line| line.starts_with("[V:") || line.starts_with("[r:")).map(|music| music + line - 1)
-        }
         Error::Unreduce(_) => first(&|line| line.starts_with("[V:") || line.starts_with("[r:")),
         Error::NoKey | Error::NoVoices | Error::NoMusic => Some(1),
         _ => None,

@@ -60,4 +60,19 @@ fn pieces_are_checked() {
         })
         .collect();
     assert_eq!(flags, [[true, true, true, false], [true; 4], [true, true, false, true]]);
+
+    place.write("wrong/bars.abc", &PIECE.replace("d4|]", "d4|A8|]"));
+    place.write("wrong/line.abc", "L:1/8\nK:G\nV:1 treble\nV:2 bass\n[V:1]G8|[V:2]G,8|\n[V:1]A8|\n");
+    place.write("wrong/more.abc", "L:1/8\nK:G\nV:1 treble\nV:2 bass\n[V:1]G8|A8|[V:2]G,8|\n[V:1]A8|[V:2]A,8|\n");
+    let ran = place.good(&["check", "wrong", "--json"]);
+    let errors: Vec<_> =
+        ran.objects().iter().map(|line| line["error"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(
+        errors,
+        [
+            "line 10: voice V:2 has 1 bars, V:1 has 2",
+            "line 6: no bar for voice V:2",
+            "line 5: voice V:2 has 2 bars, V:1 has 3",
+        ]
+    );
 }

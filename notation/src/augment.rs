@@ -23,8 +23,10 @@ pub(crate) fn movable(interleaved: &str) -> Result<Movable> {
 /// [`crate::interleave::uninterleave`], sorts the voices and loses line ends.
 fn standard(interleaved: &str) -> Result<Vec<String>> {
     let lines: Vec<&str> = interleaved.split_inclusive('\n').collect();
+    let missing = |line: usize, voice: &str| Error::NotInterleaved { line: line + 1, voice: voice.to_owned() };
     let start = lines.iter().position(|line| line.starts_with("[V:1]"));
-    let (header, body) = lines.split_at(start.ok_or_else(|| missing(0, "V:1"))?);
+    let start = start.ok_or_else(|| missing(lines.len().saturating_sub(1), "V:1"))?;
+    let (header, body) = lines.split_at(start);
     let symbols: Vec<&str> =
         header.iter().filter(|line| line.starts_with("V:")).filter_map(|line| words(line).next()).collect();
 
@@ -33,7 +35,7 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
     for (i, line) in body.iter().enumerate() {
         let mut rest = line.trim_end_matches('\n');
         if mark(rest, &symbols).is_some() {
-            voice = all_there(&voices, voice).map_err(|symbol| missing(i - 1, symbol))?;
+            voice = all_there(&voices, voice).map_err(|symbol| missing(start + i - 1, symbol))?;
         } else if let Some((_, text)) = voice.checked_sub(1).and_then(|voice| voices.get_mut(voice)) {
             // Fields before the first bar line may have a line end between them.
             let end = next_mark(rest, &symbols);
@@ -48,12 +50,12 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
             let expected = voices.get(voice).map_or(symbol, |(known, _)| *known);
             let text = voices.get_mut(voice).filter(|(known, _)| *known == symbol).map(|(_, text)| text);
             // Without the space the number of an ending and the bar after it could run together.
-            text.ok_or_else(|| missing(i, expected))?.extend([" ", &after[..end]]);
+            text.ok_or_else(|| missing(start + i, expected))?.extend([" ", &after[..end]]);
             rest = &after[end..];
             voice += 1;
         }
     }
-    all_there(&voices, voice).map_err(|symbol| missing(body.len() - 1, symbol))?;
+    all_there(&voices, voice).map_err(|symbol| missing(lines.len() - 1, symbol))?;
 
     let mut standard: Vec<String> =
         header.iter().filter(|line| **line != "\n").map(|line| (*line).to_owned()).collect();
@@ -66,10 +68,6 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
         standard.extend([format!("{symbol}\n"), text]);
     }
     Ok(standard)
-}
-
-fn missing(line: usize, voice: &str) -> Error {
-    Error::NotInterleaved { line: line + 1, voice: voice.to_owned() }
 }
 
 /// Whether a line has had all voices: the next one begins with the first.
@@ -112,11 +110,11 @@ mod tests {
     fn what_is_not_interleaved_is_named() {
         let interleaved = "K:C\nV:1\nV:2\n[V:1]A|[V:2]B|\n[V:2]c|\n";
         let error = |text: &str| reduced(text, Key::ALL[1]).unwrap_err().to_string();
-        assert_eq!(error(interleaved), "interleaved line 2: no bar for voice V:1");
-        assert_eq!(error(&interleaved.replace("[V:2]c|", "[V:1]c|")), "interleaved line 2: no bar for voice V:2");
-        assert_eq!(error("K:C\nV:1\nV:1\nA|\n"), "interleaved line 1: no bar for voice V:1");
-        assert_eq!(error(&format!("{interleaved}[V:1]c|\n")), "interleaved line 2: no bar for voice V:1");
-        assert_eq!(error("K:C\nV:1\nV:2\n[V:1]A|[V:2]B|\n[V:1]c|\n"), "interleaved line 2: no bar for voice V:2");
+        assert_eq!(error(interleaved), "line 5: no bar for voice V:1");
+        assert_eq!(error(&interleaved.replace("[V:2]c|", "[V:1]c|")), "line 5: no bar for voice V:2");
+        assert_eq!(error("K:C\nV:1\nV:1\nA|\n"), "line 4: no bar for voice V:1");
+        assert_eq!(error(&format!("{interleaved}[V:1]c|\n")), "line 5: no bar for voice V:1");
+        assert_eq!(error("K:C\nV:1\nV:2\n[V:1]A|[V:2]B|\n[V:1]c|\n"), "line 5: no bar for voice V:2");
         assert!(reduced(&format!("K:C\nV:1\n[V:1]{}|\n", "[V:".repeat(100_000)), Key::ALL[1]).is_ok());
     }
 }

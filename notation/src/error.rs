@@ -158,9 +158,9 @@ pub enum Error {
         voice: String,
     },
     /// A line of interleaved ABC without one of the voices, or without bar line in one.
-    #[error("interleaved line {line}: no bar for voice {voice}")]
+    #[error("line {line}: no bar for voice {voice}")]
     NotInterleaved {
-        /// Counted from 1, from the first line with music.
+        /// Of the piece, counted from 1.
         line: usize,
         /// The voice, as `V:2`.
         voice: String,

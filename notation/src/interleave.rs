@@ -54,10 +54,8 @@ fn ended(line: &str) -> String {
 /// [`Error::NotInterleaved`] names the line and the voice that is not as it should be.
 pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
     // Without any music the original takes all lines for both header and music.
-    let (header, body) = match lines.iter().position(|line| line.contains("[V:1]")) {
-        Some(start) => lines.split_at(start),
-        None => (lines, lines),
-    };
+    let start = lines.iter().position(|line| line.contains("[V:1]"));
+    let (header, body) = start.map_or((lines, lines), |start| lines.split_at(start));
     let symbols = sorted_symbols(header)?;
     let mut voices: Vec<Voice> = Vec::new();
     for symbol in &symbols {
@@ -67,16 +65,17 @@ pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
     }
     for (i, line) in body.iter().enumerate() {
         for (j, symbol) in symbols.iter().enumerate() {
-            let wrong = || Error::NotInterleaved { line: i + 1, voice: symbol.clone() };
+            let wrong =
+                |voice: &String| Error::NotInterleaved { line: start.unwrap_or(0) + i + 1, voice: voice.clone() };
             let mark = format!("[{symbol}]");
-            let start = line.find(&mark).ok_or_else(wrong)? + mark.len();
+            let start = line.find(&mark).ok_or_else(|| wrong(symbol))? + mark.len();
             let end = match symbols.get(j + 1) {
-                Some(next) => line.find(&format!("[{next}]")).ok_or_else(wrong)?,
+                Some(next) => line.find(&format!("[{next}]")).ok_or_else(|| wrong(next))?,
                 None => line.len(),
             };
             let text = if start <= end { &line[start..end] } else { "" };
-            let voice = voices.iter_mut().find(|voice| voice.symbol == *symbol).ok_or_else(wrong)?;
-            add(voice, text, i == 0).ok_or_else(wrong)?;
+            let voice = voices.iter_mut().find(|voice| voice.symbol == *symbol).ok_or_else(|| wrong(symbol))?;
+            add(voice, text, i == 0).ok_or_else(|| wrong(symbol))?;
         }
     }
     Ok(Bars { header: header.to_vec(), voices })
@@ -133,7 +132,7 @@ pub fn uninterleave(lines: &[String]) -> Result<Vec<String>> {
     let mut result: Vec<String> = header.iter().map(|line| ended(line)).collect();
     for voice in voices {
         result.push(format!("{}\n", voice.symbol));
-        let missing = || Error::NotInterleaved { line: 1, voice: voice.symbol.clone() };
+        let missing = || Error::NotInterleaved { line: header.len() + 1, voice: voice.symbol.clone() };
         let mut line = format!("{}{} ", voice.prefix, voice.left.first().ok_or_else(missing)?);
         let mut length = 0;
         for (bar, right) in voice.bars.iter().zip(&voice.right) {
@@ -177,7 +176,7 @@ mod tests {
     fn a_line_without_a_voice_is_named() {
         let text = INTERLEAVED.replace("[V:2]d2|]", "");
         let error = interleaved_bars(&lines(&text)).unwrap_err();
-        assert_eq!(error.to_string(), "interleaved line 2: no bar for voice V:1");
+        assert_eq!(error.to_string(), "line 7: no bar for voice V:2");
         let text = INTERLEAVED.replace("V:2 bass", "V:x bass");
         assert!(matches!(interleaved_bars(&lines(&text)), Err(Error::VoiceNumber { .. })));
     }

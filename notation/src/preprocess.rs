@@ -33,6 +33,7 @@ use crate::prompts::{Prompt, Prompts};
 use crate::transpose::Movable;
 use crate::{Error, Key, Result, alignment, augment, bars, clean, interleave, text};
 
+pub use place::place;
 pub use report::Piece;
 
 /// What a score's file name ends in.
@@ -388,7 +389,7 @@ fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
 /// Why a piece is refused: its file, the place where one is known, and what is wrong.
 fn refusal(path: &Path, bytes: &[u8], error: &Error) -> String {
     let place = match standard(bytes) {
-        Ok((Cow::Borrowed(abc), _)) => place::place(abc, error),
+        Ok((Cow::Borrowed(abc), _)) => place(abc, error),
         _ => None,
     };
     match place {

@@ -6,7 +6,7 @@ use notation::{
     alignment::Alignment,
     corpus::{self, Source},
     grouping::is_grouped,
-    interleave, rests, text,
+    interleave, preprocess, rests, text,
 };
 use serde_json::json;
 
@@ -46,6 +46,10 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let lines = text::lines(&String::from_utf8_lossy(&piece.read()?));
         let (form, result) = check(&lines);
+        let result = result.map_err(|error| match line(&form, &error, &lines) {
+            Some(line) => format!("line {line}: {error}"),
+            None => error.to_string(),
+        });
         let together = is_grouped(&lines);
         grouped += usize::from(together);
         let word = |good: bool| if good { "same" } else { "differ" }.to_owned();
@@ -56,7 +60,7 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
                 let cells = [*bar_lines, *bar_numbers, *durations].map(word);
                 rows.push([vec![name, form.name().to_owned()], cells.to_vec(), vec![staves]].concat());
             }
-            Err(error) => rows.push(vec![name, form.name().to_owned(), error.to_string()]),
+            Err(error) => rows.push(vec![name, form.name().to_owned(), error.clone()]),
         }
         if json {
             let aligned = result.as_ref().ok();
@@ -67,7 +71,7 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
                 "bar_numbers": aligned.map(|aligned| aligned.bar_numbers),
                 "durations": aligned.map(|aligned| aligned.durations),
                 "grouped": together,
-                "error": result.as_ref().err().map(ToString::to_string),
+                "error": result.as_ref().err(),
             }));
         }
     }
@@ -83,12 +87,25 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// The line that an error is about, if it does not say it.
+fn line(form: &Form, error: &Error, lines: &[String]) -> Option<usize> {
+    match (form, error) {
+        (Form::Standard, _) => preprocess::place(&lines.concat(), error).map(|(line, _)| line),
+        (Form::Interleaved, Error::UnequalBars { .. }) => {
+            let start = lines.iter().position(|line| line.contains("[V:1]"))?;
+            let alone = |line: usize| taken_apart(&[&lines[..start], &lines[line..=line]].concat());
+            let uneven = |line: &usize| matches!(alone(*line), Err(Error::UnequalBars { .. }));
+            (start..lines.len()).find(uneven).map(|line| line + 1)
+        }
+        _ => None,
+    }
+}
+
 /// As the original asks it: interleaved pieces are taken apart first.
 fn check(lines: &[String]) -> (Form, notation::Result<Alignment>) {
     if !lines.iter().any(|line| line.contains("[V:")) {
         return (Form::Standard, alignment::check(lines));
     }
-    let taken_apart = |lines: &[String]| interleave::uninterleave(lines).and_then(|lines| alignment::check(&lines));
     match taken_apart(lines) {
         Err(Error::NotInterleaved { line, voice }) => match rests::unreduce_text(&lines.concat()) {
             Ok(full) => (Form::Reduced, taken_apart(&text::lines(&full))),
@@ -96,4 +113,8 @@ fn check(lines: &[String]) -> (Form, notation::Result<Alignment>) {
         },
         result => (Form::Interleaved, result),
     }
+}
+
+fn taken_apart(lines: &[String]) -> notation::Result<Alignment> {
+    alignment::check(&interleave::uninterleave(lines)?)
 }

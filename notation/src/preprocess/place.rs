@@ -4,13 +4,19 @@ use crate::Error;
 use crate::text::{strip, words};
 
 /// Line and column, counted from 1, as far as the error tells them; the cleaned text that it is about has other lines.
-pub(super) fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
+pub fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
     let lines: Vec<&str> = abc.lines().collect();
     let music = lines.iter().rposition(|line| strip(line) == "V:1");
     let start = music.unwrap_or(lines.len());
     let body = &lines[start..];
     match error {
-        Error::NotBars { voice } | Error::UnequalBars { voice, .. } | Error::UndefinedVoice { voice } => {
+        Error::UnequalBars { voice, .. } => {
+            let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
+            // Where it ends too early, or goes on too long.
+            let music = body[at + 1..].iter().take_while(|line| !line.starts_with("V:") && !strip(line).is_empty());
+            Some((start + at + 1 + music.count(), 1))
+        }
+        Error::NotBars { voice } | Error::UndefinedVoice { voice } => {
             let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
             // Its music begins in the next line.
             Some((start + at + if matches!(error, Error::UndefinedVoice { .. }) { 1 } else { 2 }, 1))
@@ -51,6 +57,7 @@ mod tests {
             "X:1\nT:Piece\nL:1/8\nK:G\nV:1 treble\nV:2 bass\nV:1\n A2 | [Bd] |]\nV:2\n c2 |\n [ce] |]\n";
         for (from, to, expected) in [
             ("\n [ce] |]", "", (10, 1)),
+            ("\n [ce] |]", "\n [ce] |\n d |]", (12, 1)),
             (" c2 |\n [ce] |]", " c2", (10, 1)),
             ("[ce]", "[c2e2]", (11, 2)),
             ("V:2\n", "V:3\n", (9, 1)),
