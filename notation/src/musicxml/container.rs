@@ -51,7 +51,9 @@ fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, Fault> {
     });
     let is_score = |name: &&str| {
         let lower = name.to_ascii_lowercase();
-        !name.starts_with("META") && [".xml", ".musicxml"].iter().any(|end| lower.ends_with(end))
+        // A Mac puts its own notes about a file beside it: `__MACOSX/._score.xml`.
+        let notes = ["META", "__MACOSX/", "._"].iter().any(|start| name.starts_with(start)) || name.contains("/._");
+        !notes && [".xml", ".musicxml"].iter().any(|end| lower.ends_with(end))
     };
     let name = match listed.filter(|name| archive.index_for_name(name).is_some()) {
         Some(name) => name,
@@ -156,5 +158,15 @@ mod tests {
         let unknown = text(b"<?xml version='1.0' encoding='ebcdic-x'?>").unwrap_err();
         assert_eq!(unknown.problem, "unknown encoding \"ebcdic-x\"");
         assert!(text(b"PK\x03\x04").unwrap_err().problem.starts_with("not a readable archive"));
+    }
+
+    #[test]
+    fn what_a_mac_puts_into_an_archive_is_no_score() {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, contents) in [("__MACOSX/._score.xml", "\0\x05"), ("._score.xml", "\0\x05"), ("score.xml", "<a/>")] {
+            archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut archive, contents.as_bytes()).unwrap();
+        }
+        assert_eq!(text(&archive.finish().unwrap().into_inner()).unwrap(), "<a/>");
     }
 }
