@@ -157,11 +157,11 @@ fn lyrics_can_be_left_out() {
 fn errors_say_what_and_where() {
     let measure = |content: &str| one_part(&format!("<measure number=\"7\">\n {content}</measure>"));
     let cases = [
-        ("".to_owned(), "not XML: it has no element"),
-        ("hello".to_owned(), "not XML: it has no element"),
+        ("".to_owned(), "line 1, column 1: not XML: it has no element"),
+        ("hello".to_owned(), "line 1, column 1: not XML: it has no element"),
         (
             "<score-partwise>\n <part id=\"P1\">".to_owned(),
-            "line 2, column 2: <part> is not closed: the file ends too early",
+            "line 2, column 2, part P1: <part> is not closed: the file ends too early",
         ),
         ("<a>&x;</a>".to_owned(), "line 1, column 4: the entity &x; is not defined"),
         (
@@ -172,6 +172,10 @@ fn errors_say_what_and_where() {
         (
             measure(&NOTE.replace("<octave>4", "<octave>four")),
             "line 2, column 29, part P1, measure 7: <octave> is \"four\", not a whole number",
+        ),
+        (
+            measure("<note></pitch>"),
+            "line 2, column 8, part P1, measure 7: not well-formed XML: </pitch> where <note> should end",
         ),
         (measure(NOTE), "line 1, column 113, part P1, measure 7: durations before any <divisions>"),
         (measure("<backup/>"), "line 2, column 2, part P1, measure 7: <backup> without <duration>"),

@@ -28,6 +28,7 @@ mod xml;
 use std::collections::HashMap;
 use std::fmt;
 
+use markup::{Mark, Scanner};
 use reader::{Carried, Reader};
 use xml::{Fault, Node, Tree};
 
@@ -129,7 +130,7 @@ pub fn to_abc(bytes: &[u8], name: &str, options: &Options) -> Result<Converted> 
         None => Place::default(),
         Some(at) => Lines::new(&text).place(at),
     };
-    let tree = Tree::parse(&text).map_err(|fault| error(locate(fault.at), fault.problem))?;
+    let tree = Tree::parse(&text).map_err(|fault| error(broken(&text, fault.at.unwrap_or(0)), fault.problem))?;
     let score = tree.root();
     let parts = parts(score).map_err(|fault| error(locate(fault.at), fault.problem))?;
     let mut reached = None;
@@ -142,6 +143,29 @@ pub fn to_abc(bytes: &[u8], name: &str, options: &Options) -> Result<Converted> 
             Err(error(Place { part, measure, ..locate(fault.at) }, fault.problem))
         }
     }
+}
+
+/// The place of a byte at which the XML breaks off, by the elements that are open there.
+fn broken(text: &str, at: usize) -> Place {
+    let mut open: Vec<&str> = Vec::new();
+    let mut scanner = Scanner::new(text);
+    while let Ok(Some(mark)) = scanner.next() {
+        match mark {
+            Mark::Start { tag, .. } if tag.start <= at + 1 => open.extend(text.get(tag)),
+            Mark::End(name) if name.start <= at => drop(open.pop()),
+            Mark::Start { .. } | Mark::End(_) => break,
+            _ => {}
+        }
+    }
+    let value = |name: &str, attribute: &str| {
+        open.iter().find_map(|tag| {
+            let element = format!("<{tag}/>");
+            let tree = Tree::parse(&element).ok()?;
+            let value = tree.root().attribute(attribute).filter(|_| tree.root().name() == name)?;
+            Some(value.into_owned())
+        })
+    };
+    Place { part: value("part", "id"), measure: value("measure", "number"), ..Lines::new(text).place(at) }
 }
 
 /// A part of the score with its measures.
