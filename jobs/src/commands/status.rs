@@ -14,7 +14,8 @@ use crate::{
     lock::Lock,
     plan,
     progress::{self, clock, duration},
-    state::{Record, State, Status, now},
+    settings,
+    state::{State, Status, now},
     submit::{Queue, Submitted},
 };
 
@@ -58,10 +59,19 @@ pub fn folder(run: &Path) -> Result<PathBuf> {
     Err(Failure::usage(format!("{}: no such run", run.display())).hint(hint))
 }
 
-fn in_order(state: &State) -> Vec<(&String, &Record)> {
-    let mut stages: Vec<_> = state.stages.iter().collect();
-    stages.sort_by(|a, b| a.1.folder.cmp(&b.1.folder));
-    stages
+/// The stages of the recipe in its order, then those that are known though it does not have them.
+fn in_order(folder: &Path, state: &State, jobs: &Jobs) -> Vec<String> {
+    let recipes = [folder.join("recipe.yaml"), folder.join("slurm/recipe.yaml")];
+    let recipe = recipes.iter().find_map(|path| settings::read(path).ok());
+    let mut names = recipe.map(|recipe| settings::names(&recipe)).unwrap_or_default();
+    let mut begun: Vec<_> = state.stages.iter().collect();
+    begun.sort_by(|a, b| a.1.folder.cmp(&b.1.folder));
+    for name in begun.into_iter().map(|(name, _)| name).chain(jobs.waiting(state)) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 /// The jobs of a run on a cluster, and what Slurm says about them.
@@ -112,9 +122,16 @@ fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Stri
         Some(holder) => format!("{}: being run by {holder}\n", folder.display()),
         None => format!("{}: nobody runs it\n", folder.display()),
     };
-    for (name, record) in in_order(state) {
+    for name in in_order(folder, state, jobs) {
+        let Some(record) = state.stages.get(&name) else {
+            text.push_str(&format!("{name:<16} to do\n"));
+            for words in jobs.words(&name) {
+                text.push_str(&format!("{:<16} {words}\n", ""));
+            }
+            continue;
+        };
         let since = clock(record.started);
-        let queued = jobs.of(name).iter().any(|job| jobs.queue.is_live(job));
+        let queued = jobs.of(&name).iter().any(|job| jobs.queue.is_live(job));
         let state = match (record.status, holder) {
             (Status::Running, Some(_)) => {
                 format!("running for {}", duration(now().saturating_sub(record.started) as f64))
@@ -131,13 +148,7 @@ fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Stri
         {
             text.push_str(&format!("{:<16} {}\n", "", words(&last)));
         }
-        for words in jobs.words(name) {
-            text.push_str(&format!("{:<16} {words}\n", ""));
-        }
-    }
-    for name in jobs.waiting(state) {
-        text.push_str(&format!("{name:<16} not begun\n"));
-        for words in jobs.words(name) {
+        for words in jobs.words(&name) {
             text.push_str(&format!("{:<16} {words}\n", ""));
         }
     }
@@ -153,14 +164,12 @@ fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Va
             .map(|(job, words)| json!({ "job": job, "slurm": words, "live": jobs.queue.is_live(job) }))
             .collect()
     };
-    let waiting: Vec<Value> = jobs
-        .waiting(state)
+    let stages: Vec<Value> = in_order(folder, state, jobs)
         .into_iter()
-        .map(|stage| json!({ "stage": stage, "status": null, "jobs": of(stage) }))
-        .collect();
-    let stages: Vec<Value> = in_order(state)
-        .into_iter()
-        .map(|(name, record)| {
+        .map(|name| {
+            let Some(record) = state.stages.get(&name) else {
+                return json!({ "stage": name, "status": null, "jobs": of(&name) });
+            };
             json!({
                 "stage": name,
                 "kind": record.kind,
@@ -170,10 +179,9 @@ fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Va
                 "error": record.error,
                 "result": record.result,
                 "last": last_metrics(&folder.join(&record.folder).join("metrics.jsonl")),
-                "jobs": of(name),
+                "jobs": of(&name),
             })
         })
-        .chain(waiting)
         .collect();
     json!({ "folder": folder, "runner": holder, "stages": stages })
 }
