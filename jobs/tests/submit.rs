@@ -157,6 +157,8 @@ fn what_slurm_would_not_take_is_told_before() {
     };
     fails(&["--time", "soon", "--dry-run"], "`soon` is not a time of Slurm's", "hours:minutes:seconds");
     fails(&["--set", "resources.extra=[oops]", "--dry-run"], "`oops` is no option of sbatch", "--cpus-per-task");
+    fails(&["--account", "a\nb", "--dry-run"], "the account `a b` has a line break in it", "");
+    fails(&["--partition", "a\nb", "--dry-run"], "the partition `a b` has a line break in it", "");
     fails(&["--set", "resources.node=2"], "unknown key `node`", "`nodes`");
 }
 
@@ -166,17 +168,48 @@ fn without_slurm_one_line_says_so() {
     let arguments = submit(&[]);
     let ran = workplace.command(&words(&arguments)).env("PATH", workplace.path("nothing")).output().unwrap();
     common::Ran(ran).fails(1, "sbatch is not here: this machine has no Slurm", "--dry-run");
+    assert!(!workplace.path("runs").exists());
+}
+
+/// Puts a command where `path` leads.
+fn pretend(workplace: &Workplace, command: &str, does: &str) {
+    let file = format!("bin/{command}");
+    workplace.write(&file, &format!("#!/bin/sh\n{does}\n"));
+    fs::set_permissions(workplace.path(&file), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn path(workplace: &Workplace) -> String {
+    format!("{}:{}", workplace.path("bin").display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn a_slurm_that_does_not_answer_leaves_nothing_behind() {
+    let workplace = Workplace::new();
+    pretend(&workplace, "sbatch", "echo slurm 1");
+    pretend(&workplace, "sinfo", "echo 'sinfo: error: Unable to contact slurm controller' >&2; exit 1");
+    let arguments = submit(&[]);
+    let ran = workplace.command(&words(&arguments)).env("PATH", path(&workplace)).output().unwrap();
+    common::Ran(ran).fails(1, "sinfo: Unable to contact slurm controller", "is this a submit host?");
+    assert!(!workplace.path("runs").exists());
+}
+
+#[test]
+fn a_dry_run_of_what_cannot_run_prints_no_script() {
+    let workplace = Workplace::new();
+    let arguments = submit(&["--from", "finetune", "--dry-run"]);
+    let ran = workplace.run(&words(&arguments));
+    ran.fails(1, "starts from the weights of stage pretrain, which is not done", "--from pretrain");
+    assert!(ran.0.stdout.is_empty());
 }
 
 #[test]
 fn a_script_runs_outside_slurm_too() {
     let workplace = Workplace::new();
     // A Slurm that takes every job and runs none.
-    workplace.write("bin/sbatch", "#!/bin/sh\necho $$\n");
-    fs::set_permissions(workplace.path("bin/sbatch"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", workplace.path("bin").display(), std::env::var("PATH").unwrap());
+    pretend(&workplace, "sbatch", "echo $$");
+    pretend(&workplace, "sinfo", "echo debug");
     let arguments = submit(&["--nodes", "2", "--set", "pretrain.epochs=1"]);
-    let ran = workplace.command(&words(&arguments)).env("PATH", path).output().unwrap();
+    let ran = workplace.command(&words(&arguments)).env("PATH", path(&workplace)).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let mut bash = Command::new("bash");
     let bash = bash.arg(workplace.path("runs/tiny/slurm/02-pretrain.sh")).env("SLURM_RESTART_COUNT", "21");

@@ -51,13 +51,14 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     if let Cluster::Kubernetes = args.cluster {
         return kubernetes::show(&plan, args, json);
     }
+    plan.check_inputs()?;
     if args.dry_run {
         for planned in plan.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done) {
             show(&scripts(&plan, planned, args)?, json)?;
         }
-        return plan.check_inputs();
+        return Ok(());
     }
-    plan.check_inputs()?;
+    slurm::check()?;
     // Here, since the nodes of a cluster often have no way out.
     runner::fetch(&plan, &mut Reporter::new(json), &AtomicBool::new(false))?;
     plan.check_weights(&state)?;

@@ -169,6 +169,9 @@ exit $code
         }
         for (key, value) in [("partition", &self.resources.partition), ("account", &self.resources.account)] {
             if let Some(value) = value {
+                if value.contains(['\n', '\r']) {
+                    return Err(Failure::usage(format!("the {key} `{value}` has a line break in it")));
+                }
                 options.push(format!("--{key}={}", quoted(value)));
             }
         }

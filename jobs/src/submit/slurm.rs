@@ -44,6 +44,24 @@ const ENDED: [&str; 10] = [
     "REVOKED",
 ];
 
+/// Asks whether there is a Slurm that jobs can be given to.
+///
+/// # Errors
+/// One line of what it says.
+pub fn check() -> Result<()> {
+    answer(Command::new("sbatch").arg("--version"))?;
+    answer(&mut sinfo())
+        .map(drop)
+        .map_err(|failure| failure.hint("is this a submit host? --dry-run prints the scripts without one"))
+}
+
+/// Asks for the names of the partitions.
+fn sinfo() -> Command {
+    let mut command = Command::new("sinfo");
+    command.args(["--noheader", "--format=%R"]);
+    command
+}
+
 /// Submits a script, to begin when another job has ended well. Its number.
 ///
 /// # Errors
@@ -68,7 +86,7 @@ pub fn sbatch(script: &Path, after: Option<&str>) -> Result<String> {
 }
 
 fn partitions() -> String {
-    match answer(Command::new("sinfo").args(["--noheader", "--format=%R"])) {
+    match answer(&mut sinfo()) {
         Ok(text) => format!("partitions: {}", text.split_whitespace().collect::<Vec<_>>().join(", ")),
         Err(_) => "sinfo lists the partitions".to_owned(),
     }
