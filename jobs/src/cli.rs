@@ -417,10 +417,10 @@ pub struct PreferArgs {
     #[arg(long, value_name = "DIR")]
     pub original: PathBuf,
     /// The portion chosen, and the portion rejected.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
     pub select: f64,
     /// A piece more like a reference piece than this is not chosen.
-    #[arg(long, default_value_t = 0.95)]
+    #[arg(long, default_value_t = 0.95, allow_negative_numbers = true)]
     pub similarity_limit: f64,
     /// The file to write.
     #[arg(long, value_name = "FILE")]

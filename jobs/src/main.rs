@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return command_line(&error).report(std::env::args().any(|word| word == "--json")),
+        Err(error) => return misread(&error).report(std::env::args().any(|word| word == "--json")),
     };
     let json = cli.json;
     match run(cli) {
@@ -62,7 +62,10 @@ fn run(cli: Cli) -> Result<()> {
             let _ = Cli::command().print_help();
             Err(Failure::usage("no recipe is given").hint("notagen-train recipes/quickstart.yaml"))
         }
-        None => runner::run(&not_a_command(cli.run)?, json),
+        None => {
+            cli.run.recipe.as_deref().and_then(|path| path.to_str()).map_or(Ok(()), not_a_command)?;
+            runner::run(&cli.run, json)
+        }
         Some(Command::Run(args)) => runner::run(&args, json),
         Some(Command::Plan(args)) => commands::plan::run(&args, json),
         Some(Command::Validate { recipes }) => commands::validate::run(&recipes, json),
@@ -87,18 +90,28 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 /// A mistyped command looks like a recipe that is not there.
-fn not_a_command(args: cli::RunArgs) -> Result<cli::RunArgs> {
-    if let Some(word) = args.recipe.as_deref().and_then(|path| path.to_str())
-        && !word.contains(['/', '.'])
-        && !std::path::Path::new(word).exists()
-    {
-        let command = Cli::command();
-        let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-        return Err(
-            Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(near::hint(word, commands))
-        );
+fn not_a_command(word: &str) -> Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let is_recipe = word.contains(['/', '.']) || std::path::Path::new(word).exists();
+    if is_recipe || word.starts_with('-') || commands.contains(&word) {
+        return Ok(());
     }
-    Ok(args)
+    Err(Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(near::hint(word, commands)))
+}
+
+/// What is wrong with a command line that clap does not understand.
+fn misread(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Failure::usage("what to do is left out").hint("add one of the commands above");
+    }
+    // clap takes a mistyped command for the recipe, and complains of what follows it.
+    match std::env::args().nth(1).map(|word| not_a_command(&word)) {
+        Some(Err(failure)) => failure,
+        _ => command_line(error),
+    }
 }
 
 /// One line of what clap says, and its tip.

@@ -129,7 +129,11 @@ fn apply_one(recipe: &Recipe, setting: &str) -> Result<Recipe> {
             let (index, kind) = stage(recipe, first)?;
             (&mut document["stages"][index][kind], rest)
         }
-        Some((first, _)) => return Err(unknown_start(recipe, first)),
+        Some((first, _)) => {
+            stage(recipe, first)?;
+            return Err(Failure::usage(format!("`{first}` is a stage: one of its keys can be set"))
+                .hint(format!("write --set {first}.KEY=VALUE")));
+        }
         None => return Err(Failure::usage("no key")),
     };
     for (depth, key) in rest.iter().enumerate() {
