@@ -20,6 +20,9 @@ pub struct Place {
     pub source: &'static str,
 }
 
+const TOGETHER: &str =
+    "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT go together: torchrun sets them, and so does --nproc";
+
 /// The place that variables give, if they give one.
 ///
 /// # Errors
@@ -28,22 +31,38 @@ pub fn find(get: impl Fn(&str) -> Option<String>) -> Result<Option<Place>> {
     let get = |name: &str| get(name).filter(|value| !value.is_empty());
     let number = |name: &str| -> Result<Option<usize>> {
         let Some(text) = get(name) else { return Ok(None) };
-        let number = text.parse().map_err(|_| Failure::usage(format!("{name}={text}: it is no number")))?;
+        let number = text.parse().map_err(|_| {
+            Failure::usage(format!("{name}={text}: it is no number"))
+                .hint("torchrun, srun and --nproc set it: unset it, or set it to a whole number of at least 0")
+        })?;
         Ok(Some(number))
     };
+    let (local_rank, local_size) = (number("LOCAL_RANK")?, number("LOCAL_WORLD_SIZE")?);
+    // What is wrong is told, whether or not something comes of it.
+    port(&number)?;
     let slurm = number("SLURM_STEP_NUM_TASKS")?.filter(|&tasks| tasks > 1);
     let slurm = slurm.zip(number("SLURM_PROCID")?);
     let (rank, world) = (number("RANK")?, number("WORLD_SIZE")?);
     match (rank, world, slurm) {
-        (None, None, None) => Ok(None),
+        (None, None, None) => {
+            // A batch script may set the address for whatever it starts.
+            let of_others: &[&str] = if get("SLURM_JOB_ID").is_some() { &[] } else { &["MASTER_ADDR", "MASTER_PORT"] };
+            match ["LOCAL_RANK"].iter().chain(of_others).find(|name| get(name).is_some()) {
+                Some(name) => Err(Failure::usage(format!("{name} is set, and RANK and WORLD_SIZE are not"))
+                    .hint(format!("{TOGETHER}; to run alone, unset {name}"))),
+                None => Ok(None),
+            }
+        }
         (None, None, Some((size, rank))) => of_slurm(rank, size, &get, &number).map(Some),
         (Some(rank), Some(size), slurm) => {
             if rank >= size {
                 return Err(Failure::usage(format!("RANK={rank} and WORLD_SIZE={size}: ranks are counted from 0"))
                     .hint("unset both, and start with --nproc"));
             }
+            // torchrun numbers the processes itself, and srun may have started it once a node.
+            let by_torchrun = get("TORCHELASTIC_RESTART_COUNT").is_some();
             match slurm {
-                Some((tasks, task)) if tasks == size && task != rank => {
+                Some((tasks, task)) if tasks == size && task != rank && !by_torchrun => {
                     return Err(Failure::usage(format!("RANK={rank}, but SLURM_PROCID={task}: the same rank twice"))
                         .hint("under srun leave RANK and WORLD_SIZE unset: Slurm's numbers count"));
                 }
@@ -53,7 +72,19 @@ pub fn find(get: impl Fn(&str) -> Option<String>) -> Result<Option<Place>> {
                     ))
                     .hint("unset RANK and WORLD_SIZE, or srun --ntasks=1"));
                 }
+                Some((tasks, _)) if size < tasks || size != tasks && !by_torchrun => {
+                    return Err(Failure::usage(format!("WORLD_SIZE={size}, but SLURM_STEP_NUM_TASKS={tasks}"))
+                        .hint("under srun leave RANK and WORLD_SIZE unset: Slurm's numbers count"));
+                }
                 _ => {}
+            }
+            let of_machine = local_size.map_or(size, |local_size| local_size.min(size));
+            if let Some(local_rank) = local_rank.filter(|&local_rank| local_rank >= of_machine) {
+                let name = if of_machine == size { "WORLD_SIZE" } else { "LOCAL_WORLD_SIZE" };
+                return Err(Failure::usage(format!(
+                    "LOCAL_RANK={local_rank} and {name}={of_machine}: ranks are counted from 0"
+                ))
+                .hint("unset all of them, and start with --nproc"));
             }
             if size == 1 {
                 return Ok(None);
@@ -72,7 +103,8 @@ fn port(number: &impl Fn(&str) -> Result<Option<usize>>) -> Result<Option<u16>> 
     let Some(port) = number("MASTER_PORT")? else { return Ok(None) };
     match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(Some(port)),
-        _ => Err(Failure::usage(format!("MASTER_PORT={port}: it is no port"))),
+        _ => Err(Failure::usage(format!("MASTER_PORT={port}: it is no port"))
+            .hint("a free one of rank 0's machine, the same for all: 1 to 65535")),
     }
 }
 
@@ -82,10 +114,7 @@ fn of_torchrun(
     get: &impl Fn(&str) -> Option<String>,
     number: &impl Fn(&str) -> Result<Option<usize>>,
 ) -> Result<Place> {
-    let missing = |name: &str| {
-        Failure::usage(format!("WORLD_SIZE={size}, and {name} is not set"))
-            .hint("RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT go together: torchrun sets them, and so does --nproc")
-    };
+    let missing = |name: &str| Failure::usage(format!("WORLD_SIZE={size}, and {name} is not set")).hint(TOGETHER);
     let local_rank = number("LOCAL_RANK")?.map_or_else(|| number("SLURM_LOCALID"), |rank| Ok(Some(rank)))?;
     let agent = get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
     Ok(Place {
@@ -110,7 +139,12 @@ fn of_slurm(
     let (job, step) = (number("SLURM_JOB_ID")?.unwrap_or(0), number("SLURM_STEP_ID")?.unwrap_or(0));
     // Below the ports that systems give to connections.
     let port = port(number)?.unwrap_or(20_000 + ((job + step) % 12_000) as u16);
-    let first = get("SLURM_STEP_NODELIST").or_else(|| get("SLURM_NODELIST")).map(|list| first_host(&list));
+    let list = get("SLURM_STEP_NODELIST").or_else(|| get("SLURM_NODELIST"));
+    if let Some(list) = list.as_ref().filter(|list| list.matches('[').count() != list.matches(']').count()) {
+        return Err(Failure::usage(format!("SLURM_STEP_NODELIST={list}: it is no list of nodes"))
+            .hint("srun sets it: leave it as it is"));
+    }
+    let first = list.map(|list| first_host(&list));
     // A node need not have its host's name; srun is started on the first node of a batch job.
     let known = first.clone().filter(|host| (host.as_str(), port).to_socket_addrs().is_ok());
     let host = get("MASTER_ADDR").or(known).or_else(|| get("SLURM_LAUNCH_NODE_IPADDR")).or(first);
@@ -213,6 +247,64 @@ mod tests {
         assert_eq!(error(&TORCHRUN[..3]), "WORLD_SIZE=4, and MASTER_ADDR is not set");
         assert!(error(&[&TORCHRUN[..], &SRUN[..]].concat()).contains("RANK=3, but SLURM_PROCID=2"));
         assert!(error(&[&[("RANK", "0"), ("WORLD_SIZE", "1")], &SRUN[..]].concat()).contains("WORLD_SIZE=1"));
+    }
+
+    #[test]
+    fn a_size_that_is_not_slurms_is_told_and_torchruns_is_its_own() {
+        let with = |rank: &'static str, size: &'static str, more: &[(&'static str, &'static str)]| {
+            let mut all = [&TORCHRUN[..], &SRUN[..], more].concat();
+            (all[0].1, all[1].1) = (rank, size);
+            of(&all)
+        };
+        let error = |rank, size| with(rank, size, &[]).unwrap_err().to_string();
+        assert_eq!(error("1", "2"), "WORLD_SIZE=2, but SLURM_STEP_NUM_TASKS=4");
+        assert_eq!(error("1", "8"), "WORLD_SIZE=8, but SLURM_STEP_NUM_TASKS=4");
+        assert_eq!(with("2", "4", &[]).unwrap().unwrap().rank, 2);
+        // srun starts a torchrun a node.
+        let torchrun = [("TORCHELASTIC_RESTART_COUNT", "0")];
+        assert_eq!(with("31", "32", &torchrun).unwrap().unwrap().size, 32);
+        assert_eq!(with("3", "4", &torchrun).unwrap().unwrap().rank, 3);
+        assert!(with("1", "2", &torchrun).is_err());
+    }
+
+    #[test]
+    fn a_local_rank_beyond_its_machine_is_told() {
+        let error = |variables: &[(&str, &str)]| of(variables).unwrap_err().to_string();
+        let mut beyond = TORCHRUN;
+        beyond[2].1 = "4";
+        assert_eq!(error(&beyond), "LOCAL_RANK=4 and WORLD_SIZE=4: ranks are counted from 0");
+        let two = [&TORCHRUN[..], &[("LOCAL_WORLD_SIZE", "2")]].concat();
+        assert_eq!(of(&two).unwrap().unwrap().local_rank, 1);
+        let one = [&TORCHRUN[..], &[("LOCAL_WORLD_SIZE", "1")]].concat();
+        assert_eq!(error(&one), "LOCAL_RANK=1 and LOCAL_WORLD_SIZE=1: ranks are counted from 0");
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_to_one_process_too() {
+        let error = |name, value| of(&[("RANK", "0"), ("WORLD_SIZE", "1"), (name, value)]).unwrap_err();
+        assert_eq!(error("LOCAL_RANK", "-1").to_string(), "LOCAL_RANK=-1: it is no number");
+        assert_eq!(error("MASTER_PORT", "abc").to_string(), "MASTER_PORT=abc: it is no number");
+        let zero = error("MASTER_PORT", "0");
+        assert_eq!((zero.to_string().as_str(), zero.hint_text().is_some()), ("MASTER_PORT=0: it is no port", true));
+    }
+
+    #[test]
+    fn a_part_of_the_variables_is_none_of_them() {
+        for alone in ["LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"] {
+            let failure = of(&[(alone, "1")]).unwrap_err();
+            assert_eq!(failure.to_string(), format!("{alone} is set, and RANK and WORLD_SIZE are not"));
+        }
+        // A batch script of `submit` sets the address for srun, of one task as of several.
+        let one = [("MASTER_ADDR", "n1"), ("MASTER_PORT", "20071"), ("SLURM_STEP_NUM_TASKS", "1")];
+        let slurm = [("SLURM_JOB_ID", "71"), ("SLURM_PROCID", "0")];
+        assert_eq!(of(&[&one[..], &slurm].concat()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_of_nodes_that_ends_early_is_told() {
+        let mut cut = SRUN;
+        cut[3].1 = "gpu[01-02";
+        assert_eq!(of(&cut).unwrap_err().to_string(), "SLURM_STEP_NODELIST=gpu[01-02: it is no list of nodes");
     }
 
     #[test]
