@@ -2,7 +2,7 @@
 mod environment;
 mod supervisor;
 
-use std::{env, time::Duration};
+use std::{env, thread, time::Duration};
 
 pub use environment::Place;
 
@@ -18,6 +18,8 @@ const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
 const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
 /// The exit code of a supervised worker that ends because another one did.
 pub const PEER: u8 = 76;
+/// As many processes on a CPU are let pass, however few cores it has.
+const MANY: usize = 64;
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub enum Role {
 /// # Errors
 /// Usage failures: what command line and environment say does not go together.
 pub fn role(args: &RunArgs, device: Device) -> Result<Role> {
+    timeout()?;
     let place = environment::find(|name| env::var(name).ok())?.filter(|place| place.size > 1);
     match (place, args.nproc) {
         (Some(place), Some(nproc)) if !is_supervised() => Err(Failure::usage(format!(
@@ -55,6 +58,11 @@ pub fn role(args: &RunArgs, device: Device) -> Result<Role> {
                 return Err(Failure::usage(format!("--nproc {nproc}: this machine has {devices} CUDA devices"))
                     .hint("a process a device; device: cpu does without"));
             }
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            if devices == 0 && nproc > MANY.max(4 * cores) {
+                return Err(Failure::usage(format!("--nproc {nproc}: this machine has {cores} cores"))
+                    .hint("a process uses several cores: fewer processes do as much"));
+            }
             Ok(if nproc > 1 && args.shard.is_none() { Role::Supervisor(nproc) } else { Role::Alone })
         }
     }
@@ -68,11 +76,19 @@ pub fn is_supervised() -> bool {
 }
 
 /// A supervised worker saves and leaves when its supervisor is gone.
-pub fn follow_supervisor() {
-    if is_supervised() {
-        // Without it a worker ends a little later: when it next needs what the supervisor keeps.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+///
+/// # Errors
+/// An interruption: it is gone already.
+pub fn follow_supervisor() -> Result<()> {
+    let Ok(supervisor) = env::var(SUPERVISOR) else { return Ok(()) };
+    // Without it a worker ends a little later: when it next needs what the supervisor keeps.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    // The system tells of no end that was before.
+    if rustix::process::getppid().is_some_and(|parent| parent.as_raw_nonzero().to_string() == supervisor) {
+        return Ok(());
     }
+    Err(Failure::interrupted(format!("process {supervisor}, which started this one, is gone; all is saved"))
+        .hint("the same command goes on from here"))
 }
 
 /// After how long a peer that does not answer is an error.

@@ -223,6 +223,18 @@ impl Plan {
         Ok(())
     }
 
+    /// `--fresh`: the selected stages run again, whatever they have done.
+    pub fn begin_afresh(&mut self) {
+        for planned in self.stages.iter_mut().filter(|planned| planned.selected) {
+            let folder = self.folder.join(&planned.folder);
+            if folder.exists() {
+                planned.standing = Standing::Stale(vec![format!("--fresh removes {}", folder.display())]);
+            } else if planned.standing != Standing::ToDo {
+                planned.standing = Standing::Stale(vec!["--fresh forgets what was done".to_owned()]);
+            }
+        }
+    }
+
     /// Where the weights of a training stage are published, under the original's file name.
     pub fn published(&self, planned: &Planned) -> Option<PathBuf> {
         let file = match &planned.stage {
@@ -312,7 +324,13 @@ impl Plan {
                     if !input.present && !made && input.hub.is_none() && !named.contains(&input.path.as_path()) {
                         named.push(&input.path);
                         missing.push(format!("{} ({} of stage {})", input.path.display(), input.key, stage.name));
-                        origins.extend(input.origin.clone().filter(|origin| !origins.contains(origin)));
+                        let origin = input.origin.clone().unwrap_or_else(|| match input.key {
+                            "scores" => format!("put MusicXML or standard ABC in {}", input.path.display()),
+                            _ => "put what is missing there, or name other paths in the recipe".to_owned(),
+                        });
+                        if !origins.contains(&origin) {
+                            origins.push(origin);
+                        }
                     }
                 }
                 if let Some(Init::Stage(earlier)) = &stage.init
@@ -332,8 +350,7 @@ impl Plan {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Failure::failed(format!("missing: {}", missing.join(", ")))
-            .hint_if((!origins.is_empty()).then(|| origins.join("; "))))
+        Err(Failure::failed(format!("missing: {}", missing.join(", "))).hint(origins.join("; ")))
     }
 }
 

@@ -195,6 +195,19 @@ pub fn where_to_get(path: &Path) -> Option<String> {
     if text.starts_with("data/schubert_") {
         return Some(format!("published at {SCHUBERT}; put it at {text}"));
     }
+    for corpus in ["pretrain", "finetune"] {
+        if path.starts_with(format!("data/{corpus}_scores")) {
+            return Some(format!(
+                "the originals do not publish these scores: put MusicXML or standard ABC of your own in {text}"
+            ));
+        }
+        if text.starts_with(&format!("data/{corpus}_")) {
+            return Some(format!(
+                "the originals do not publish {text}: recipes/{corpus}-large.yaml, with --only preprocess, makes it of \
+                 MusicXML or standard ABC of your own in data/{corpus}_scores"
+            ));
+        }
+    }
     if text.starts_with("data/quickstart") {
         return Some("scripts/notagen-train fetches this corpus (scripts/corpus)".to_owned());
     }

@@ -50,25 +50,41 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let mut digests = Digests::open(&folder.join("digests.json"));
     if args.dry_run {
         let state = State::read(&folder)?;
-        let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
+        let mut plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
+        if args.fresh {
+            plan.begin_afresh();
+        }
         crate::commands::plan::show(&plan, json);
         return plan.check_inputs();
     }
+    let stop = signals::stop_flag()?;
     let mut team = match launch::role(args, resolved.recipe.device)? {
         Role::Alone => Team::default(),
         Role::Supervisor(nproc) => {
-            check(args, resolved, &mut digests, &mut reporter, &AtomicBool::new(false))?;
-            return launch::supervise(nproc, args.max_restarts, &folder, &mut reporter);
+            check(args, resolved, &mut digests, &mut reporter, &stop)?;
+            return launch::supervise(nproc, args.max_restarts, &folder, &mut reporter, &stop);
         }
         Role::Worker(place) => {
-            launch::follow_supervisor();
-            Team::join(&place)?
+            launch::follow_supervisor()?;
+            // Joining takes as long as it takes.
+            let joining = signals::end_at_once()?;
+            signals::go_on(&stop)?;
+            let team = Team::join(&place)?;
+            joining.store(false, Ordering::Relaxed);
+            team
         }
     };
     let outcome = match team.is_leader() {
-        true => lead(args, resolved, &mut digests, reporter, &mut team),
-        false => follow(args, &resolved, &mut team),
+        true => lead(args, resolved, &mut digests, reporter, &mut team, &stop),
+        false => follow(args, &resolved, &mut team, &stop),
     };
+    if let Err(failure) = &outcome
+        && failure.is_interruption()
+        && team.is_leader()
+    {
+        // Who cannot be told finds out that this process is gone.
+        let _ = team.order(&Order::Interrupted(failure.to_string()));
+    }
     team.leave(outcome.as_ref().err());
     outcome
 }
@@ -82,10 +98,14 @@ fn check(
     stop: &AtomicBool,
 ) -> Result<()> {
     let state = State::read(&crate::plan::run_folder(&resolved.recipe.name))?;
-    let plan = Plan::new(resolved, &args.selection, &state, digests)?;
+    let mut plan = Plan::new(resolved, &args.selection, &state, digests)?;
+    if args.fresh {
+        plan.begin_afresh();
+    }
     plan.check_inputs()?;
     fetch(&plan, reporter, stop)?;
-    plan.check_weights(&state)
+    plan.check_weights(&state)?;
+    signals::go_on(stop)
 }
 
 /// Fetches the files of the hub that the stages to run need.
@@ -115,9 +135,9 @@ fn lead(
     digests: &mut Digests,
     mut reporter: Reporter,
     team: &mut Team,
+    stop: &Arc<AtomicBool>,
 ) -> Result<()> {
-    let stop = signals::stop_flag()?;
-    check(args, resolved.clone(), digests, &mut reporter, &stop)?;
+    check(args, resolved.clone(), digests, &mut reporter, stop)?;
     let folder = crate::plan::run_folder(&resolved.recipe.name);
     fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
     // Slurm may start a job anew while the one before is still ending on another node.
@@ -136,23 +156,20 @@ fn lead(
     if plan.stages.iter().any(|stage| stage.selected && stage.standing != Standing::Done) {
         provenance::note(&folder, device, team.size())?;
     }
-    let mut runner = Runner { plan, state, digests, reporter, stop: &stop, device, team };
+    let mut runner = Runner { plan, state, digests, reporter, stop, device, team };
     if let Some(shard) = args.shard {
         return runner.share(shard, lock);
     }
     let ended = runner.all();
     let told = runner.finish();
-    match &ended {
-        Ok(()) => team.order(&Order::End)?,
-        Err(failure) if failure.is_interruption() => team.order(&Order::Interrupted(failure.to_string()))?,
-        Err(_) => {}
+    if ended.is_ok() {
+        team.order(&Order::End)?;
     }
     ended.and(told)
 }
 
 /// Does what the leader of the team says.
-fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
-    let stop = signals::stop_flag()?;
+fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut reporter = Reporter::quiet();
     loop {
         let (index, digest, state) = match team.next()? {
@@ -175,7 +192,7 @@ fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team) -> Result<()> {
                 folder: &plan.stage_folder(&planned),
                 device,
                 shard: if by_pieces { team.shard() } else { (0, 1) },
-                stop: &stop,
+                stop,
                 reporter: &mut reporter,
                 team,
             },

@@ -57,7 +57,9 @@ impl Team {
     pub fn join(place: &Place) -> Result<Team> {
         let Place { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
         let world = World::join(&Join { host, port, serve, rank, size, timeout: launch::timeout()?, prefix });
-        let world = world.map_err(peer)?;
+        let world = world.map_err(|error| {
+            peer(error).hint("MASTER_ADDR and MASTER_PORT are where rank 0 waits: is it up, and is there a way to it?")
+        })?;
         Ok(Team { world: Some(Arc::new(world)), serves: serve, local_rank, ..Team::default() })
     }
 

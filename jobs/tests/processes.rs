@@ -4,12 +4,16 @@ mod common;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use common::Workplace;
+use common::{
+    Ran, Workplace,
+    hub::{Behaviour, LocalHub, isolated},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What takes longer hangs.
@@ -141,6 +145,7 @@ fn a_rank_that_hangs_is_named_within_the_time_out() {
     println!("ended after {:.1} s", begun.elapsed().as_secs_f64());
     let told = workplace.read("stderr");
     assert!(told.contains("rank 1 ended or hangs: no sign of life"), "{told}");
+    assert!(told.contains("error: rank 1 hung, and was killed"), "{told}");
 }
 
 #[test]
@@ -155,6 +160,34 @@ fn sigterm_saves_once_and_one_process_goes_on() {
     let alone: Vec<&str> = LONG[..9].to_vec();
     workplace.good(&alone);
     assert_eq!(workplace.json("runs/tiny/summary.json")["stages"][1]["status"], "done");
+}
+
+#[test]
+fn sigterm_before_the_workers_start_leaves_with_75() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--only", "preprocess"]);
+    // A hub that wants to be asked later.
+    let hub = LocalHub::new(Behaviour { refusals: vec![(503, "Retry-After: 300"); 9], ..Behaviour::default() });
+    let mut command = workplace.command(&["tiny.yaml", "--only", "finetune", "--set", "finetune.init=hf://a/b/c.pth"]);
+    isolated(&mut command, &workplace, &hub.endpoint());
+    let mut run = command.args(["--nproc", "2"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("again in 300")).unwrap().unwrap();
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    assert_eq!(end(run), 75);
+}
+
+#[test]
+fn a_worker_whose_supervisor_died_before_it_listened_leaves() {
+    let workplace = Workplace::new();
+    let mut command = workplace.command(&["tiny.yaml"]);
+    // Where nobody answers: it does not come to asking.
+    let place = [("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "127.0.0.1")];
+    let supervisor = (std::process::id() + 1).to_string();
+    command.envs(place).envs([("MASTER_PORT", "1"), ("NOTAGEN_TRAIN_SUPERVISOR", &supervisor)]);
+    let ran = Ran(command.output().unwrap());
+    assert_eq!(ran.code(), 75, "{}", ran.stderr());
+    assert!(ran.stderr().contains("which started this one, is gone"), "{}", ran.stderr());
 }
 
 #[test]
@@ -200,4 +233,9 @@ fn contradictions_are_errors_of_usage() {
     assert!(code == 2 && told.contains("--nproc 0"), "{code} {told}");
     let (code, told) = run(&["tiny.yaml", "--nproc", "2"], &[("NOTAGEN_TRAIN_TIMEOUT", "soon")]);
     assert!(code == 2 && told.contains("NOTAGEN_TRAIN_TIMEOUT=soon"), "{code} {told}");
+    let (code, told) = run(&["tiny.yaml"], &[("NOTAGEN_TRAIN_TIMEOUT", "soon")]);
+    assert!(code == 2 && told.contains("NOTAGEN_TRAIN_TIMEOUT=soon"), "{code} {told}");
+    // Without scores nothing would be started.
+    let (code, told) = run(&["tiny.yaml", "--nproc", "100000", "--set", "preprocess.scores=none"], &[]);
+    assert!(code == 2 && told.contains("--nproc 100000: this machine has"), "{code} {told}");
 }

@@ -183,6 +183,7 @@ fn set_says_what_is_wrong_with_it() {
     plan("finetune.learning_rat=2e-5", "unknown key `learning_rat`", "did you mean `learning_rate`?");
     plan("fintune.learning_rate=2e-5", "no stage and no key is called `fintune`", "did you mean `finetune`?");
     plan("sed=1", "no stage and no key is called `sed`", "did you mean `seed`?");
+    plan("pretrain=3", "`pretrain` is a stage: one of its keys can be set", "--set pretrain.KEY=VALUE");
     plan("finetune.learning_rate", "no `=`", "finetune.learning_rate=2e-5");
     plan("finetune.batch_size=0", "invalid value", "");
     plan("precision=fp8", "unknown word `fp8`", "");
@@ -195,6 +196,16 @@ fn set_says_what_is_wrong_with_it() {
 fn the_command_line_says_what_is_wrong_with_it() {
     let workplace = Workplace::new();
     workplace.run(&["paln"]).fails(2, "`paln` is neither a recipe nor a command", "did you mean `plan`?");
+    for more in [&["tiny.yaml"][..], &["tiny.yaml", "--set", "seed=1"], &["--nodes", "2"]] {
+        workplace.run(&[&["paln"], more].concat()).fails(
+            2,
+            "`paln` is neither a recipe nor a command",
+            "did you mean `plan`?",
+        );
+    }
+    workplace.run(&["weights"]).fails(2, "what to do is left out", "commands above");
+    let folders = ["--reference", "a", "--features", "a", "--interleaved", "a", "--original", "a", "--output", "a"];
+    workplace.run(&[&["prefer", "--select", "-0.1"], &folders[..]].concat()).fails(2, "--select -0.1: not above 0", "");
     workplace.run(&["missing.yaml"]).fails(2, "missing.yaml: no such recipe", "");
     workplace.run(&["tiny.yaml", "--form", "pretrain"]).fails(2, "unexpected argument '--form'", "--from");
     workplace.run(&["tiny.yaml", "--from", "pretran"]).fails(
@@ -248,6 +259,28 @@ fn missing_data_and_weights_are_named_with_where_to_get_them() {
     assert!(run.stderr().contains("put it at checkpoints/weights_notagen_pretrain"), "{}", run.stderr());
     assert!(run.stderr().contains("https://drive.google.com/"), "{}", run.stderr());
     assert!(!workplace.path("runs").exists());
+}
+
+#[test]
+fn data_that_nobody_publishes_is_told_with_what_to_put_where() {
+    let workplace = Workplace::new();
+    for (recipe, missing, hint) in [
+        ("pretrain-small", "data/pretrain_scores", "put MusicXML or standard ABC of your own in data/pretrain_scores"),
+        ("finetune-large", "data/finetune_scores", "put MusicXML or standard ABC of your own in data/finetune_scores"),
+        ("notagen-x", "data/finetune_scores", "put MusicXML or standard ABC of your own in data/finetune_scores"),
+        ("post-train-large", "data/pretrain_augmented_train.jsonl", "recipes/pretrain-large.yaml, with --only preproc"),
+        ("rl-large", "data/finetune_interleaved", "recipes/finetune-large.yaml, with --only preprocess"),
+    ] {
+        let recipe = root().join(format!("recipes/{recipe}.yaml")).display().to_string();
+        workplace.run(&[&recipe]).fails(1, missing, hint);
+    }
+    let other = ["tiny.yaml", "--set", "preprocess.scores=none"];
+    workplace.run(&other).fails(
+        1,
+        "missing: none (scores of stage preprocess)",
+        "put MusicXML or standard ABC in none",
+    );
+    workplace.run(&["tiny.yaml", "--only", "pretrain"]).fails(1, "missing: data/aug", "put what is missing there");
 }
 
 #[test]

@@ -117,8 +117,19 @@ fn a_selection_runs_those_stages_and_needs_the_others() {
     );
     let run = workplace.good(&["tiny.yaml", "--only", "preprocess", "--json"]);
     assert_eq!(run.events("stage_started").len(), 1);
+    let status = workplace.good(&["status", "tiny", "--json"]);
+    assert!(status.stderr().contains("\ngenerate         to do\n"), "{}", status.stderr());
+    let stages = status.objects()[0]["stages"].clone();
+    let names: Vec<&str> = stages.as_array().unwrap().iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["preprocess", "pretrain", "finetune", "generate"]);
+    assert_eq!((&stages[0]["status"], &stages[3]["status"]), (&"done".into(), &Value::Null));
     let run = workplace.good(&["tiny.yaml", "--from", "pretrain", "--until", "pretrain", "--json"]);
     assert_eq!(run.events("stage_started")[0]["stage"], "pretrain");
+    for command in [&["plan"][..], &["--dry-run"]] {
+        let plan = workplace.good(&[command, &["tiny.yaml", "--only", "pretrain", "--fresh", "--json"]].concat());
+        assert_eq!(standings(&plan)[..2], ["done", "stale"]);
+        assert_eq!(plan.objects()[1]["reason"], "--fresh removes runs/tiny/02-pretrain");
+    }
     let run = workplace.good(&["tiny.yaml", "--only", "pretrain", "--fresh", "--json"]);
     assert_eq!(run.events("stage_started").len(), 1);
     assert!(run.stderr().contains("--fresh removes runs/tiny/02-pretrain"), "{}", run.stderr());

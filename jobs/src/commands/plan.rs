@@ -23,7 +23,10 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let folder = plan::run_folder(&resolved.recipe.name);
     let mut digests = Digests::open(&folder.join("digests.json"));
     let state = State::read(&folder)?;
-    let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
+    let mut plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
+    if args.fresh {
+        plan.begin_afresh();
+    }
     show(&plan, json);
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);

@@ -31,14 +31,19 @@ const LINES: usize = 12;
 ///
 /// # Errors
 /// What the workers ended with. Where rank 0 has told it already the process ends here, with the same exit code.
-pub fn supervise(nproc: usize, max_restarts: u32, run: &Path, reporter: &mut Reporter) -> Result<()> {
-    let stop = signals::stop_flag()?;
+pub fn supervise(
+    nproc: usize,
+    max_restarts: u32,
+    run: &Path,
+    reporter: &mut Reporter,
+    stop: &AtomicBool,
+) -> Result<()> {
     let logs = run.join("ranks");
     fs::create_dir_all(&logs).map_err(|error| Failure::io("make", &logs, error))?;
     reporter.say(format!("{nproc} processes; the logs of ranks 1 to {} are in {}", nproc - 1, logs.display()));
     for attempt in 0.. {
-        let mut workers = Workers::start(nproc, attempt, &logs)?;
-        let Some(end) = workers.look_after(&stop) else { return Ok(()) };
+        let mut workers = Workers::start(nproc, attempt, &logs, stop)?;
+        let Some(end) = workers.look_after(stop) else { return Ok(()) };
         let told = workers.tell(&end);
         if end.code == Code::Interrupted || end.code == Code::Usage || stop.load(Ordering::Relaxed) {
             return leave(&end, told);
@@ -54,9 +59,7 @@ pub fn supervise(nproc: usize, max_restarts: u32, run: &Path, reporter: &mut Rep
 fn leave(end: &End, told: String) -> Result<()> {
     // Told to stop before it could listen.
     if end.code == Code::Interrupted && end.status.signal().is_some() {
-        return Err(
-            Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
-        );
+        return Err(signals::stopped());
     }
     // Rank 0 has said it itself.
     if end.code == Code::Interrupted || (end.rank == 0 && end.status.code().is_some()) {
@@ -80,19 +83,28 @@ struct Workers {
     store: Server,
     /// Whether all were told to stop.
     stopped: bool,
+    /// The one that did not end when told to.
+    hung: Option<usize>,
 }
 
 impl Workers {
-    fn start(nproc: usize, attempt: u32, logs: &Path) -> Result<Workers> {
+    fn start(nproc: usize, attempt: u32, logs: &Path, stop: &AtomicBool) -> Result<Workers> {
         let store = Server::start()?;
         let program = env::current_exe().map_err(|error| Failure::failed(format!("this program's path: {error}")))?;
         // What --fresh removes is removed once.
         let arguments = env::args_os().skip(1).filter(|word| attempt == 0 || word != "--fresh");
         let arguments: Vec<_> = arguments.collect();
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let mut workers =
-            Workers { children: Vec::new(), ended: vec![None; nproc], logs: logs.to_owned(), store, stopped: false };
+        let mut workers = Workers {
+            children: Vec::new(),
+            ended: vec![None; nproc],
+            logs: logs.to_owned(),
+            store,
+            stopped: false,
+            hung: None,
+        };
         for rank in 0..nproc {
+            signals::go_on(stop)?;
             let mut command = Command::new(&program);
             command.args(&arguments).stdin(Stdio::null());
             // Of the terminal's signals the supervisor alone hears, and passes them on once.
@@ -155,12 +167,15 @@ impl Workers {
             }
             if let Some(since) = failed {
                 if told == 0 && since.elapsed() > GRACE[0] || self.ended.iter().all(Option::is_some) {
-                    first = first.or_else(|| self.culprit());
+                    // One that ended because of another is not the one to name: the other may still be there, and hang.
+                    let by_itself = |end: &End| end.status.code() != Some(PEER.into());
+                    first = first.or_else(|| self.culprit().filter(by_itself));
                 }
                 if told == 0 && since.elapsed() > GRACE[0] {
                     self.signal(Signal::TERM);
                     told = 1;
                 } else if told == 1 && since.elapsed() > GRACE[1] {
+                    self.hung = self.ended.iter().position(Option::is_none);
                     self.signal(Signal::KILL);
                     told = 2;
                 }
@@ -180,7 +195,9 @@ impl Workers {
     fn culprit(&self) -> Option<End> {
         let ended = || self.ended.iter().enumerate().filter_map(|(rank, status)| Some((rank, (*status)?)));
         let by = |wanted: &dyn Fn(&ExitStatus) -> bool| ended().find(|(_, status)| wanted(status));
-        let (rank, status) = by(&|status| self.is_failure(status) && status.signal().is_some())
+        let hung = self.hung.and_then(|rank| Some((rank, self.ended[rank]?)));
+        let (rank, status) = hung
+            .or_else(|| by(&|status| self.is_failure(status) && status.signal().is_some()))
             .or_else(|| by(&|status| self.is_failure(status) && status.code() != Some(PEER.into())))
             .or_else(|| by(&|status| self.is_failure(status)))
             .or_else(|| by(&|status| !status.success()))?;
@@ -222,6 +239,7 @@ impl Workers {
             }
         }
         match (status.signal(), status.code()) {
+            _ if self.hung == Some(*rank) => format!("rank {rank} hung, and was killed"),
             (Some(signal), _) => format!("rank {rank} was killed by signal {signal}"),
             (None, code) => format!("rank {rank} ended with exit code {}", code.unwrap_or(-1)),
         }
