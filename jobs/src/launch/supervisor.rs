@@ -81,8 +81,8 @@ struct Workers {
     ended: Vec<Option<ExitStatus>>,
     logs: PathBuf,
     store: Server,
-    /// Whether all were told to stop.
-    stopped: bool,
+    /// When all were told to stop.
+    stopped: Option<Instant>,
     /// The one that did not end when told to.
     hung: Option<usize>,
 }
@@ -100,7 +100,7 @@ impl Workers {
             ended: vec![None; nproc],
             logs: logs.to_owned(),
             store,
-            stopped: false,
+            stopped: None,
             hung: None,
         };
         for rank in 0..nproc {
@@ -183,9 +183,14 @@ impl Workers {
             if self.ended.iter().all(Option::is_some) {
                 return first.or_else(|| self.culprit());
             }
-            if stop.load(Ordering::Relaxed) && !self.stopped {
-                self.signal(Signal::TERM);
-                self.stopped = true;
+            match self.stopped {
+                None if stop.load(Ordering::Relaxed) => {
+                    self.signal(Signal::TERM);
+                    self.stopped = Some(Instant::now());
+                }
+                // Others may wait for it, and have nothing to save.
+                Some(since) if since.elapsed() > GRACE[1] && self.one_did_not_listen() => self.signal(Signal::KILL),
+                _ => {}
             }
             thread::sleep(LOOK);
         }
@@ -211,8 +216,14 @@ impl Workers {
     }
 
     fn is_failure(&self, status: &ExitStatus) -> bool {
-        let told = self.stopped && status.signal() == Some(Signal::TERM.as_raw());
+        let by = |signal: Signal| status.signal() == Some(signal.as_raw());
+        let told = self.stopped.is_some() && (by(Signal::TERM) || by(Signal::KILL) && self.one_did_not_listen());
         !status.success() && status.code() != Some(Code::Interrupted as i32) && !told
+    }
+
+    /// Whether one ended by the signal to stop itself, before it was ready for it.
+    fn one_did_not_listen(&self) -> bool {
+        self.ended.iter().flatten().any(|status| status.signal() == Some(Signal::TERM.as_raw()))
     }
 
     fn signal(&self, signal: Signal) {
