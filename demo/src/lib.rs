@@ -59,7 +59,8 @@ pub struct Limits {
     pub seconds: f64,
     /// Patches of a piece.
     pub patches: Option<usize>,
-    /// The head of a request has to be there within this time, and then its body.
+    /// The head of a request has to be there within this time, and then its body; and a reader has to take something of
+    /// the answer.
     pub patience: Duration,
 }
 

@@ -1,5 +1,7 @@
 //! Connections: how many, how slow, from where, and the end of all of them.
 use std::{
+    error::Error,
+    io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -23,6 +25,7 @@ use hyper_util::{
 };
 use serde_json::json;
 use tokio::{net::TcpStream, sync::Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use crate::{
@@ -53,7 +56,7 @@ pub async fn run(
     config: &Config,
     stop: &AtomicBool,
     log: &Log,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (logging, host) = (Arc::clone(log), config.host);
     let router = api::router(Arc::clone(&desk), model)
@@ -102,6 +105,8 @@ async fn connection(
     if !matches!(tokio::time::timeout(patience, stream.peek(&mut [0])).await, Ok(Ok(1))) {
         return;
     }
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience));
     let answered = Arc::new(AtomicBool::new(false));
     let answers = Arc::clone(&answered);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -113,15 +118,28 @@ async fn connection(
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     if let Err(error) = connections.watch(served).await {
         // A connection that rests after its requests ends so too.
         if error.is_timeout() && !answered.load(Ordering::Relaxed) {
             refused(&log, address, "a request", "its head did not come in time");
         } else if error.is_parse() {
             refused(&log, address, "a request", &format!("it is not HTTP: {error}"));
+        } else if is_slow(&error) {
+            refused(
+                &log,
+                address,
+                "a connection",
+                &format!("nothing was taken of an answer for {} s", patience.as_secs()),
+            );
         }
     }
+}
+
+/// The reader took nothing for too long.
+fn is_slow(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 fn refused(log: &Log, address: SocketAddr, what: &str, why: &str) {
@@ -188,15 +206,15 @@ async fn watch(log: Log, request: Request, next: Next) -> Response {
     // A browser asks for what it likes to have.
     if status.is_client_error() || status.is_server_error() {
         let why = response.extensions().get::<Refused>().map_or_else(|| status.to_string(), |why| why.0.clone());
-        // Whatever is in a request stays on its line.
-        refused(
-            &log,
-            visitor,
-            &format!("{:?}", what.as_str()),
-            &format!("{}, {}", status.as_u16(), why.escape_debug()),
-        );
+        refused(&log, visitor, &format!("{what:?}"), &format!("{}, {}", status.as_u16(), on_a_line(&why)));
     }
     response
+}
+
+/// Whatever is in a request stays on its line. Quotes are the log's to escape.
+fn on_a_line(text: &str) -> String {
+    let shown = |c: char| if matches!(c, '\'' | '"' | '\\') { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -205,6 +223,11 @@ mod tests {
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_reason_stays_on_its_line_and_its_quotes_are_not_escaped() {
+        assert_eq!(on_a_line("another site's \"page\"\r\n\u{2028}"), "another site's \"page\"\\r\\n\\u{2028}");
     }
 
     #[test]
