@@ -2,11 +2,16 @@
 use axum::http::StatusCode;
 use model::generate::tag_lines;
 use notation::{
-    Error, abc,
+    Error,
+    abc::{
+        self, Score,
+        score::{Bar, Event},
+    },
     export::to_musicxml,
+    interleave,
     musicxml::{self, is_musicxml},
     preprocess::{self, Keys},
-    rests,
+    rests, text,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,6 +20,9 @@ use crate::api::problem::Problem;
 
 /// More text than this in a compressed score is taken for a trap.
 const UNPACKED: u64 = 32 << 20;
+/// Bytes of the longest ABC, and notes and rests of the longest piece: a note of it takes hundreds of bytes elsewhere.
+const LONGEST: usize = 512 << 10;
+const MOST_NOTES: usize = 200_000;
 /// Warnings that are passed on.
 const WARNINGS: usize = 20;
 
@@ -37,9 +45,11 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Upload, Problem> {
             options.most_bytes = UNPACKED;
             let converted = musicxml::to_abc(bytes, "", &options).map_err(|error| problem(&error, None))?;
             let warnings = converted.warnings.iter().map(ToString::to_string).collect();
-            (with_layout(&reduced(&converted.abc).map_err(|error| problem(&error, None))?), warnings)
+            let text = with_layout(&reduced(&converted.abc).map_err(|error| problem(&error, None))?);
+            short(&text)?;
+            (text, warnings)
         }
-        false => from_abc(notation::text::decode(bytes).map_err(|error| problem(&error, None))?)?,
+        false => from_abc(text::decode(bytes).map_err(|error| problem(&error, None))?)?,
     };
     let lines = text.lines().filter(|line| line.starts_with("[V:") || line.starts_with("[r:"));
     let bars = lines.clone().count();
@@ -52,30 +62,75 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Upload, Problem> {
 fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let wrong = |error: &Error| problem(error, Some(&text));
-    let score = abc::parse(&text, "").map_err(|error| wrong(&error))?;
+    let score = parse(&text)?;
+    let warnings = score.warnings.iter().take(WARNINGS);
+    let warnings = warnings.map(|warning| format!("line {}: {}", warning.line, warning.problem)).collect();
     if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
         // The form that the network writes: whatever it could not have written is wrong.
-        let text: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
-        let text = with_layout(&text);
         if let Some((line, column)) = not_ascii(&text) {
             let message = format!("line {line}, column {column}: a character that is not ASCII");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
         }
-        rests::unreduce_text(&text).map_err(|error| wrong(&error))?;
-        return Ok((text.trim_end().to_owned() + "\n", Vec::new()));
+        if let Some((line, voice)) = two_bars(&score) {
+            let message = format!("line {line}: V:{voice} has two bars; a line has one bar of each voice");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+        }
+        let own: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
+        let own = with_layout(&own);
+        let whole = rests::unreduce_text(&own).map_err(|error| wrong(&error))?;
+        interleave::uninterleave(&text::lines(&whole)).map_err(|error| wrong(&error))?;
+        return Ok((own.trim_end().to_owned() + "\n", warnings));
     }
     match reduced(&text) {
         // A tune without voices is not in the dialect of xml2abc; as MusicXML and back it is.
         Err(Error::NoMusic | Error::NoVoices) => {
-            let warnings = score.warnings.iter().take(WARNINGS);
-            let warnings = warnings.map(|warning| format!("line {}: {}", warning.line, warning.problem)).collect();
             let xml = to_musicxml(&text, "").map_err(|error| wrong(&error))?.output;
             let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::Options::default());
             let text = back.and_then(|back| reduced(&back.abc)).map_err(|error| problem(&error, None))?;
             Ok((with_layout(&text), warnings))
         }
-        other => Ok((with_layout(&other.map_err(|error| wrong(&error))?), Vec::new())),
+        other => Ok((with_layout(&other.map_err(|error| wrong(&error))?), warnings)),
     }
+}
+
+/// Parses ABC that is not too long to be converted.
+pub fn parse(text: &str) -> Result<Score, Problem> {
+    short(text)?;
+    let score = abc::parse(text, "").map_err(|error| problem(&error, Some(text)))?;
+    let notes = |event: &Event| match event {
+        Event::Chord(chord) => chord.notes.len().max(1),
+        Event::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
+        Event::Mark(_) => 0,
+    };
+    let bars = score.voices.iter().flat_map(|voice| &voice.bars);
+    let notes: usize = bars.flat_map(|bar| bar.layers.iter().flatten()).map(notes).sum();
+    match notes > MOST_NOTES {
+        true => Err(too_long(&format!("{notes} notes and rests"), &MOST_NOTES.to_string())),
+        false => Ok(score),
+    }
+}
+
+fn short(text: &str) -> Result<(), Problem> {
+    match text.len() > LONGEST {
+        true => Err(too_long(&format!("{} KiB of ABC", text.len() >> 10), &(LONGEST >> 10).to_string())),
+        false => Ok(()),
+    }
+}
+
+fn too_long(found: &str, most: &str) -> Problem {
+    let message = format!("the piece is too long: {found}, and at most {most} are read");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do")
+}
+
+/// A line with two bars of a voice, and the voice.
+fn two_bars(score: &Score) -> Option<(usize, &str)> {
+    // A bar may begin at the end of the line before, with a change of its key.
+    let line = |at: usize| score.voices.iter().filter_map(|voice| voice.bars.get(at)).map(|bar| bar.at.line).max();
+    let is = |bar: Option<&Bar>| bar.is_some_and(|bar| !bar.missing);
+    (1..score.lengths.len()).filter(|&at| line(at) == line(at - 1)).find_map(|at| {
+        let voice = score.voices.iter().find(|voice| is(voice.bars.get(at)) && is(voice.bars.get(at - 1)))?;
+        Some((line(at)?, voice.id.as_str()))
+    })
 }
 
 /// With the line that says which voices stand together: what the network writes has one, and rests are put back by it.
@@ -105,7 +160,7 @@ pub fn problem(error: &Error, text: Option<&str>) -> Problem {
     let line = line(error).or_else(|| text.and_then(|text| search(error, text)));
     let said = error.to_string();
     // The score has no name here.
-    let said = said.trim_start_matches(':');
+    let said = said.trim_start_matches([':', ' ']);
     let message = match line {
         Some(line) if !said.contains(&format!("line {line}")) && line_of(said) != Some(line) => {
             format!("line {line}: {said}")

@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 mod common;
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+    time::Duration,
+};
 
 use common::{Answer, Heard, Server};
+use demo::Limits;
 use serde_json::{Value, json};
 
 /// Asserts that an answer is one that the document has for this operation.
@@ -20,6 +25,17 @@ fn matches(document: &Value, method: &str, path: &str, answer: &Answer) {
     let kind = kind.split(';').next().unwrap();
     let content = &response["content"][kind];
     assert!(content.is_object(), "{method} {path}: {status} with {kind} is not in the document: {response}");
+    for name in response["headers"].as_object().into_iter().flatten().map(|(name, _)| name.to_lowercase()) {
+        assert!(
+            answer.head.to_lowercase().contains(&format!("\n{name}: ")),
+            "{method} {path}: {status} without {name}"
+        );
+    }
+    if kind == "audio/midi" {
+        let name = content["schema"]["$ref"].as_str().unwrap();
+        let schema = document.pointer(name.trim_start_matches('#')).unwrap();
+        assert_eq!((&schema["type"], &schema["format"]), (&json!("string"), &json!("binary")));
+    }
     if kind == "application/json" {
         fits(document, &content["schema"], &answer.json(), &format!("{method} {path}: {status}"));
     }
@@ -90,6 +106,8 @@ fn every_operation_answers_as_documented() {
         ("get", "/api/pieces/{id}/events", server.get(&at("/api/pieces/{id}/events"))),
         ("get", "/api/pieces/{id}/{form}", server.get(&at("/api/pieces/{id}/midi"))),
         ("get", "/api/pieces/{id}/{form}", server.get(&at("/api/pieces/{id}/musicxml"))),
+        ("get", "/api/pieces/{id}/{form}", server.get(&at("/api/pieces/{id}/times"))),
+        ("get", "/api/pieces/{id}/{form}", server.get("/api/pieces/%ff/midi")),
         ("get", "/api/pieces/{id}/{form}", abc),
         ("get", "/api/pieces/{id}/{form}", server.get(&at("/api/pieces/{id}/jpeg"))),
         ("post", "/api/pieces/{id}/stop", server.post(&at("/api/pieces/{id}/stop"), &json!({}))),
@@ -98,7 +116,26 @@ fn every_operation_answers_as_documented() {
         ("post", "/api/scores", server.ask("POST", "/api/scores?name=a.abc", &[], b"X:1\nL:1/8\nM:2/4\nK:C\ncdef|]\n")),
         ("post", "/api/scores", server.ask("POST", "/api/scores?name=a.abc", &[], b"nothing")),
     ];
-    for to in ["musicxml", "midi", "times", "pdf"] {
+    for (method, path) in [
+        ("get", "/healthz"),
+        ("get", "/api/model"),
+        ("post", "/api/pieces"),
+        ("get", "/api/pieces/{id}"),
+        ("get", "/api/pieces/{id}/events"),
+        ("get", "/api/pieces/{id}/{form}"),
+        ("post", "/api/pieces/{id}/stop"),
+        ("post", "/api/pieces/{id}/resume"),
+        ("post", "/api/scores"),
+        ("post", "/api/convert"),
+    ] {
+        let stranger = server.ask(&method.to_uppercase(), &at(path), &["Host: example.com"], b"");
+        assert_eq!(stranger.status, 403, "{method} {path}");
+        seen.push((method, path, stranger));
+        if path.contains("{id}") {
+            seen.push((method, path, server.ask(&method.to_uppercase(), &path.replace("{id}", "%ff"), &[], b"")));
+        }
+    }
+    for to in ["abc", "musicxml", "midi", "times", "pdf"] {
         seen.push((
             "post",
             "/api/convert",
@@ -122,6 +159,31 @@ fn every_operation_answers_as_documented() {
         }
     }
     server.stop().unwrap();
+}
+
+#[test]
+fn what_is_full_or_too_slow_answers_as_documented() {
+    let document = serde_json::to_value(demo::openapi()).unwrap();
+    let limits = Limits { at_once: 1, queue: 0, patience: Duration::from_millis(400), ..Limits::default() };
+    let server = Server::with(limits, Vec::new());
+    let long = json!({ "seed": 1, "top_k": 1, "max_patches": 100_000 });
+    let full = loop {
+        let answer = server.post("/api/pieces", &long);
+        if answer.status != 201 && answer.status != 408 {
+            break answer;
+        }
+    };
+    assert_eq!(full.status, 503, "{}", full.text());
+    matches(&document, "post", "/api/pieces", &full);
+    // A part of the body alone.
+    let mut stream = server.connect();
+    let head = format!("Host: {}\r\nContent-Type: application/json\r\nContent-Length: 100", server.address);
+    write!(stream, "POST /api/pieces HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n{{").unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let slow = Answer::parse(&bytes);
+    assert_eq!(slow.status, 408, "{}", slow.text());
+    matches(&document, "post", "/api/pieces", &slow);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     thread,
     time::Duration,
 };
@@ -21,6 +22,7 @@ const JSON: &str = "Content-Type: application/json";
 fn requests_that_make_no_sense_are_refused_and_logged() {
     let server = Server::with(Limits { at_once: 1, body: 20_000, ..Limits::default() }, Vec::new());
     let large = format!("{{\"music\": \"{}\"}}", "x".repeat(30_000));
+    let lasting = format!("X:1\nL:1/1\nK:C\n{}\n", "c99|".repeat(4000));
     let long_name = format!("/api/scores?name={}", "x".repeat(300));
     #[rustfmt::skip]
     let refused: &[Refused] = &[
@@ -30,11 +32,14 @@ fn requests_that_make_no_sense_are_refused_and_logged() {
         ("GET", "/api/pieces/../../../etc/passwd", &[], b"", 404, "nothing here"),
         ("GET", "/api/pieces/0000", &[], b"", 404, "no such piece"),
         ("GET", "/api/pieces/%2e%2e%2f/events", &[], b"", 404, "no such piece"),
+        ("GET", "/api/pieces/%ff", &[], b"", 400, "UTF-8"),
+        ("GET", "/%ff", &[], b"", 400, "UTF-8"),
         ("DELETE", "/api/pieces", &[], b"", 405, "cannot be done"),
         ("POST", "/api/pieces", &[], b"{}", 415, "has to be JSON"),
         ("POST", "/api/pieces", &["Content-Type: text/plain"], b"{}", 415, "has to be JSON"),
         ("POST", "/api/pieces", &[JSON], b"{", 400, "EOF while parsing"),
         ("POST", "/api/pieces", &[JSON], b"{\n\"sede\": 1}", 400, "unknown field `sede`"),
+        ("POST", "/api/pieces", &[JSON], b" [[], null, 3, 4, 0.9, 1.0, 5]", 400, "has to be an object"),
         ("POST", "/api/pieces", &[JSON], b"{\"seed\": -1}", 400, "invalid value"),
         ("POST", "/api/pieces", &[JSON], b"{\"seed\": 9007199254740992}", 400, "the largest is 9007199254740991"),
         ("POST", "/api/pieces", &[JSON], b"{\"top_p\": 0}", 400, "top_p is 0"),
@@ -53,14 +58,19 @@ fn requests_that_make_no_sense_are_refused_and_logged() {
         ("POST", "/api/scores?name=..", &[], b"X:1", 400, "not the name of a file"),
         ("POST", &long_name, &[], b"X:1", 400, "not the name of a file"),
         ("POST", "/api/convert?to=pdf", &[], b"X:1", 404, "abc, musicxml, midi"),
+        ("POST", "/api/convert", &[], b"X:1", 400, "missing field `to`"),
+        ("POST", "/api/convert?to=abc", &[], b"hello", 422, "line 1"),
+        ("POST", "/api/convert?to=midi", &[], lasting.as_bytes(), 422, "too long for a MIDI file"),
         ("POST", "/api/convert?to=midi", &[], b"\xff\xfe", 400, "not UTF-8"),
     ];
     for (method, path, headers, body, status, message) in refused {
         let answer = server.ask(method, path, headers, body);
         let told = answer.json()["message"].as_str().unwrap().to_owned();
         assert!(answer.status == *status && told.contains(message), "{method} {path}: {} {told}", answer.status);
+        assert_eq!(told, told.trim());
         let logged = server.logged("refused").pop().unwrap();
         let shown: String = path.chars().take(100).collect();
+        assert!(logged.contains(&told), "{logged}: {told}");
         assert!(logged.contains(&shown) && logged.contains(&status.to_string()) && !logged.contains('\n'), "{logged}");
     }
     assert_eq!(server.logged("refused").len(), refused.len());
@@ -126,7 +136,74 @@ fn what_is_no_request_or_too_slow_a_one_is_cut_off_and_the_others_are_served() {
     assert_eq!(server.get("/healthz").status, 200);
 }
 
+/// ABC of so many quarters, a bar each.
+fn quarters(count: usize) -> String {
+    format!("X:1\nL:1/4\nM:1/4\nK:C\n{}\n", "c|".repeat(count))
+}
+
+#[test]
+fn a_piece_that_would_fill_the_memory_is_refused() {
+    let server = Server::new();
+    let voices: String = (1..=100).map(|voice| format!("V:{voice}\n")).collect();
+    let wide = format!("X:1\nL:1/4\nM:1/4\nK:C\n{voices}V:1\n{}\n", "c|".repeat(2100));
+    for (piece, message) in [(quarters(300_000), "585 KiB of ABC"), (wide, "210000 notes and rests")] {
+        for path in ["/api/convert?to=musicxml", "/api/scores?name=long.abc"] {
+            let answer = server.ask("POST", path, &[], piece.as_bytes());
+            assert!(answer.status == 422 && answer.text().contains(message), "{path}: {}", answer.text());
+        }
+    }
+    let large = quarters(170_000);
+    let large = server.ask("POST", "/api/convert?to=musicxml", &[], large.as_bytes());
+    assert!(large.status == 422 && large.text().contains("more than 32 MiB"), "{}", large.text());
+    assert_eq!(server.logged("refused").len(), 5);
+}
+
+/// Asks for MusicXML of many MiB, and reads the answer's first line alone.
+fn read_a_line(server: &Server) -> (TcpStream, String) {
+    let (piece, mut stream) = (quarters(100_000), server.connect());
+    let head = format!("Host: {}\r\nContent-Length: {}", server.address, piece.len());
+    write!(stream, "POST /api/convert?to=musicxml HTTP/1.1\r\n{head}\r\n\r\n{piece}").unwrap();
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).unwrap();
+    (stream, String::from_utf8_lossy(&line).into_owned())
+}
+
+#[test]
+fn answers_that_nobody_reads_fill_no_more_than_their_room() {
+    let server = Server::with(Limits { patience: Duration::from_secs(600), ..Limits::default() }, Vec::new());
+    let mut slow = Vec::new();
+    let last = loop {
+        let (stream, line) = read_a_line(&server);
+        if line != "HTTP/1.1 200" || slow.len() > 128 {
+            break line;
+        }
+        slow.push(stream);
+    };
+    assert!(last == "HTTP/1.1 503" && slow.len() > 2, "{last} after {}", slow.len());
+    // Others are served again when those have gone.
+    drop(slow);
+    while read_a_line(&server).1 != "HTTP/1.1 200" {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_reader_who_takes_nothing_is_given_up() {
+    let server = Server::with(Limits { patience: Duration::from_secs(3), ..Limits::default() }, Vec::new());
+    let (mut stream, line) = read_a_line(&server);
+    assert_eq!(line, "HTTP/1.1 200");
+    while !server.logged("refused").iter().any(|line| line.contains("nothing was taken of an answer")) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(!String::from_utf8_lossy(&rest).contains("</score-partwise>"));
+}
+
 const GOOD: &str = "X:1\nT:A tune\nL:1/8\nM:2/4\nK:C\nV:1 treble\nV:2 bass\nV:1\nc4 | d4 |]\nV:2\nC4 | G,4 |]\n";
+
+/// The form that the network writes; some damage it.
+const DAMAGED: &str = "X:1\n%%score 1 2\nL:1/8\nM:2/4\nK:C\nV:1 treble\nV:2 bass\n[V:1]c4|[V:2]C4|\n[V:1]d4|[V:2]D4|\n";
 
 #[test]
 fn scores_to_go_on_from_are_refused_with_the_line_that_is_wrong() {
@@ -142,6 +219,13 @@ fn scores_to_go_on_from_are_refused_with_the_line_that_is_wrong() {
     let plain = upload("tune.abc", b"X:1\nT:Tune\nM:2/4\nL:1/8\nK:D\nDEFG | A4 |]\n");
     assert_eq!((plain.status, &plain.json()["bars"]), (200, &json!(2)), "{}", plain.text());
 
+    // What is odd is told.
+    for (text, line) in [(DAMAGED.replace("C4", "C2"), 8), (GOOD.replace("C4", "C2"), 11)] {
+        let odd = upload("odd.abc", text.as_bytes());
+        let warnings = odd.json()["warnings"].to_string();
+        assert!(warnings.contains(&format!("[\"line {line}: 1/4 long, not 1/2")), "{}", odd.text());
+    }
+
     let wrong: &[(&str, String, u64, &str)] = &[
         ("chord.abc", GOOD.replace("C4 | G,4", "C4 | [G,C?]4"), 11, "something that is not a note"),
         ("bars.abc", GOOD.replace("C4 | G,4 |]", "C4 |]"), 11, "V:2 has 1 bars, V:1 has 2"),
@@ -156,6 +240,9 @@ fn scores_to_go_on_from_are_refused_with_the_line_that_is_wrong() {
             "",
         ),
         ("page.xml", "<html>\n<body/>\n</html>\n".to_owned(), 1, "not a score"),
+        ("two.abc", DAMAGED.replace("[V:1]d4|", "[V:1]d4|e4|"), 9, "V:1 has two bars"),
+        ("twice.abc", DAMAGED.replace("[V:1]c4|", "[V:1]c4|[V:1]e4|"), 8, "V:1 has two bars"),
+        ("line.abc", DAMAGED.replace("d4|", "d4"), 9, "no bar for voice V:1"),
         ("own.abc", "L:1/8\nK:C\nV:one\n[V:1]c4|\n".to_owned(), 3, "V:one"),
     ];
     for (name, text, line, message) in wrong {

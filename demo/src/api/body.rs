@@ -47,6 +47,10 @@ pub async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body, limits: 
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     let bytes = bytes(body, limits).await?;
+    // A list would be taken for the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::wrong("the request's JSON has to be an object, not a list").hint("see /openapi.json"));
+    }
     serde_json::from_slice(&bytes).map_err(|error| {
         Problem::wrong(format!("the request's JSON: {error}")).hint("see /openapi.json").line(Some(error.line()))
     })

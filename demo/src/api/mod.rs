@@ -1,4 +1,5 @@
 //! The API that the page uses, and others may.
+mod address;
 mod body;
 mod model;
 mod pieces;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use address::Path;
 pub use model::Model;
 use problem::Problem;
 
@@ -27,6 +29,8 @@ use crate::{assets, desk::Desk};
 
 /// Scores that are converted at once.
 const CONVERSIONS: usize = 2;
+/// MiB of converted scores that may be on their way: readers are as slow as they like.
+const ANSWERS: usize = 128;
 
 /// What handlers need.
 #[derive(Clone)]
@@ -34,6 +38,7 @@ pub struct Shared {
     pub desk: Arc<Desk>,
     pub model: Arc<Model>,
     conversions: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 #[derive(OpenApi)]
@@ -66,7 +71,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// Everything that is served.
 pub fn router(desk: Arc<Desk>, model: Model) -> Router {
-    let shared = Shared { desk, model: Arc::new(model), conversions: Arc::new(Semaphore::new(CONVERSIONS)) };
+    let (conversions, answers) = (Arc::new(Semaphore::new(CONVERSIONS)), Arc::new(Semaphore::new(ANSWERS)));
+    let shared = Shared { desk, model: Arc::new(model), conversions, answers };
     let (router, document) = routes().split_for_parts();
     router
         .route("/openapi.json", get(move || async move { Json(document) }))
@@ -101,7 +107,7 @@ struct Health {
 }
 
 /// Whether music can be written, and how busy it is.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health), (status = 403, body = Problem), (status = 503, body = Health)))]
 async fn healthz(State(shared): State<Shared>) -> Response {
     let busy = shared.desk.busy();
     let (code, status) = if busy.closed { (StatusCode::SERVICE_UNAVAILABLE, "closed") } else { (StatusCode::OK, "ok") };

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
+use super::{Shared, problem::Problem};
 use crate::{Config, assets, choices::Period};
 
 /// What writes the music.
@@ -75,7 +75,7 @@ impl Model {
 }
 
 /// What writes, what there is to choose from, and what is allowed.
-#[utoipa::path(get, path = "/api/model", responses((status = 200, body = Model)))]
+#[utoipa::path(get, path = "/api/model", responses((status = 200, body = Model), (status = 403, body = Problem)))]
 pub async fn model(State(shared): State<Shared>) -> Json<Model> {
     Json(Model::clone(&shared.model))
 }

@@ -8,7 +8,7 @@ use ::model::{
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Shared, body,
+    Shared,
+    address::Path,
+    body,
     problem::Problem,
-    scores::{self, Form},
+    scores::{self, Form, Midi, Times},
 };
 use crate::{
     choices,
@@ -136,9 +138,11 @@ fn shown(piece: &Piece, state: &piece::State) -> Shown {
 /// Asks for a piece.
 #[utoipa::path(post, path = "/api/pieces", request_body = Wanted, responses(
     (status = 201, body = Shown, description = "It waits, or is being written already"),
-    (status = 400, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem),
+    (status = 400, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem),
+    (status = 413, body = Problem), (status = 415, body = Problem),
     (status = 422, body = Problem, description = "The music to go on from is wrong"),
-    (status = 503, body = Problem, description = "The queue is full; try again after Retry-After seconds"),
+    (status = 503, body = Problem, description = "The queue is full; try again after Retry-After seconds",
+        headers(("Retry-After" = u32))),
 ))]
 pub async fn add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let wanted: Wanted = body::json(&headers, body, shared.desk.limits()).await?;
@@ -216,7 +220,10 @@ pub fn find(shared: &Shared, id: &str) -> Result<Arc<Piece>, Problem> {
 
 /// A piece as far as it is.
 #[utoipa::path(get, path = "/api/pieces/{id}", params(("id" = String, Path)),
-    responses((status = 200, body = Shown), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = Shown),
+        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    ))]
 pub async fn piece(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
     let piece = find(&shared, &id)?;
     let state = piece.look();
@@ -226,7 +233,8 @@ pub async fn piece(State(shared): State<Shared>, Path(id): Path<String>) -> Resu
 /// Stops a piece. What is written stays, and it can go on from there.
 #[utoipa::path(post, path = "/api/pieces/{id}/stop", params(("id" = String, Path)), responses(
     (status = 202, body = Shown, description = "It stops when the patch being written is done"),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "It is not being written"),
+    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "It is not being written"),
 ))]
 pub async fn stop(State(shared): State<Shared>, Path(id): Path<String>) -> Result<(StatusCode, Json<Shown>), Problem> {
     let piece = find(&shared, &id)?;
@@ -239,8 +247,11 @@ pub async fn stop(State(shared): State<Shared>, Path(id): Path<String>) -> Resul
 
 /// Goes on with a stopped piece, to the same end as without the stop.
 #[utoipa::path(post, path = "/api/pieces/{id}/resume", params(("id" = String, Path)), responses(
-    (status = 202, body = Shown), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "It is not stopped"), (status = 503, body = Problem),
+    (status = 202, body = Shown),
+    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "It is not stopped"),
+    (status = 503, body = Problem, description = "The queue is full; try again after Retry-After seconds",
+        headers(("Retry-After" = u32))),
 ))]
 pub async fn resume(
     State(shared): State<Shared>,
@@ -254,11 +265,17 @@ pub async fn resume(
     Ok((StatusCode::ACCEPTED, Json(shown(&piece, &state))))
 }
 
-/// The whole bars of a piece as a file: `abc`, `musicxml` or `midi`.
+/// The whole bars of a piece as a file, `abc`, `musicxml` or `midi`; or `times`, when each of them is played.
 #[utoipa::path(get, path = "/api/pieces/{id}/{form}", params(("id" = String, Path), ("form" = Form, Path)), responses(
-    (status = 200, content((String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Vec<u8> = "audio/midi"))),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "It has no whole bar yet"),
-    (status = 422, body = Problem, description = "There is not a note in what is written"),
+    (status = 200, content(
+        (String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Midi = "audio/midi"),
+        (Times = "application/json"),
+    )),
+    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "It has no whole bar yet"),
+    (status = 422, body = Problem, description = "There is not a note in what is written, or it is too large"),
+    (status = 503, body = Problem, description = "Too much is being sent; try again after Retry-After seconds",
+        headers(("Retry-After" = u32))),
 ))]
 pub async fn score(
     State(shared): State<Shared>,

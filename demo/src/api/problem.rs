@@ -1,11 +1,14 @@
 //! What is told to those whose request cannot be done.
 use axum::{
     Json,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// Seconds after which one who finds everything full may try again.
+const RETRY: HeaderValue = HeaderValue::from_static("60");
 
 /// Why a request was refused, for people.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -47,8 +50,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let refused = Refused(self.message.clone());
+        let (refused, full) = (Refused(self.message.clone()), self.status == StatusCode::SERVICE_UNAVAILABLE);
         let mut response = (self.status, Json(self)).into_response();
+        if full {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY);
+        }
         response.extensions_mut().insert(refused);
         response
     }

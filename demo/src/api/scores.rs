@@ -1,20 +1,23 @@
 //! Scores: uploads to go on from, and conversions of what was written.
 use axum::{
     Json,
-    body::Body,
-    extract::{Query, State},
+    body::{Body, Bytes},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use notation::export;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Shared, body, problem::Problem};
+use super::{Shared, address::Query, body, problem::Problem};
 use crate::upload::{self, Upload};
 
 /// The longest name of a file.
 const LONGEST_NAME: usize = 200;
+/// Bytes of the largest score that is given out.
+const LARGEST: usize = 32 << 20;
 
 /// What a score is converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
@@ -60,9 +63,15 @@ impl Form {
     }
 }
 
+/// A Standard MIDI File.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code)] // described alone
+pub struct Midi(Vec<u8>);
+
 /// When the bars of a piece are played.
 #[derive(Debug, Serialize, ToSchema)]
-struct Times {
+pub struct Times {
     /// In the order in which they are played, repeats and all.
     bars: Vec<Bar>,
     /// Seconds in all.
@@ -98,9 +107,29 @@ pub async fn blocking<T: Send + 'static>(
 /// A piece as a file.
 pub async fn converted(shared: &Shared, abc: String, form: Form, name: &str) -> Result<Response, Problem> {
     let bytes = blocking(shared, move || convert_to(&abc, form)).await?;
+    if bytes.len() > LARGEST {
+        let message = format!("the score is too large: more than {} MiB as {}", LARGEST >> 20, form.end());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do"));
+    }
+    let room = shared.answers.clone().try_acquire_many_owned(1 + (bytes.len() >> 20) as u32).map_err(|_| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many scores are being sent to others")
+            .hint("try again in a minute")
+    })?;
     let attached = format!("attachment; filename=\"{name}\"");
-    Ok(([(header::CONTENT_TYPE, form.kind().to_owned()), (header::CONTENT_DISPOSITION, attached)], bytes)
-        .into_response())
+    let headers = [(header::CONTENT_TYPE, form.kind().to_owned()), (header::CONTENT_DISPOSITION, attached)];
+    Ok((headers, Bytes::from_owner(Sent { bytes, _room: room })).into_response())
+}
+
+/// What is being sent: it keeps its room until its last byte is.
+struct Sent {
+    bytes: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn convert_to(abc: &str, form: Form) -> Result<Vec<u8>, Problem> {
@@ -130,8 +159,9 @@ pub struct Named {
 #[utoipa::path(post, path = "/api/scores", params(("name" = Option<String>, Query, description = "the file's name, for messages")),
     request_body(content_type = "application/octet-stream", content = String), responses(
         (status = 200, body = Upload),
-        (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem),
-        (status = 422, body = Problem, description = "The score is wrong, and where"),
+        (status = 400, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem),
+        (status = 413, body = Problem),
+        (status = 422, body = Problem, description = "The score is wrong, and where; or it is too long"),
     ))]
 pub async fn upload(
     State(shared): State<Shared>,
@@ -155,9 +185,15 @@ pub struct To {
 /// Converts a piece of ABC.
 #[utoipa::path(post, path = "/api/convert", params(("to" = Form, Query)),
     request_body(content_type = "text/vnd.abc", content = String), responses(
-        (status = 200, content((Times = "application/json"), (String = "application/vnd.recordare.musicxml+xml"), (Vec<u8> = "audio/midi"))),
-        (status = 400, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem),
-        (status = 422, body = Problem),
+        (status = 200, content(
+            (String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Midi = "audio/midi"),
+            (Times = "application/json"),
+        )),
+        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 408, body = Problem), (status = 413, body = Problem),
+        (status = 422, body = Problem, description = "The piece is no ABC, and where; or it is too long"),
+        (status = 503, body = Problem, description = "Too much is being sent; try again after Retry-After seconds",
+            headers(("Retry-After" = u32))),
     ))]
 pub async fn convert(
     State(shared): State<Shared>,
@@ -167,5 +203,6 @@ pub async fn convert(
     let form = Form::named(&to)?;
     let bytes = body::bytes(body, shared.desk.limits()).await?;
     let abc = String::from_utf8(bytes).map_err(|_| Problem::wrong("the piece is not UTF-8"))?;
+    let abc = blocking(&shared, move || upload::parse(&abc).map(|_| abc)).await?;
     converted(&shared, abc, form, &format!("notagen.{}", form.end())).await
 }

@@ -2,7 +2,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, Query, State as Shares},
+    extract::State as Shares,
     http::HeaderMap,
     response::{
         IntoResponse, Response, Sse,
@@ -13,7 +13,12 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, pieces, problem::Problem};
+use super::{
+    Shared,
+    address::{Path, Query},
+    pieces,
+    problem::Problem,
+};
 use crate::piece::{Listener, Piece, State, Status};
 
 /// What comes within this time comes together.
@@ -39,7 +44,10 @@ pub struct After {
         ("after" = Option<String>, Query, description = "the id of the last event seen, as Last-Event-ID"),
         ("Last-Event-ID" = Option<String>, Header),
     ),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    ))]
 pub async fn events(
     Shares(shared): Shares<Shared>,
     Path(id): Path<String>,
