@@ -78,7 +78,17 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
         let own: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
         let own = with_layout(&own);
         let whole = rests::unreduce_text(&own).map_err(|error| wrong(&error))?;
-        interleave::uninterleave(&text::lines(&whole)).map_err(|error| wrong(&error))?;
+        interleave::uninterleave(&text::lines(&whole)).map_err(|error| match error {
+            Error::NotInterleaved { line, voice } => {
+                // Lines that are empty are not counted, nor `X:`; and one may have been put in front.
+                let mut filled =
+                    (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with("X:"));
+                let added = usize::from(!text.lines().any(|line| line.starts_with("%%score")));
+                let line = filled.nth((line - 1).saturating_sub(added)).map_or(line, |(line, _)| line);
+                wrong(&Error::NotInterleaved { line, voice })
+            }
+            error => wrong(&error),
+        })?;
         return Ok((own.trim_end().to_owned() + "\n", warnings));
     }
     match reduced(&text) {
