@@ -117,7 +117,8 @@ fn killed_it_goes_on_with_what_is_missing() {
     let arguments = ["features", "--weights", &weights, "--input", "pieces", "--output", "killed", "--json"];
     let mut run = place.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
-    let some = || fs::read_dir(place.path("killed")).is_ok_and(|mut entries| entries.next().is_some());
+    let is_feature = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "npy");
+    let some = || fs::read_dir(place.path("killed")).is_ok_and(|entries| entries.flatten().any(is_feature));
     while !some() && run.try_wait().unwrap().is_none() {
         assert!(begun.elapsed() < Duration::from_secs(120), "nothing is written");
         thread::sleep(Duration::from_millis(1));
