@@ -182,6 +182,9 @@ char* te_store_get(Keys* keys, const char* key, int* found, char** data, size_t*
 char* te_group_new(Keys* keys, int number, int rank, int size, int64_t timeout_ms, const char* host,
                    const char* interface, MakeNccl nccl, Group** out) {
   return guarded([&] {
+    // c10d's flight recorder writes down which groups there are without a lock, and would crash where ranks are threads.
+    static const int unrecorded = setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
+    TORCH_CHECK(unrecorded == 0, "the environment cannot be changed");
     auto timeout = milliseconds(timeout_ms);
     intrusive_ptr<Store> store = c10::make_intrusive<PrefixStore>("group/" + std::to_string(number), keys->store);
     auto ranks = c10::make_intrusive<ProcessGroup>(store, rank, size);
