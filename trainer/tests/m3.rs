@@ -156,6 +156,7 @@ fn half_precision_learns_too_and_activations_may_be_computed_again() {
 
 #[test]
 fn what_cannot_be_trained_on_is_told() {
+    let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
     let model = M3::new(
         &M3Architecture { patch_layers: 1, token_layers: 1, hidden_size: 64, ..M3Architecture::default() },
