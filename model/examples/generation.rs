@@ -64,9 +64,7 @@ fn main() -> Outcome<()> {
             "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
             "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve,
             "memory_bytes": memory, "floor": floor.json(),
-            "cuda_graphs": recordings.map(|r| serde_json::json!({
-                "used": r.used, "launched_ms": r.launched_ms, "replayed_ms": r.replayed_ms, "failure": r.failure,
-            })),
+            "cuda_graphs": recordings,
         })
     );
     Ok(())

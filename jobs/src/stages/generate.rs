@@ -382,9 +382,8 @@ impl<'a> Pieces<'a> {
             "seed": job.seed,
             "sampling": { "top_k": job.sampling.top_k, "top_p": job.sampling.top_p, "temperature": job.sampling.temperature },
         });
-        if let Some(Recordings { launched_ms, replayed_ms, used, failure }) = &self.recordings {
-            summary["cuda_graphs"] =
-                json!({ "used": used, "launched_ms": launched_ms, "replayed_ms": replayed_ms, "failure": failure });
+        if let Some(recordings) = &self.recordings {
+            summary["cuda_graphs"] = json!(recordings);
         }
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?;
         save(&job.summary(), &text)?;

@@ -3,6 +3,7 @@
 use super::network::Rows;
 use crate::sampling::Sampling;
 use crate::{Architecture, Result};
+use serde::Serialize;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use torch_ext::Graph;
@@ -13,7 +14,7 @@ pub(super) const LOOK: i64 = 4;
 const TRIALS: u32 = 16;
 
 /// What recording the work of a GPU gained, by the quickest of a few parts of a patch, all slots together.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Recordings {
     /// Milliseconds of a part (four characters) that is launched kernel by kernel.
     pub launched_ms: f64,
