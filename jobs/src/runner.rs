@@ -38,6 +38,15 @@ pub fn load(path: &Path, set: &[String]) -> Result<Resolved> {
     resolve::resolve(path, settings::apply(settings::read(path)?, set)?)
 }
 
+/// What the command line would do, `--fresh` included.
+pub fn foreseen(args: &RunArgs, resolved: Resolved, state: &State, digests: &mut Digests) -> Result<Plan> {
+    let mut plan = Plan::new(resolved, &args.selection, state, digests)?;
+    if args.fresh {
+        plan.begin_afresh();
+    }
+    Ok(plan)
+}
+
 /// Runs a recipe.
 ///
 /// # Errors
@@ -49,11 +58,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     let folder = crate::plan::run_folder(&resolved.recipe.name);
     let mut digests = Digests::open(&folder.join("digests.json"));
     if args.dry_run {
-        let state = State::read(&folder)?;
-        let mut plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
-        if args.fresh {
-            plan.begin_afresh();
-        }
+        let plan = foreseen(args, resolved, &State::read(&folder)?, &mut digests)?;
         crate::commands::plan::show(&plan, json);
         return plan.check_inputs();
     }
@@ -98,10 +103,7 @@ fn check(
     stop: &AtomicBool,
 ) -> Result<()> {
     let state = State::read(&crate::plan::run_folder(&resolved.recipe.name))?;
-    let mut plan = Plan::new(resolved, &args.selection, &state, digests)?;
-    if args.fresh {
-        plan.begin_afresh();
-    }
+    let plan = foreseen(args, resolved, &state, digests)?;
     plan.check_inputs()?;
     fetch(&plan, reporter, stop)?;
     plan.check_weights(&state)?;

@@ -23,10 +23,7 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let folder = plan::run_folder(&resolved.recipe.name);
     let mut digests = Digests::open(&folder.join("digests.json"));
     let state = State::read(&folder)?;
-    let mut plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
-    if args.fresh {
-        plan.begin_afresh();
-    }
+    let plan = runner::foreseen(args, resolved, &state, &mut digests)?;
     show(&plan, json);
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);
