@@ -1,5 +1,5 @@
-//! Compiles the shim against the same libtorch that `tch` links. `libtorch_cuda` is not linked but loaded where there is a
-//! device (`load_cuda`), so that one binary serves both kinds of machines.
+//! Compiles the shim against the same libtorch that `tch` links. `libtorch_cuda` is not linked but loaded before `main` where
+//! there is a driver (`load_cuda`), so that one binary serves both kinds of machines.
 use std::{
     env,
     path::{Path, PathBuf},

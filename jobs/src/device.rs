@@ -3,6 +3,7 @@ use crate::{
     failure::{Failure, Result},
     recipe::Device,
 };
+use std::sync::Once;
 
 /// How many CUDA devices a recipe's choice leaves to use: none on a CPU.
 pub fn count(choice: Device) -> usize {
@@ -32,8 +33,10 @@ pub fn choose_for(choice: Device, local_rank: usize) -> Result<tch::Device> {
 
 /// The device that a recipe's or a command's choice means on this machine.
 ///
+/// With `auto`, a card that cannot be used is warned about, and the CPU computes.
+///
 /// # Errors
-/// CUDA is asked for and is not there, or a device that is there cannot be used.
+/// CUDA is asked for and is not there or cannot be used.
 pub fn choose(choice: Device) -> Result<tch::Device> {
     if choice == Device::Cpu {
         return Ok(tch::Device::Cpu);
@@ -43,6 +46,13 @@ pub fn choose(choice: Device) -> Result<tch::Device> {
         (Ok(false), Device::Auto) => Ok(tch::Device::Cpu),
         (Ok(false), _) => {
             Err(Failure::failed("device cuda: this machine has no NVIDIA device").hint("set device: cpu or auto"))
+        }
+        (Err(error), Device::Auto) => {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                eprintln!("warning: the CUDA device cannot be used: {error}; the CPU computes (device: auto)");
+            });
+            Ok(tch::Device::Cpu)
         }
         (Err(error), _) => Err(Failure::failed(format!("the CUDA device cannot be used: {error}"))
             .hint("`notagen-train doctor` says what is missing; device: cpu does without")),

@@ -63,10 +63,43 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 extern "C" {
 void te_free(char* message) { free(message); }
 
+// A driver is installed: WSL2 has its library, but none of the usual device files.
+char* te_find_driver() {
+  return guarded([&] { TORCH_CHECK(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL), dlerror()); });
+}
+
+// libtorch picks its CUDA hooks when it is first asked about CUDA, and keeps them: the library must be loaded before that.
+// cuDNN's attention builds a plan for each new shape (147 ms on an H100), and every batch has new shapes: it stays off.
 char* te_load_cuda() {
   return guarded([&] {
     TORCH_CHECK(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), dlerror());
+    at::globalContext().setSDPUseCuDNN(false);
   });
+}
+
+// Before `main`, so that nothing can ask too early. An error comes again when `te_load_cuda` is called.
+__attribute__((constructor)) static void load_cuda_before_main() {
+  char* error = te_find_driver();
+  if (!error) error = te_load_cuda();
+  te_free(error);
+}
+
+// The newest CUDA that the driver knows (1000 * major + 10 * minor), and what it says when it is started.
+char* te_driver_state(int* version, int* status) {
+  return guarded([&] {
+    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    TORCH_CHECK(driver, dlerror());
+    auto get_version = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
+    auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+    TORCH_CHECK(get_version && init, "libcuda.so.1 is not a CUDA driver");
+    *status = get_version(version);
+    if (*status == 0) *status = init(0);
+  });
+}
+
+// Fails where libtorch's CUDA hooks are those of a build without CUDA.
+char* te_cuda_runtime_version(int64_t* version) {
+  return guarded([&] { *version = at::detail::getCUDAHooks().versionCUDART(); });
 }
 
 // What `name` stands for in the CUDA part of this program, a library of its own that is loaded after libtorch's.

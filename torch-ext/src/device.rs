@@ -1,5 +1,8 @@
 //! Devices and memory.
-use crate::ffi::{Ptr, check, device_type, te_cuda_part, te_device_memory, te_empty_cache, te_load_cuda};
+use crate::ffi::{
+    Ptr, check, device_type, te_cuda_part, te_cuda_runtime_version, te_device_memory, te_driver_state, te_empty_cache,
+    te_find_driver, te_load_cuda,
+};
 use crate::store::c_string;
 use crate::{Error, Result};
 use std::ffi::{CStr, c_int};
@@ -28,18 +31,70 @@ pub struct ProcessMemory {
     pub peak: u64,
 }
 
-/// Loads libtorch's CUDA half where there is an NVIDIA device, so that one binary serves machines with and
-/// without one. Returns whether CUDA can be used; an error says why a device that is there cannot.
+/// Whether CUDA can be used. An error says why a card that is there cannot.
+///
+/// Where a driver is installed, the CUDA half of libtorch was loaded before `main` (the shim does it): libtorch decides
+/// when it is first asked about CUDA, even by `tch::manual_seed`, and never again.
 pub fn load_cuda() -> Result<bool> {
-    if tch::Cuda::is_available() {
-        return Ok(true);
-    }
-    if !Path::new("/dev/nvidiactl").exists() && !Path::new("/dev/nvidia0").exists() {
+    let exists = |file: &&&str| Path::new(file).exists();
+    let card = ["/dev/nvidiactl", "/dev/nvidia0"].iter().find(exists);
+    let hidden = std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| matches!(devices.trim(), "" | "-1"));
+    let driver = find_driver();
+    // WSL2 has another device file, for cards of all makers: there the driver alone tells that it is one of NVIDIA's.
+    if hidden || (card.is_none() && (driver.is_err() || !Path::new("/dev/dxg").exists())) {
         return Ok(false);
     }
-    // SAFETY: loading runs the library's initialisers, as linking it would.
-    check(unsafe { te_load_cuda() })?;
-    Ok(tch::Cuda::is_available())
+    driver.map_err(|error| Error(format!("the NVIDIA driver's library is missing: {error}")))?;
+    load_cuda_library().map_err(|error| {
+        Error(format!("libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"))
+    })?;
+    match tch::Cuda::is_available() {
+        true => Ok(true),
+        false => unusable(card.copied()),
+    }
+}
+
+/// Finds the NVIDIA driver's library, `libcuda.so.1`.
+pub fn find_driver() -> Result<()> {
+    // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
+    check(unsafe { te_find_driver() })
+}
+
+/// Loads libtorch's CUDA half, with or without a card.
+pub fn load_cuda_library() -> Result<()> {
+    // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
+    check(unsafe { te_load_cuda() })
+}
+
+/// The version of the CUDA runtime that libtorch uses, as 1000 * major + 10 * minor. An error where libtorch has no CUDA.
+pub fn cuda_runtime_version() -> Result<i64> {
+    let mut version = 0;
+    // SAFETY: a valid out-pointer.
+    check(unsafe { te_cuda_runtime_version(&mut version) })?;
+    Ok(version)
+}
+
+/// Why CUDA finds no card although its driver and library are there.
+fn unusable(card: Option<&str>) -> Result<bool> {
+    const NO_DEVICE: c_int = 100;
+    if let Some(file) = card
+        && let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file)
+    {
+        return Err(Error(format!("{file} cannot be opened: {error}")));
+    }
+    let (mut version, mut status) = (0, 0);
+    // SAFETY: two valid out-pointers.
+    check(unsafe { te_driver_state(&mut version, &mut status) })?;
+    let runtime = cuda_runtime_version()?;
+    if i64::from(version) / 1000 < runtime / 1000 {
+        let name = |version: i64| format!("{}.{}", version / 1000, version % 1000 / 10);
+        let (has, needs) = (name(version.into()), name(runtime));
+        return Err(Error(format!("the NVIDIA driver is too old: it has CUDA {has}, and libtorch needs {needs}")));
+    }
+    match status {
+        0 | NO_DEVICE => Ok(false),
+        code => Err(Error(format!("the NVIDIA driver does not start: error {code} of cuInit"))),
+    }
 }
 
 /// What is called so in the CUDA part, the library that `build.rs` makes where libtorch has CUDA: where it was built, or

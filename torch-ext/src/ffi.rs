@@ -9,7 +9,10 @@ unsafe extern "C" {
     pub(crate) fn te_free(message: *mut c_char);
     pub(crate) fn te_count_allocations() -> *mut c_char;
     pub(crate) fn te_allocations(now: *mut i64, most: *mut i64);
+    pub(crate) fn te_find_driver() -> *mut c_char;
     pub(crate) fn te_load_cuda() -> *mut c_char;
+    pub(crate) fn te_driver_state(version: *mut c_int, status: *mut c_int) -> *mut c_char;
+    pub(crate) fn te_cuda_runtime_version(version: *mut i64) -> *mut c_char;
     pub(crate) fn te_cuda_part(library: *const c_char, name: *const c_char, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;
     pub(crate) fn te_autocast_set(device: c_int, enabled: c_int, dtype: c_int, enter: c_int) -> *mut c_char;
