@@ -12,7 +12,7 @@ use ureq::{
     http::{HeaderMap, Response, Uri},
 };
 
-use super::Reference;
+use super::reference::Reference;
 
 /// Everything but what a path is made of.
 const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');

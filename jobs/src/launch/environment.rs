@@ -1,7 +1,7 @@
 //! A process's place among the others, as torchrun, srun or a person wrote it into the environment.
 use std::net::ToSocketAddrs;
 
-use crate::failure::{Failure, Result};
+use crate::common::failure::{Failure, Result};
 
 /// A rank and where it meets the others.
 #[derive(Debug, Clone, PartialEq, Eq)]

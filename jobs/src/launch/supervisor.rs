@@ -13,12 +13,16 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use torch_ext::Server;
 
-use super::{PEER, SUPERVISOR};
-use crate::{
+use crate::common::{
     failure::{Code, Failure, Result},
     progress::Reporter,
     signals,
 };
+
+/// A worker's supervisor, by its process id.
+pub const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
+/// The exit code of a supervised worker that ends because another one did.
+pub const PEER: u8 = 76;
 
 const LOOK: Duration = Duration::from_millis(50);
 /// After a failure the others have so long to fail themselves, then to end when told to.

@@ -4,7 +4,11 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, Resources, Sampling, number::*};
+use super::{
+    number::*,
+    resources::Resources,
+    values::{Precision, Sampling},
+};
 
 /// Declares a map with the keys of an optimisation by preferences behind its own.
 macro_rules! preference {

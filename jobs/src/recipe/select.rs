@@ -4,7 +4,11 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, Resources, Sampling, number::*};
+use super::{
+    number::*,
+    resources::Resources,
+    values::{Precision, Sampling},
+};
 
 /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

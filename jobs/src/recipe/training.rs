@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Listen, Precision, Resources, number::*};
+use super::{number::*, resources::Resources, select::Listen, values::Precision};
 
 /// Declares a stage that trains on pieces: its own keys, then those that all of them have.
 macro_rules! training {

@@ -13,16 +13,18 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use crate::{
-    atomic,
-    failure::{Failure, Result},
-    fingerprint::Digests,
-    plan::Plan,
-    progress::{bytes, clock, duration, metric},
-    provenance,
-    recipe::Stage,
-    rounds,
-    state::{Record, State, Status, now},
-    summary,
+    common::{
+        atomic,
+        digests::Digests,
+        failure::{Failure, Result},
+        progress::{bytes, clock, duration, metric},
+    },
+    plan::{
+        Plan,
+        state::{Record, State, Status, now},
+    },
+    recipe::{Stage, rounds},
+    run::{provenance, summary},
 };
 use chart::{Mark, Series, exact, number};
 use curves::{Curves, Line};

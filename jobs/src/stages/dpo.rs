@@ -3,22 +3,23 @@ use serde_json::{Map, Value};
 use trainer::{DpoSettings, Length, Outcome, Settings};
 
 use crate::{
-    failure::{Failure, Result},
-    loading,
-    plan::Planned,
+    common::{
+        failure::{Failure, Result},
+        loading,
+    },
+    plan::{Planned, state::Outputs},
     recipe::Dpo,
     stages::{
-        Context, Ended,
-        training::{Watch, precision, size},
+        context::{Context, Ended},
+        training::{Watch, size},
     },
-    state::Outputs,
 };
 
 /// Load, build, resume, run.
 pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let settings = Settings {
         seed: context.plan.recipe.seed,
-        precision: precision(stage.precision.unwrap_or_default()),
+        precision: stage.precision.unwrap_or_default().into(),
         learning_rate: stage.learning_rate.get(),
         batch_size: size(stage.batch_size.get())?,
         accumulation_steps: size(stage.accumulation_steps.get())?,
@@ -33,7 +34,7 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
         evaluate_every: None,
         log_every: stage.log_every.get(),
         activation_checkpointing: stage.activation_checkpointing,
-        gradient_precision: precision(stage.gradient_precision),
+        gradient_precision: stage.gradient_precision.into(),
         shard_optimizer: stage.shard_optimizer,
         optimizer_offload: stage.optimizer_offload,
         resume_from: None,

@@ -16,15 +16,15 @@ use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    atomic,
-    failure::{Failure, Result},
-    lock::Lock,
-    plan::Planned,
-    progress::{self, Reporter},
-    recipe::{Features, Precision},
-    resolve::Init,
-    stages::{Context, Ended},
-    state::Outputs,
+    common::{
+        atomic,
+        failure::{Failure, Result},
+        lock::Lock,
+        progress::{self, Reporter},
+    },
+    plan::{Planned, state::Outputs},
+    recipe::{Features, Precision, resolve::Init},
+    stages::context::{Context, Ended},
 };
 
 /// Patches whose features are taken, and written, together: enough to keep the machine busy.

@@ -16,15 +16,16 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 use crate::{
-    atomic,
-    failure::{Failure, Result},
-    loading,
-    lock::Lock,
-    plan::Planned,
-    progress::{self, Reporter},
+    common::{
+        atomic,
+        failure::{Failure, Result},
+        loading,
+        lock::Lock,
+        progress::{self, Reporter},
+    },
+    plan::{Planned, state::Outputs},
     recipe::{self, Generate, Precision},
-    stages::{Context, Ended},
-    state::Outputs,
+    stages::context::{Context, Ended},
 };
 
 /// What to write, and where.
@@ -164,27 +165,6 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         pieces.reporter.warn(format!("{given_up} pieces are missing: they were given up after all their attempts"));
     }
     done(job, counts)
-}
-
-/// Why pieces that were all written are not all there any more.
-pub fn lost(result: &Outputs) -> Option<String> {
-    let written = result.facts.get("pieces")?.as_u64()?;
-    let folder = result.files.iter().find(|folder| folder.ends_with("original"))?;
-    let is_piece = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "abc");
-    let there = fs::read_dir(folder).ok()?.flatten().filter(is_piece).count() as u64;
-    (there < written).then(|| format!("{} of its {written} pieces are missing", written - there))
-}
-
-/// Prompts that no network can read.
-pub fn check_prompts<'a>(prompts: impl IntoIterator<Item = &'a String>) -> std::result::Result<(), String> {
-    for prompt in prompts {
-        if let Some(character) = prompt.chars().find(|character| !matches!(character, ' '..='~')) {
-            return Err(format!(
-                "the prompt {prompt:?} has {character:?} in it, which no network knows: plain ASCII only"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn done(job: &Job, summary: Value) -> Result<Ended> {

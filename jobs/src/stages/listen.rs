@@ -18,9 +18,11 @@ use notation::{
 use serde_json::json;
 
 use crate::{
-    atomic,
-    failure::{Failure, Result},
-    progress::Reporter,
+    common::{
+        atomic,
+        failure::{Failure, Result},
+        progress::Reporter,
+    },
     recipe::{self, Precision},
     stages::generate,
 };

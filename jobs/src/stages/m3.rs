@@ -3,10 +3,10 @@ use model::m3;
 use trainer::M3Settings;
 
 use crate::{
-    failure::{Failure, Result},
+    common::failure::{Failure, Result},
     recipe::M3,
     stages::{
-        Context, Ended,
+        context::{Context, Ended},
         training::{Watch, ended, settings},
     },
 };

@@ -9,11 +9,17 @@ use serde_json::{Value, json, ser::PrettyFormatter};
 use trainer::preference::{nearest, portion, ranking, scores};
 
 use crate::{
-    atomic,
-    failure::{Failure, Result},
+    common::{
+        atomic,
+        failure::{Failure, Result},
+    },
+    plan::state::Outputs,
     recipe::Prefer,
-    stages::{Context, Ended, features::Set, generate::is_aligned},
-    state::Outputs,
+    stages::{
+        context::{Context, Ended},
+        features::Set,
+        generate::is_aligned,
+    },
 };
 
 /// What to choose from, and how.

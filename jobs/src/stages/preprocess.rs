@@ -5,11 +5,13 @@ use notation::preprocess::{self, Options, Progress};
 use serde_json::{Map, json};
 
 use crate::{
-    failure::{Failure, Result},
-    progress::Reporter,
+    common::{
+        failure::{Failure, Result},
+        progress::Reporter,
+    },
+    plan::state::Outputs,
     recipe::{Keys, Preprocess},
-    stages::{Context, Ended},
-    state::Outputs,
+    stages::context::{Context, Ended},
 };
 
 pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {

@@ -6,11 +6,13 @@ use tensorboard_rs::summary_writer::SummaryWriter;
 use trainer::preference::{Distribution, scores};
 
 use crate::{
-    failure::{Failure, Result},
-    plan::Planned,
+    common::failure::{Failure, Result},
+    plan::{Planned, state::Outputs},
     recipe::{Score, Stage},
-    stages::{Context, Ended, features::Set},
-    state::Outputs,
+    stages::{
+        context::{Context, Ended},
+        features::Set,
+    },
 };
 
 pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<Ended> {
@@ -18,7 +20,7 @@ pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<En
     let path = context.folder.join("score.json");
     let average = facts["average_clamp2_score"].as_f64().unwrap_or(0.0);
     let text = serde_json::to_vec_pretty(&facts).map_err(|error| Failure::io("write", &path, error))?;
-    crate::atomic::write(&path, &text).map_err(|error| Failure::io("write", &path, error))?;
+    crate::common::atomic::write(&path, &text).map_err(|error| Failure::io("write", &path, error))?;
     let round = stage.round.unwrap_or(0);
     plot(stage.plot.as_deref().unwrap_or(context.folder), round, &facts)?;
     context.reporter.say(format!("average CLaMP 2 score {average:.4} over {} pieces", facts["pieces"]));

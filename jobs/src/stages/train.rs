@@ -3,13 +3,14 @@ use model::NotaGen;
 use trainer::LanguageSettings;
 
 use crate::{
-    cost::Cost,
-    failure::{Failure, Result},
-    loading,
-    plan::Planned,
+    common::{
+        failure::{Failure, Result},
+        loading,
+    },
+    plan::{Planned, cost::Cost},
     recipe::{KeyAugmentation, Training},
     stages::{
-        Context, Ended,
+        context::{Context, Ended},
         listen::Listen,
         training::{Watch, ended, settings, size},
     },

@@ -3,11 +3,13 @@ use serde_json::{Map, Value, json};
 use trainer::{Event, Length, Observer, Outcome, Ranks, Settings};
 
 use crate::{
-    failure::{Failure, Result},
-    progress::{self, Reporter, bytes},
-    recipe::{Course, Precision, Schedule},
-    stages::{Ended, listen::Listen},
-    state::Outputs,
+    common::{
+        failure::{Failure, Result},
+        progress::{self, Reporter, bytes},
+    },
+    plan::state::Outputs,
+    recipe::{Course, Schedule},
+    stages::{context::Ended, listen::Listen},
 };
 
 /// The settings of the loop. `total_steps` is asked for where the schedule counts from the end.
@@ -31,7 +33,7 @@ pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result
     };
     Ok(Settings {
         seed,
-        precision: precision(course.precision),
+        precision: course.precision.into(),
         learning_rate: course.learning_rate,
         batch_size: size(course.batch_size)?,
         accumulation_steps: size(course.accumulation_steps)?,
@@ -46,21 +48,13 @@ pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result
         evaluate_every: course.evaluate_every,
         log_every: course.log_every,
         activation_checkpointing: course.activation_checkpointing,
-        gradient_precision: precision(course.gradient_precision),
+        gradient_precision: course.gradient_precision.into(),
         shard_optimizer: course.shard_optimizer,
         optimizer_offload: course.optimizer_offload,
         resume_from: None,
         workers: size(course.workers)?,
         ranks: Ranks::default(),
     })
-}
-
-pub fn precision(precision: Precision) -> trainer::Precision {
-    match precision {
-        Precision::Fp32 => trainer::Precision::Fp32,
-        Precision::Bf16 => trainer::Precision::Bf16,
-        Precision::Fp16 => trainer::Precision::Fp16,
-    }
 }
 
 pub fn size(number: u64) -> Result<usize> {

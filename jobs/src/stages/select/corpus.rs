@@ -12,8 +12,8 @@ use notation::{
     rests, text,
 };
 
-use super::{Job, beside, save};
-use crate::failure::{Failure, Result};
+use super::job::{Job, beside, save};
+use crate::common::failure::{Failure, Result};
 
 /// Where pieces come from.
 pub enum Corpus {

@@ -18,16 +18,18 @@ use torch_ext::Autocast;
 use trainer::preference;
 
 use super::{
-    Job,
     corpus::{Corpus, Piece},
+    job::Job,
 };
 use crate::{
-    atomic,
-    failure::{Failure, Result},
-    loading,
-    progress::Reporter,
+    common::{
+        atomic,
+        failure::{Failure, Result},
+        loading,
+        progress::Reporter,
+    },
     recipe::By,
-    stages::{features::Set, generate, training::precision},
+    stages::{features::Set, generate},
 };
 
 /// Pieces that are scored and written down together. The same whatever the shards and interruptions, so that the last bit
@@ -187,7 +189,7 @@ impl Listener {
         Ok(Listener {
             model,
             judge,
-            precision: precision(job.precision).kind(),
+            precision: trainer::Precision::from(job.precision).kind(),
             at_once: if job.device.is_cuda() { PATCHES_AT_ONCE_GPU } else { PATCHES_AT_ONCE_CPU },
         })
     }

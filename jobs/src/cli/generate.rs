@@ -1,0 +1,131 @@
+//! `generate`: pieces from weights, from the command line.
+use std::{fs, path::Path};
+
+use model::{patches::check_characters, sampling::Sampling};
+use notation::preprocess::{Keys, convert, standard};
+use serde_json::Value;
+
+use crate::{
+    cli::{
+        arguments::GenerateArgs,
+        weights::{there, version},
+    },
+    common::{
+        failure::{Failure, Result},
+        progress::{self, Reporter},
+        signals,
+    },
+    launch::device,
+    recipe::resolve::check_prompts,
+    stages::{
+        context::Ended,
+        generate::{Job, read_mark, write},
+    },
+};
+
+pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let sampling = Sampling {
+        top_k: i64::try_from(args.top_k).unwrap_or(i64::MAX),
+        top_p: args.top_p,
+        temperature: args.temperature,
+    };
+    sampling.check().map_err(|error| Failure::usage(error.to_string()))?;
+    if args.samples == 0 || args.batch_size == Some(0) {
+        return Err(Failure::usage("--samples and --batch-size are counted from 1"));
+    }
+    let continue_from = args.continue_file.as_deref().map(piece).transpose()?;
+    let prompts = match &args.prompts {
+        Some(path) => prompts(path)?,
+        None => args.prompt.iter().cloned().collect(),
+    };
+    check_prompts(&prompts).map_err(Failure::usage)?;
+    let job = Job {
+        weights: there(&args.weights)?,
+        output: args.output.clone(),
+        samples: size(args.samples),
+        batch_size: args.batch_size.map(size),
+        seed: args.seed,
+        sampling,
+        prompts,
+        shard: args.shard,
+        continue_from,
+        max_seconds: args.max_seconds,
+        max_characters: args.max_characters.map(size),
+        max_patches: args.max_patches.map(size),
+        precision: args.on.precision.into(),
+        device: device::choose(args.on.device.into())?,
+    };
+    let mark = mark(&job)?;
+    if read_mark(&job.output).is_some_and(|found| found != mark) {
+        return Err(Failure::usage(format!("{} has pieces of other weights or settings", job.output.display()))
+            .hint("choose another --output, or remove it"));
+    }
+    let stop = signals::stop_flag()?;
+    let mut reporter = Reporter::new(false);
+    let ended = write(&job, &mark, &stop, &mut reporter)?;
+    reporter.end();
+    match ended {
+        Ended::Done(outputs) => {
+            eprintln!(
+                "{} pieces in {} ({} attempts failed)",
+                outputs.facts.get("pieces").map(Value::to_string).unwrap_or_default(),
+                job.output.display(),
+                outputs.facts.get("failed").map(Value::to_string).unwrap_or_default()
+            );
+            if json {
+                progress::output(&Value::Object(outputs.facts));
+            }
+            Ok(())
+        }
+        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")
+            .hint("the same command goes on from here")),
+    }
+}
+
+/// The prompts of a file, one a line.
+pub fn prompts(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
+    let prompts: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if prompts.is_empty() {
+        return Err(Failure::failed(format!("{}: no prompts in it", path.display()))
+            .hint("one Period_Composer_Instrumentation a line"));
+    }
+    Ok(prompts)
+}
+
+/// A piece to go on from, in the form that the network writes: MusicXML and standard ABC are brought into it.
+fn piece(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
+    let wrong = |error: notation::Error| Failure::failed(format!("{}: {error}", path.display())).hint_if(error.hint());
+    let (text, warnings) = standard(&bytes).map_err(wrong)?;
+    for warning in warnings {
+        eprintln!("{}: {warning}", path.display());
+    }
+    check_characters(&text).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
+        return Ok(text.into_owned());
+    }
+    // One key is asked for, so one comes.
+    let reduced = convert(text.as_bytes(), Keys::Original).map_err(wrong)?.reduced;
+    reduced
+        .into_iter()
+        .next()
+        .map(|(_, abc)| abc)
+        .ok_or_else(|| Failure::failed(format!("{}: no music", path.display())))
+}
+
+/// What the pieces depend on.
+fn mark(job: &Job) -> Result<String> {
+    Ok(format!(
+        "{}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
+        version(&job.weights)?,
+        job.seed,
+        job.sampling,
+        job.prompts,
+        job.continue_from,
+        job.max_characters,
+        job.max_patches,
+        job.precision,
+    ))
+}

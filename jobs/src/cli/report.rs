@@ -1,0 +1,27 @@
+//! `report`: the page about a run, written anew.
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::{
+    common::{digests::Digests, failure::Result, progress},
+    plan::{Plan, Selection, state::State},
+    recipe::paths::find_run,
+    report, run,
+};
+
+pub fn run(run: &Path, json: bool) -> Result<()> {
+    let folder = find_run(run)?;
+    let resolved = run::load(&folder.join("recipe.yaml"), &[])?;
+    let state = State::read(&folder)?;
+    let mut plan = Plan::outline(resolved, &Selection::default(), &state)?;
+    plan.folder.clone_from(&folder);
+    let mut digests = Digests::open(&folder.join("digests.json"));
+    let path = report::write(&plan, &state, &mut digests)?;
+    digests.save();
+    eprintln!("{}", path.display());
+    if json {
+        progress::output(&json!({ "path": path }));
+    }
+    Ok(())
+}

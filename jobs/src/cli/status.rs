@@ -1,0 +1,195 @@
+//! `status`: how far a run is.
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Queue, Submitted},
+    common::{
+        failure::Result,
+        lock::Lock,
+        progress::{self, clock, duration},
+    },
+    plan::state::{State, Status, now},
+    recipe::{overrides, paths::find_run},
+};
+
+pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
+    let folder = find_run(run)?;
+    let mut told = String::new();
+    loop {
+        let holder = Lock::holder(&folder);
+        let state = State::read(&folder)?;
+        let jobs = Jobs::ask(&folder)?;
+        let text = text(&folder, holder.as_deref(), &state, &jobs);
+        if text != told {
+            eprint!("{text}");
+            if json {
+                progress::output(&object(&folder, holder.as_deref(), &state, &jobs));
+            }
+            told = text;
+        }
+        if !follow || holder.is_none() && !jobs.any_live() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// The stages of the recipe in its order, then those that are known though it does not have them.
+fn in_order(folder: &Path, state: &State, jobs: &Jobs) -> Vec<String> {
+    let recipes = [folder.join("recipe.yaml"), folder.join("slurm/recipe.yaml")];
+    let recipe = recipes.iter().find_map(|path| overrides::read(path).ok());
+    let mut names = recipe.map(|recipe| overrides::names(&recipe)).unwrap_or_default();
+    let mut begun: Vec<_> = state.stages.iter().collect();
+    begun.sort_by(|a, b| a.1.folder.cmp(&b.1.folder));
+    for name in begun.into_iter().map(|(name, _)| name).chain(jobs.waiting(state)) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// The jobs of a run on a cluster, and what Slurm says about them.
+struct Jobs {
+    submitted: Submitted,
+    queue: Queue,
+    /// Why nothing is known of them.
+    silent: Option<String>,
+}
+
+impl Jobs {
+    fn ask(folder: &Path) -> Result<Jobs> {
+        let submitted = Submitted::read(folder)?;
+        let (queue, silent) = match submitted.queue() {
+            Ok(queue) => (queue, None),
+            Err(failure) => (Queue::default(), Some(failure.to_string())),
+        };
+        Ok(Jobs { submitted, queue, silent })
+    }
+
+    fn of(&self, stage: &str) -> &[String] {
+        self.submitted.stages.get(stage).map_or(&[], |stage| &stage.jobs)
+    }
+
+    fn any_live(&self) -> bool {
+        self.submitted.stages.values().flat_map(|stage| &stage.jobs).any(|job| self.queue.is_live(job))
+    }
+
+    fn words(&self, stage: &str) -> Vec<String> {
+        let words = |job: &String| match &self.silent {
+            Some(reason) => format!("job {job} ({reason})"),
+            None => self.queue.words(job),
+        };
+        self.of(stage).iter().map(words).collect()
+    }
+
+    /// Stages that wait for their first run, in the order of their jobs.
+    fn waiting(&self, state: &State) -> Vec<&String> {
+        let mut stages: Vec<_> =
+            self.submitted.stages.iter().filter(|(stage, _)| !state.stages.contains_key(*stage)).collect();
+        stages.sort_by_key(|(_, stage)| stage.jobs.last().and_then(|job| job.parse::<u64>().ok()));
+        stages.into_iter().map(|(stage, _)| stage).collect()
+    }
+}
+
+fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> String {
+    let mut text = match holder {
+        Some(holder) => format!("{}: being run by {holder}\n", folder.display()),
+        None => format!("{}: nobody runs it\n", folder.display()),
+    };
+    for name in in_order(folder, state, jobs) {
+        let Some(record) = state.stages.get(&name) else {
+            text.push_str(&format!("{name:<16} to do\n"));
+            for words in jobs.words(&name) {
+                text.push_str(&format!("{:<16} {words}\n", ""));
+            }
+            continue;
+        };
+        let since = clock(record.started);
+        let queued = jobs.of(&name).iter().any(|job| jobs.queue.is_live(job));
+        let state = match (record.status, holder) {
+            (Status::Running, Some(_)) => {
+                format!("running for {}", duration(now().saturating_sub(record.started) as f64))
+            }
+            (Status::Running | Status::Interrupted, None) if queued => "goes on as its jobs do".to_owned(),
+            (Status::Running, None) => "was killed; running it again goes on".to_owned(),
+            (Status::Interrupted, _) => "was stopped; running it again goes on".to_owned(),
+            (Status::Failed, _) => format!("failed: {}", record.error.as_deref().unwrap_or("no reason is known")),
+            (Status::Done, _) => format!("done in {}", duration(record.seconds)),
+        };
+        text.push_str(&format!("{name:<16} {state} (begun {since})\n"));
+        if record.status == Status::Running
+            && let Some(last) = last_metrics(&folder.join(&record.folder).join("metrics.jsonl"))
+        {
+            text.push_str(&format!("{:<16} {}\n", "", words(&last)));
+        }
+        for words in jobs.words(&name) {
+            text.push_str(&format!("{:<16} {words}\n", ""));
+        }
+    }
+    text
+}
+
+fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Value {
+    let of = |stage: &String| -> Vec<Value> {
+        let words = jobs.words(stage);
+        jobs.of(stage)
+            .iter()
+            .zip(words)
+            .map(|(job, words)| json!({ "job": job, "slurm": words, "live": jobs.queue.is_live(job) }))
+            .collect()
+    };
+    let stages: Vec<Value> = in_order(folder, state, jobs)
+        .into_iter()
+        .map(|name| {
+            let Some(record) = state.stages.get(&name) else {
+                return json!({ "stage": name, "status": null, "jobs": of(&name) });
+            };
+            json!({
+                "stage": name,
+                "kind": record.kind,
+                "status": record.status,
+                "started": clock(record.started),
+                "seconds": record.seconds,
+                "error": record.error,
+                "result": record.result,
+                "last": last_metrics(&folder.join(&record.folder).join("metrics.jsonl")),
+                "jobs": of(&name),
+            })
+        })
+        .collect();
+    json!({ "folder": folder, "runner": holder, "stages": stages })
+}
+
+/// A line of a training's metrics for people.
+fn words(event: &Value) -> String {
+    let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
+    let of = format!("step {}, epoch {}, ", event["step"], event["epoch"]);
+    match event["event"].as_str() {
+        Some("step") => format!("{of}loss {:.4}, {:.0} patches/s", number("loss"), number("patches_per_second")),
+        Some("evaluated") => {
+            format!("{of}train loss {:.4}, eval loss {:.4}", number("train_loss"), number("eval_loss"))
+        }
+        _ => event.to_string(),
+    }
+}
+
+/// How far a training was at the last step or evaluation that it wrote down.
+fn last_metrics(path: &Path) -> Option<Value> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(1 << 14))).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut events = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.find(|event| event["event"] == "step" || event["event"] == "evaluated")
+}

@@ -1,0 +1,134 @@
+//! Digests of files and folders, remembered.
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::common::atomic;
+
+/// Folders up to this many bytes are told apart by their contents, larger ones by names, sizes and times.
+const READ_FOLDERS_UP_TO: u64 = 256 << 20;
+
+/// The digest of an input that is not there.
+pub const MISSING: &str = "missing";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Known {
+    size: u64,
+    modified: u128,
+    digest: String,
+}
+
+/// Digests of inputs. Those of large files are remembered by size and time of change.
+#[derive(Debug, Default)]
+pub struct Digests {
+    memory: Option<PathBuf>,
+    known: BTreeMap<PathBuf, Known>,
+    changed: bool,
+}
+
+impl Digests {
+    /// Remembers in the file `memory`; what cannot be read there is forgotten.
+    pub fn open(memory: &Path) -> Digests {
+        let known = fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Digests { memory: Some(memory.to_owned()), known, changed: false }
+    }
+
+    /// Writes the memory if its folder is there.
+    pub fn save(&mut self) {
+        if let Some(memory) = &self.memory
+            && self.changed
+            && memory.parent().is_some_and(Path::is_dir)
+            && let Ok(bytes) = serde_json::to_vec(&self.known)
+            && atomic::write(memory, &bytes).is_ok()
+        {
+            self.changed = false;
+        }
+    }
+
+    /// A digest of a file or a folder.
+    ///
+    /// # Errors
+    /// The input is there and cannot be read.
+    pub fn of(&mut self, path: &Path) -> io::Result<String> {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MISSING.to_owned()),
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.is_dir() => folder(path),
+            Ok(metadata) => self.file(path, &metadata),
+        }
+    }
+
+    fn file(&mut self, path: &Path, metadata: &fs::Metadata) -> io::Result<String> {
+        let modified = modified(metadata);
+        if let Some(known) = self.known.get(path)
+            && known.size == metadata.len()
+            && known.modified == modified
+        {
+            return Ok(known.digest.clone());
+        }
+        let digest = of_file(path)?;
+        self.known.insert(path.to_owned(), Known { size: metadata.len(), modified, digest: digest.clone() });
+        self.changed = true;
+        Ok(digest)
+    }
+}
+
+/// The SHA-256 of a file's contents.
+pub fn of_file(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    content(path, &mut hash)?;
+    Ok(hex(hash))
+}
+
+fn folder(path: &Path) -> io::Result<String> {
+    let mut files = Vec::new();
+    list(path, &mut files)?;
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    let read = files.iter().map(|(_, metadata)| metadata.len()).sum::<u64>() <= READ_FOLDERS_UP_TO;
+    let mut hash = Sha256::new();
+    for (file, metadata) in &files {
+        let name = file.strip_prefix(path).unwrap_or(file);
+        hash.update(format!("{} {}\n", name.display(), metadata.len()));
+        if read {
+            content(file, &mut hash)?;
+        } else {
+            hash.update(modified(metadata).to_le_bytes());
+        }
+    }
+    Ok(hex(hash))
+}
+
+fn list(folder: &Path, files: &mut Vec<(PathBuf, fs::Metadata)>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let metadata = fs::metadata(&path)?;
+        if metadata.is_dir() { list(&path, files)? } else { files.push((path, metadata)) }
+    }
+    Ok(())
+}
+
+fn content(path: &Path, hash: &mut Sha256) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+fn modified(metadata: &fs::Metadata) -> u128 {
+    metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_nanos())
+}
+
+pub fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

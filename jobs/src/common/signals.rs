@@ -1,0 +1,50 @@
+//! Signals that mean: save, and leave.
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM, SIGUSR1},
+    flag,
+};
+
+use crate::common::failure::{Code, Failure, Result};
+
+/// A flag that SIGTERM, SIGUSR1 and SIGINT raise. A second SIGINT ends the process at once: the last checkpoint
+/// stands.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let register = || -> std::io::Result<()> {
+        flag::register_conditional_shutdown(SIGINT, Code::Interrupted as i32, Arc::clone(&stop))?;
+        for signal in [SIGTERM, SIGUSR1, SIGINT] {
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(())
+    };
+    register().map_err(deaf)?;
+    Ok(stop)
+}
+
+/// A flag as long as which is raised the same signals end the process, as those do that nobody listens for.
+pub fn end_at_once() -> Result<Arc<AtomicBool>> {
+    let at_once = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGUSR1, SIGINT] {
+        flag::register_conditional_default(signal, Arc::clone(&at_once)).map_err(deaf)?;
+    }
+    Ok(at_once)
+}
+
+/// An interruption once the flag is raised.
+pub fn go_on(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+}
+
+/// Stopped where nothing is left to be saved.
+pub fn stopped() -> Failure {
+    Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
+}
+
+fn deaf(error: std::io::Error) -> Failure {
+    Failure::failed(format!("cannot listen for signals: {error}"))
+}

@@ -1,0 +1,115 @@
+//! What has been done: `runs/<name>/state.json`.
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    common::{
+        atomic,
+        failure::{Failure, Result},
+    },
+    plan::fingerprint::Fingerprint,
+};
+
+const FORMAT: u32 = 1;
+
+/// The record of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct State {
+    format: u32,
+    /// By the name of the stage.
+    pub stages: BTreeMap<String, Record>,
+}
+
+/// The record of a stage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub kind: String,
+    /// Its folder in the run's.
+    pub folder: String,
+    pub status: Status,
+    pub fingerprint: Fingerprint,
+    /// Seconds since 1970.
+    pub started: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<u64>,
+    /// Seconds of work, over all its runs.
+    pub seconds: f64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    #[serde(default)]
+    pub result: Outputs,
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Running,
+    Interrupted,
+    Failed,
+    Done,
+}
+
+/// What a stage leaves behind.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Files and folders without which the stage is not done.
+    pub files: Vec<PathBuf>,
+    /// The weights that a later stage starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// The same weights under the original's file name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PathBuf>,
+    /// Numbers for the table at the end.
+    #[serde(flatten)]
+    pub facts: Map<String, Value>,
+}
+
+impl State {
+    /// The record of the run in `folder`, empty if there is none.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn read(folder: &Path) -> Result<State> {
+        let path = folder.join("state.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(State { format: FORMAT, stages: BTreeMap::new() });
+            }
+            Err(error) => return Err(Failure::io("read", &path, error)),
+        };
+        let state: State = serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::failed(format!("{} is damaged: {error}", path.display()))
+                .hint("remove it, and the stages of this run start afresh")
+        })?;
+        if state.format != FORMAT {
+            return Err(Failure::failed(format!(
+                "{} is of format {}, this version reads {FORMAT}",
+                path.display(),
+                state.format
+            )));
+        }
+        Ok(state)
+    }
+
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("state.json");
+        let bytes = serde_json::to_vec_pretty(self).map_err(|error| Failure::io("write", &path, error))?;
+        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

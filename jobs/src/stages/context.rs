@@ -1,0 +1,62 @@
+//! What a stage is given, and how it ends.
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use tch::Device;
+
+use crate::{
+    common::{
+        failure::{Failure, Result},
+        progress::Reporter,
+    },
+    launch::team::Team,
+    plan::{
+        Plan,
+        state::{Outputs, State},
+    },
+    recipe::resolve::Init,
+};
+
+/// What a stage is given besides its settings.
+pub struct Context<'a> {
+    pub plan: &'a Plan,
+    pub state: &'a State,
+    /// The stage's folder.
+    pub folder: &'a Path,
+    pub device: Device,
+    /// (i, n): of a stage that works piece by piece, only the pieces of share i.
+    pub shard: (usize, usize),
+    /// Raised when the stage shall save and leave.
+    pub stop: &'a Arc<AtomicBool>,
+    pub reporter: &'a mut Reporter,
+    /// The processes that train together.
+    pub team: &'a mut Team,
+}
+
+/// How a stage ended.
+pub enum Ended {
+    Done(Outputs),
+    /// The stop flag was raised; all is saved.
+    Interrupted,
+}
+
+impl Context<'_> {
+    /// The file of the weights that a stage starts from.
+    ///
+    /// # Errors
+    /// The stage that makes them is not done.
+    pub fn weights(&self, init: &Init) -> Result<PathBuf> {
+        match init {
+            Init::Stage(name) => {
+                let record = self.state.stages.get(name);
+                record.and_then(|record| record.result.weights.clone()).ok_or_else(|| {
+                    Failure::failed(format!("stage {name} has left no weights"))
+                        .hint(format!("run it again: --only {name} --fresh"))
+                })
+            }
+            other => other.path().ok_or_else(|| Failure::failed("no weights are named")),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What to choose from a corpus, and where to put it.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tch::Device;
+
+use crate::{
+    common::{
+        atomic,
+        failure::{Failure, Result},
+    },
+    recipe::{By, Precision},
+};
+
+/// What to choose from, how, and where to put it.
+pub struct Job {
+    pub corpus: PathBuf,
+    /// Glob on the names of the pieces.
+    pub pieces: Option<String>,
+    pub by: By,
+    /// The weights that say how likely a piece is.
+    pub weights: Option<PathBuf>,
+    /// The weights that say how like the reference a piece is, and the reference's features.
+    pub judge: Option<(PathBuf, PathBuf)>,
+    pub count: Option<usize>,
+    pub portion: Option<f64>,
+    pub threshold: Option<f64>,
+    /// The portion of bars in common with a better piece that makes a piece its duplicate.
+    pub duplicates: Option<f64>,
+    pub output: PathBuf,
+    /// Folder for the scores on the way.
+    pub scores: PathBuf,
+    /// (i, n): only every n-th part of the corpus is scored, and nothing is chosen.
+    pub shard: (usize, usize),
+    pub precision: Precision,
+    pub device: Device,
+}
+
+/// `<output without its end><end>`.
+pub fn beside(output: &Path, end: &str) -> PathBuf {
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!("{stem}{end}"))
+}
+
+pub fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+    }
+    atomic::write(path, bytes).map_err(|error| Failure::io("write", path, error))
+}
