@@ -222,7 +222,7 @@ mod tests {
 
     /// The cells of the page's tables whose first one is a name of the catalogue.
     fn rows() -> Vec<Vec<String>> {
-        let page = include_str!("../../checkpoints/README.md");
+        let page = include_str!("../../../checkpoints/README.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
         rows.map(|row| row.split(" | ").map(|cell| cell.replace('`', "").trim().to_owned()).collect()).collect()
     }
@@ -237,7 +237,7 @@ mod tests {
             })
             .collect();
         assert_eq!(rows(), catalogue);
-        let page = include_str!("../../checkpoints/README.md");
+        let page = include_str!("../../../checkpoints/README.md");
         for repository in repositories() {
             assert!(page.contains(&format!("https://huggingface.co/{repository}`")), "{repository}");
         }
