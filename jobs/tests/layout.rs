@@ -1,5 +1,6 @@
 //! Dependencies between the files of a crate, read from their source: none goes in a circle, and those between the
 //! folders of `jobs` go one way.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
