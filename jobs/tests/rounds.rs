@@ -76,6 +76,7 @@ fn rounds_are_run_part_by_part_and_a_kill_inside_any_part_changes_nothing() {
     let (killed, two) = (copy(&whole), copy(&whole));
     let ran = whole.good(&["rounds.yaml", "--json"]);
 
+    whole.fingerprints_are_as_they_were("rounds");
     let summary = whole.json("runs/rounds/summary.json");
     let stages: Vec<&str> =
         summary["stages"].as_array().unwrap().iter().map(|stage| stage["stage"].as_str().unwrap()).collect();

@@ -23,6 +23,7 @@ fn a_recipe_runs_to_music_and_the_second_time_does_nothing() {
     assert!(!run.events("step").is_empty() && !run.events("evaluated").is_empty());
     assert!(run.stderr().contains("alignment check"), "{}", run.stderr());
 
+    workplace.fingerprints_are_as_they_were("tiny");
     let summary = workplace.json("runs/tiny/summary.json");
     assert_eq!(summary["done"], true);
     let loss = |stage: usize| summary["stages"][stage]["result"]["eval_loss"].as_f64().unwrap();

@@ -71,6 +71,20 @@ impl Workplace {
         ran
     }
 
+    /// Asserts that the stages of a run have the fingerprints that the program of commit 45f6345 gave them: a run folder
+    /// of that program is not stale. What the file leaves out depends on the machine.
+    pub fn fingerprints_are_as_they_were(&self, run: &str) {
+        let known: Value = serde_json::from_str(include_str!("../fingerprints.json")).unwrap();
+        let state = self.json(&format!("runs/{run}/state.json"));
+        let known = known[run].as_object().unwrap();
+        assert_eq!(known.len(), state["stages"].as_object().unwrap().len());
+        for (stage, parts) in known {
+            for (part, value) in parts.as_object().unwrap() {
+                assert_eq!(&state["stages"][stage]["fingerprint"][part], value, "{part} of {stage}");
+            }
+        }
+    }
+
     /// The judge that was published.
     pub fn m3(&self) -> String {
         self.of_checkpoints("weights_m3_").display().to_string()
