@@ -6,7 +6,7 @@ use crate::ffi::{
 use crate::store::c_string;
 use crate::{Error, Result};
 use std::ffi::{CStr, c_int};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Memory of one device in bytes, as its caching allocator and its driver see it.
@@ -36,12 +36,11 @@ pub struct ProcessMemory {
 /// Where a driver is installed, the CUDA half of libtorch was loaded before `main` (the shim does it): libtorch decides
 /// when it is first asked about CUDA, even by `tch::manual_seed`, and never again.
 pub fn load_cuda() -> Result<bool> {
-    let exists = |file: &&&str| Path::new(file).exists();
-    let card = ["/dev/nvidiactl", "/dev/nvidia0"].iter().find(exists);
+    let files = device_files(Path::new("/dev"));
     let hidden = std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| matches!(devices.trim(), "" | "-1"));
     let driver = find_driver();
     // WSL2 has another device file, for cards of all makers: there the driver alone tells that it is one of NVIDIA's.
-    if hidden || (card.is_none() && (driver.is_err() || !Path::new("/dev/dxg").exists())) {
+    if hidden || (files.is_empty() && (driver.is_err() || !Path::new("/dev/dxg").exists())) {
         return Ok(false);
     }
     driver.map_err(|error| Error(format!("the NVIDIA driver's library is missing: {error}")))?;
@@ -50,7 +49,7 @@ pub fn load_cuda() -> Result<bool> {
     })?;
     match tch::Cuda::is_available() {
         true => Ok(true),
-        false => unusable(card.copied()),
+        false => unusable(&files),
     }
 }
 
@@ -74,13 +73,27 @@ pub fn cuda_runtime_version() -> Result<i64> {
     Ok(version)
 }
 
-/// Why CUDA finds no card although its driver and library are there.
-fn unusable(card: Option<&str>) -> Result<bool> {
+/// The device files of the NVIDIA driver and its cards: `nvidiactl`, `nvidia0`, `nvidia1`, …
+fn device_files(dev: &Path) -> Vec<PathBuf> {
+    let is_device = |name: &str| {
+        let rest = name.strip_prefix("nvidia");
+        rest.is_some_and(|rest| rest == "ctl" || (!rest.is_empty() && rest.bytes().all(|c| c.is_ascii_digit())))
+    };
+    let entries = std::fs::read_dir(dev).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(is_device)).map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// Why CUDA finds no card although its driver and library are there. A cluster may hide a card by its file alone, so each
+/// is tried.
+fn unusable(files: &[PathBuf]) -> Result<bool> {
     const NO_DEVICE: c_int = 100;
-    if let Some(file) = card
-        && let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file)
-    {
-        return Err(Error(format!("{file} cannot be opened: {error}")));
+    for file in files {
+        if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file) {
+            return Err(Error(format!("{} cannot be opened: {error}", file.display())));
+        }
     }
     let (mut version, mut status) = (0, 0);
     // SAFETY: two valid out-pointers.
@@ -183,6 +196,18 @@ mod tests {
         assert!(after.resident >= before.resident + (48 << 20), "{before:?} {after:?}");
         assert!(after.peak >= after.resident);
         drop(tensor);
+    }
+
+    #[test]
+    fn device_files_are_those_of_the_driver_and_of_every_card() {
+        let folder = std::env::temp_dir().join(format!("device-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["nvidia0", "nvidia12", "nvidiactl", "nvidia-uvm", "nvidia", "null"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        let found = device_files(&folder);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, ["nvidia0", "nvidia12", "nvidiactl"].map(|name| folder.join(name)));
     }
 
     #[test]
