@@ -21,6 +21,7 @@ fn main() {
         .std("c++17")
         .warnings(false)
         .debug(false)
+        .define("AT_PER_OPERATOR_HEADERS", None)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .include("shim")

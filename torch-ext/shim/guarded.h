@@ -1,6 +1,7 @@
 // How every function of the shim reports an error: a message that the caller frees with te_free, or NULL.
 #pragma once
-#include <torch/torch.h>
+// Not torch/torch.h, which takes fifteen seconds of each file that includes it.
+#include <ATen/core/Tensor.h>
 
 #include <cstdlib>
 #include <cstring>

@@ -2,7 +2,7 @@
 // all rows, the next one being fetched meanwhile. Every output is one chain of fused multiply-adds in the order of the
 // inputs: what a row gives does not depend on the other rows.
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <ATen/ops/empty.h>
 
 #include "guarded.h"
 #if defined(__x86_64__)

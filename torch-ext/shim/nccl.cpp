@@ -2,6 +2,7 @@
 #define USE_C10D_NCCL 1
 #define USE_CUDA 1
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#include <torch/torch.h>
 
 #include "distributed.h"
 #include "guarded.h"

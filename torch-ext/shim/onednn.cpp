@@ -1,6 +1,7 @@
 // Linear layers by oneDNN, which libtorch calls from compiled graphs only. They are reached by name.
+#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/torch.h>
+#include <ATen/core/grad_mode.h>
 
 #include "guarded.h"
 
