@@ -10,25 +10,30 @@ mod report;
 mod run;
 mod stages;
 
-use std::process::ExitCode;
+use common::{failure::Failure, signals};
 
-use common::failure::Failure;
+const DONE: u8 = 0;
 
-fn main() -> ExitCode {
+fn main() {
+    signals::leave(execute())
+}
+
+/// Everything, with the exit code to leave with.
+fn execute() -> u8 {
     match cli::parse() {
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(None) => DONE,
         Ok(Some(cli)) => {
             let json = cli.json;
-            cli::run(cli).map_or_else(|failure| exit(&failure, json), |()| ExitCode::SUCCESS)
+            cli::run(cli).map_or_else(|failure| told(&failure, json), |()| DONE)
         }
-        Err(failure) => exit(&failure, std::env::args().any(|word| word == "--json")),
+        Err(failure) => told(&failure, std::env::args().any(|word| word == "--json")),
     }
 }
 
-fn exit(failure: &Failure, json: bool) -> ExitCode {
+fn told(failure: &Failure, json: bool) -> u8 {
     failure.report(json);
     match failure.is_of_peer() && launch::is_supervised() {
-        true => ExitCode::from(launch::PEER),
-        false => ExitCode::from(failure.code() as u8),
+        true => launch::PEER,
+        false => failure.code() as u8,
     }
 }

@@ -6,6 +6,7 @@ use crate::{Error, Result};
 use crossbeam::channel::{Receiver, bounded};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Steps that each worker has ready at most.
 const AHEAD: usize = 2;
@@ -32,6 +33,19 @@ pub struct Loader<I> {
     /// Examples of the steps, those of all ranks.
     sizes: Vec<usize>,
     given: usize,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl<I> Drop for Loader<I> {
+    /// Waits for the workers: one inside libtorch while the process ends would crash.
+    fn drop(&mut self) {
+        // Without a receiver a worker ends after the step that it reads.
+        self.queues.clear();
+        for worker in self.workers.drain(..) {
+            // One that panicked has been told where its steps were missing.
+            let _ = worker.join();
+        }
+    }
 }
 
 impl<I> Loader<I> {
@@ -87,23 +101,23 @@ impl<I: Send + 'static> Loader<I> {
         O: Objective<Input = I>,
     {
         let steps = Arc::new(steps);
-        let workers = workers.clamp(1, steps.len().max(1));
-        let queues = (0..workers)
+        let count = workers.clamp(1, steps.len().max(1));
+        let (queues, workers) = (0..count)
             .map(|worker| {
                 let (send, receive) = bounded(AHEAD);
                 let (objective, steps) = (objective.clone(), steps.clone());
-                std::thread::spawn(move || {
-                    for (i, examples) in steps.iter().enumerate().skip(worker).step_by(workers) {
+                let thread = std::thread::spawn(move || {
+                    for (i, examples) in steps.iter().enumerate().skip(worker).step_by(count) {
                         let place = Place { step: first.step + i as u64, ..first };
                         if send.send(load(&*objective, place, examples, parts)).is_err() {
                             return;
                         }
                     }
                 });
-                receive
+                (receive, thread)
             })
-            .collect();
-        Loader { queues, sizes, given: 0 }
+            .unzip();
+        Loader { queues, sizes, given: 0, workers }
     }
 }
 

@@ -128,8 +128,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Waits for the thread that writes: inside libtorch while the process ends it would crash.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A test that fails already says why.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Signals that mean: save, and leave.
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
-    flag,
+    flag, low_level,
 };
 
 use crate::common::failure::{Code, Failure, Result};
@@ -24,6 +27,13 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
     };
     register().map_err(deaf)?;
     Ok(stop)
+}
+
+/// Ends the process at once. Libtorch's own clean-up is left out: it crashes where a thread is still inside libtorch.
+pub fn leave(code: u8) -> ! {
+    // What cannot be written any more is lost either way.
+    let _ = io::stdout().flush();
+    low_level::exit(code.into())
 }
 
 /// A flag as long as which is raised the same signals end the process, as those do that nobody listens for.

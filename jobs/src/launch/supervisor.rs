@@ -67,7 +67,7 @@ fn leave(end: &End, told: String) -> Result<()> {
     }
     // Rank 0 has said it itself.
     if end.code == Code::Interrupted || (end.rank == 0 && end.status.code().is_some()) {
-        std::process::exit(end.code as i32);
+        signals::leave(end.code as u8);
     }
     let failure = if end.code == Code::Usage { Failure::usage(told) } else { Failure::failed(told) };
     Err(failure.hint("the same command goes on from the last checkpoint; --max-restarts N does so by itself"))
