@@ -73,9 +73,15 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 extern "C" {
 void te_free(char* message) { free(message); }
 
-// A driver is installed: WSL2 has its library, but none of the usual device files.
+// The driver's library. WSL2 has it too, but none of the usual device files.
+static void* driver() {
+  void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  TORCH_CHECK(library, dlerror());
+  return library;
+}
+
 char* te_find_driver() {
-  return guarded([&] { TORCH_CHECK(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL), dlerror()); });
+  return guarded([&] { driver(); });
 }
 
 // libtorch picks its CUDA hooks when it is first asked about CUDA, and keeps them: the library must be loaded before that.
@@ -97,10 +103,9 @@ __attribute__((constructor)) static void load_cuda_before_main() {
 // The newest CUDA that the driver knows (1000 * major + 10 * minor), and what it says when it is started.
 char* te_driver_state(int* version, int* status) {
   return guarded([&] {
-    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    TORCH_CHECK(driver, dlerror());
-    auto get_version = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
-    auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+    void* library = driver();
+    auto get_version = reinterpret_cast<int (*)(int*)>(dlsym(library, "cuDriverGetVersion"));
+    auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(library, "cuInit"));
     TORCH_CHECK(get_version && init, "libcuda.so.1 is not a CUDA driver");
     *status = get_version(version);
     if (*status == 0) *status = init(0);

@@ -16,8 +16,8 @@ use crate::{
         scaling::{self, Link, Machine},
         state::State,
     },
-    recipe::{Device, Resources, Stage, paths::run_folder},
-    run,
+    recipe::{Device, Resources, Stage, paths::run_folder, resolve::Resolved},
+    run::{self, RunArgs},
 };
 
 pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
@@ -25,15 +25,20 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let args = &args.run;
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
     let resolved = run::load(path, &args.set)?;
-    let folder = run_folder(&resolved.recipe.name);
-    let mut digests = Digests::open(&folder.join("digests.json"));
-    let state = State::read(&folder)?;
-    let plan = run::foreseen(args, resolved, &state, &mut digests)?;
-    show(&plan, json);
+    let (plan, state) = foresee(args, resolved, json)?;
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);
     }
     plan.check_weights(&state)
+}
+
+/// Shows what a run would do, and gives the plan with the state that it follows from.
+pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, State)> {
+    let folder = run_folder(&resolved.recipe.name);
+    let state = State::read(&folder)?;
+    let plan = run::foreseen(args, resolved, &state, &mut Digests::open(&folder))?;
+    show(&plan, json);
+    Ok((plan, state))
 }
 
 /// The machines to predict for, if any are asked for.
@@ -117,7 +122,7 @@ fn milliseconds(seconds: f64) -> String {
 }
 
 /// Prints a plan.
-pub fn show(plan: &Plan, json: bool) {
+fn show(plan: &Plan, json: bool) {
     eprintln!("run {}: {}", plan.recipe.name, plan.folder.display());
     if let Some(architecture) = &plan.architecture {
         eprintln!(

@@ -16,7 +16,7 @@ pub fn run(run: &Path, json: bool) -> Result<()> {
     let state = State::read(&folder)?;
     let mut plan = Plan::outline(resolved, &Selection::default(), &state)?;
     plan.folder.clone_from(&folder);
-    let mut digests = Digests::open(&folder.join("digests.json"));
+    let mut digests = Digests::open(&folder);
     let path = report::write(&plan, &state, &mut digests)?;
     digests.save();
     eprintln!("{}", path.display());

@@ -1,12 +1,7 @@
 //! Runs a recipe, or says what a run would do.
 use crate::{
-    cli::plan::show,
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-    },
-    plan::state::State,
-    recipe::paths::run_folder,
+    cli::plan::foresee,
+    common::failure::{Failure, Result},
     report,
     run::{self, RunArgs},
 };
@@ -17,9 +12,6 @@ pub fn run(args: &RunArgs, json: bool) -> Result<()> {
     if !args.dry_run {
         return run::run(args, resolved, report::write, json);
     }
-    let folder = run_folder(&resolved.recipe.name);
-    let mut digests = Digests::open(&folder.join("digests.json"));
-    let plan = run::foreseen(args, resolved, &State::read(&folder)?, &mut digests)?;
-    show(&plan, json);
+    let (plan, _) = foresee(args, resolved, json)?;
     plan.check_inputs()
 }

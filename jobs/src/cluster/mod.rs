@@ -55,7 +55,7 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     let resolved = run::load(&args.recipe, &args.set)?;
     let folder = run_folder(&resolved.recipe.name);
     let state = State::read(&folder)?;
-    let mut digests = Digests::open(&folder.join("digests.json"));
+    let mut digests = Digests::open(&folder);
     let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
     if let Cluster::Kubernetes = args.cluster {
         return kubernetes::show(&plan, args, json);

@@ -34,10 +34,11 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Remembers in the file `memory`; what cannot be read there is forgotten.
-    pub fn open(memory: &Path) -> Digests {
-        let known = fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Digests { memory: Some(memory.to_owned()), known, changed: false }
+    /// Remembers in `digests.json` in the folder of a run; what cannot be read there is forgotten.
+    pub fn open(run: &Path) -> Digests {
+        let memory = run.join("digests.json");
+        let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Digests { memory: Some(memory), known, changed: false }
     }
 
     /// Writes the memory if its folder is there.

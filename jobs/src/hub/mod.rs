@@ -105,11 +105,11 @@ impl Hub {
         let metadata = match (self.metadata(file, reporter, stop)?, cached) {
             (Ok(metadata), _) => metadata,
             (Err(trouble), Some(fetched)) if trouble.may_pass() => {
-                let why = refusal::refused(&self.client, &self.cache, file, &trouble);
+                let why = self.refused(file, &trouble);
                 reporter.warn(format!("{why}; what is in the cache is taken as it is"));
                 return Ok(fetched);
             }
-            (Err(trouble), _) => return Err(refusal::refused(&self.client, &self.cache, file, &trouble)),
+            (Err(trouble), _) => return Err(self.refused(file, &trouble)),
         };
         let repo = self.cache.repo(file.repo());
         let path = repo.pointer_path(&metadata.commit).join(&file.file);
@@ -184,11 +184,7 @@ impl Hub {
         if failures >= TRIES || wait > LONGEST_WAIT {
             return Ok(false);
         }
-        reporter.say(format!(
-            "{}: again in {:.1} s",
-            refusal::refused(&self.client, &self.cache, file, trouble),
-            wait.as_secs_f64()
-        ));
+        reporter.say(format!("{}: again in {:.1} s", self.refused(file, trouble), wait.as_secs_f64()));
         let until = Instant::now() + wait;
         while Instant::now() < until {
             go_on(file, stop)?;
@@ -267,10 +263,15 @@ impl Hub {
             }
             failures = if now > have { 1 } else { failures + 1 };
             if !trouble.may_pass() || !self.wait(file, &trouble, failures, reporter, stop)? {
-                return Err(refusal::refused(&self.client, &self.cache, file, &trouble));
+                return Err(self.refused(file, &trouble));
             }
         }
         to.sync_all().map_err(unwritten)
+    }
+
+    /// What people are told when the hub does not give a file.
+    fn refused(&self, file: &Reference, trouble: &Trouble) -> Failure {
+        refusal::refused(&self.client, &self.cache, file, trouble)
     }
 
     /// What one connection gives.

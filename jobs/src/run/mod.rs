@@ -70,7 +70,7 @@ pub type Report = fn(&Plan, &State, &mut Digests) -> Result<PathBuf>;
 pub fn run(args: &RunArgs, resolved: Resolved, report: Report, json: bool) -> Result<()> {
     let mut reporter = Reporter::new(json);
     let folder = run_folder(&resolved.recipe.name);
-    let mut digests = Digests::open(&folder.join("digests.json"));
+    let mut digests = Digests::open(&folder);
     let stop = signals::stop_flag()?;
     let mut team = match launch::role(args.nproc, args.shard.is_some(), resolved.recipe.device)? {
         Role::Alone => Team::default(),
