@@ -112,6 +112,29 @@ char* te_driver_state(int* version, int* status) {
   });
 }
 
+// A card as the driver alone describes it: libtorch's CUDA half need not be there. `name` has room for `size` bytes.
+char* te_card(int index, char* name, int size, uint64_t* memory, int* major, int* minor) {
+  return guarded([&] {
+    void* library = driver();
+    auto call = [&](const char* function, auto... arguments) {
+      auto found = reinterpret_cast<int (*)(decltype(arguments)...)>(dlsym(library, function));
+      TORCH_CHECK(found, "libcuda.so.1 has no ", function);
+      int status = found(arguments...);
+      TORCH_CHECK(status == 0, "error ", status, " of ", function);
+    };
+    const int MAJOR = 75, MINOR = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+    int device = 0;
+    size_t bytes = 0;
+    call("cuInit", 0u);
+    call("cuDeviceGet", &device, index);
+    call("cuDeviceGetName", name, size, device);
+    call("cuDeviceTotalMem_v2", &bytes, device);
+    call("cuDeviceGetAttribute", major, MAJOR, device);
+    call("cuDeviceGetAttribute", minor, MINOR, device);
+    *memory = bytes;
+  });
+}
+
 // Fails where libtorch's CUDA hooks are those of a build without CUDA.
 char* te_cuda_runtime_version(int64_t* version) {
   return guarded([&] { *version = at::detail::getCUDAHooks().versionCUDART(); });

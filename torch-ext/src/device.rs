@@ -1,7 +1,7 @@
 //! Devices and memory.
 use crate::ffi::{
-    Ptr, check, device_type, te_cuda_part, te_cuda_runtime_version, te_device_memory, te_driver_state, te_empty_cache,
-    te_find_driver, te_load_cuda,
+    Ptr, check, device_type, te_card, te_cuda_part, te_cuda_runtime_version, te_device_memory, te_driver_state,
+    te_empty_cache, te_find_driver, te_load_cuda,
 };
 use crate::store::c_string;
 use crate::{Error, Result};
@@ -31,6 +31,17 @@ pub struct ProcessMemory {
     pub peak: u64,
 }
 
+/// A card as the NVIDIA driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Such as `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// In all, in bytes.
+    pub memory: u64,
+    /// What its processors can do, such as (9, 0).
+    pub capability: (u32, u32),
+}
+
 /// Whether CUDA can be used. An error says why a card that is there cannot.
 ///
 /// Where a driver is installed, the CUDA half of libtorch was loaded before `main` (the shim does it): libtorch decides
@@ -43,7 +54,7 @@ pub fn load_cuda() -> Result<bool> {
     if hidden || (files.is_empty() && (driver.is_err() || !Path::new("/dev/dxg").exists())) {
         return Ok(false);
     }
-    driver.map_err(|error| Error(format!("the NVIDIA driver's library is missing: {error}")))?;
+    driver.map_err(no_driver)?;
     load_cuda_library().map_err(|error| {
         Error(format!("libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"))
     })?;
@@ -57,6 +68,28 @@ pub fn load_cuda() -> Result<bool> {
 pub fn find_driver() -> Result<()> {
     // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
     check(unsafe { te_find_driver() })
+}
+
+fn no_driver(error: Error) -> Error {
+    Error(format!("the NVIDIA driver's library is missing: {error}"))
+}
+
+/// Asks the NVIDIA driver for a card, which needs nothing of libtorch's CUDA half. The index counts as CUDA does: only the
+/// cards that `CUDA_VISIBLE_DEVICES` leaves.
+pub fn card(index: usize) -> Result<Card> {
+    find_driver().map_err(no_driver)?;
+    let failed = |error| Error(format!("the NVIDIA driver does not tell about card {index}: {error}"));
+    let number = c_int::try_from(index).map_err(|_| failed(Error("there are not so many".to_owned())))?;
+    let mut name = [0u8; 256];
+    let (mut memory, mut major, mut minor) = (0, 0, 0);
+    // SAFETY: room for a string and its length, without the last byte, which stays 0; three valid out-pointers.
+    let asked = check(unsafe {
+        te_card(number, name.as_mut_ptr().cast(), name.len() as c_int - 1, &mut memory, &mut major, &mut minor)
+    });
+    asked.map_err(failed)?;
+    let name = CStr::from_bytes_until_nul(&name).map_err(|error| failed(Error(error.to_string())))?;
+    let capability = (major.unsigned_abs(), minor.unsigned_abs());
+    Ok(Card { name: name.to_string_lossy().into_owned(), memory, capability })
 }
 
 /// Loads libtorch's CUDA half, with or without a card.
@@ -208,6 +241,14 @@ mod tests {
         let found = device_files(&folder);
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, ["nvidia0", "nvidia12", "nvidiactl"].map(|name| folder.join(name)));
+    }
+
+    #[test]
+    fn a_card_that_is_not_there_is_an_error() {
+        for index in [1_000_000, usize::MAX] {
+            let error = card(index).unwrap_err().to_string();
+            assert!(error.contains("the NVIDIA driver"), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,14 @@ unsafe extern "C" {
     pub(crate) fn te_find_driver() -> *mut c_char;
     pub(crate) fn te_load_cuda() -> *mut c_char;
     pub(crate) fn te_driver_state(version: *mut c_int, status: *mut c_int) -> *mut c_char;
+    pub(crate) fn te_card(
+        index: c_int,
+        name: *mut c_char,
+        size: c_int,
+        memory: *mut u64,
+        major: *mut c_int,
+        minor: *mut c_int,
+    ) -> *mut c_char;
     pub(crate) fn te_cuda_runtime_version(version: *mut i64) -> *mut c_char;
     pub(crate) fn te_cuda_part(library: *const c_char, name: *const c_char, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;

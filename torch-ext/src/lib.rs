@@ -22,8 +22,8 @@ pub use autocast::Autocast;
 pub use bytes::filled;
 pub use checkpoint::checkpoint;
 pub use device::{
-    DeviceMemory, ProcessMemory, cuda_runtime_version, device_memory, empty_cache, find_driver, keep_freed_memory,
-    load_cuda, load_cuda_library, process_memory,
+    Card, DeviceMemory, ProcessMemory, card, cuda_runtime_version, device_memory, empty_cache, find_driver,
+    keep_freed_memory, load_cuda, load_cuda_library, process_memory,
 };
 pub use graph::Graph;
 pub use linear::Linear;
