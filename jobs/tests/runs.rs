@@ -234,3 +234,43 @@ fn pieces_to_listen_to_are_written_and_change_nothing() {
     let report = with.read("runs/tiny/report.html");
     assert!(report.contains("Pieces written during pretrain"), "no pieces in the report");
 }
+
+#[test]
+fn a_stage_of_precision_auto_goes_on_as_it_began_and_begins_as_the_machine_is() {
+    let workplace = Workplace::new();
+    let on_avx2 = |arguments: &[&str]| {
+        let ran = Ran(workplace.command(arguments).env("ONEDNN_MAX_CPU_ISA", "AVX2").output().unwrap());
+        assert_eq!(ran.code(), 0, "{}", ran.stderr());
+        ran
+    };
+    let begun = on_avx2(&["tiny.yaml", "--until", "pretrain", "--set", "precision=bf16", "--json"]);
+    assert_eq!(begun.stderr().matches("warning: bf16 is slow here").count(), 1, "{}", begun.stderr());
+    assert!(begun.stderr().contains("times as long as in fp32 ("), "{}", begun.stderr());
+
+    let auto = ["tiny.yaml", "--json", "--set", "precision=auto"];
+    let plan = on_avx2(&[&["plan"], &auto[..]].concat());
+    assert_eq!(standings(&plan), ["done", "done", "to do", "to do"]);
+    let precision = |stage: usize| plan.objects()[stage]["settings"]["precision"].clone();
+    assert_eq!([precision(1), precision(2), precision(3)], ["bf16", "fp32", "fp32"]);
+    assert!(plan.stderr().contains("precision auto is fp32: "), "{}", plan.stderr());
+    assert!(plan.stderr().contains("goes on in bf16, as it began; begun here it would be fp32"), "{}", plan.stderr());
+    let fresh = on_avx2(&[&["plan"], &auto[..], &["--fresh"]].concat());
+    assert_eq!(fresh.objects()[1]["settings"]["precision"], "fp32");
+
+    let state = workplace.read("runs/tiny/state.json");
+    let (before, pretrain) = state.split_once("\"pretrain\": {").unwrap();
+    workplace.write(
+        "runs/tiny/state.json",
+        &format!("{before}\"pretrain\": {{{}", pretrain.replacen("done", "interrupted", 1)),
+    );
+    let run = on_avx2(&[&auto[..], &["--until", "finetune"]].concat());
+    assert!(run.stderr().contains("pretrain: unfinished"), "{}", run.stderr());
+    assert!(run.stderr().contains("[pretrain] goes on in bf16, as it began"), "{}", run.stderr());
+    assert!(workplace.read("runs/tiny/03-finetune/log.txt").contains("precision auto is fp32"));
+    let state = workplace.json("runs/tiny/state.json");
+    let of = |stage: &str| state["stages"][stage]["fingerprint"]["settings"]["precision"].clone();
+    assert_eq!([of("pretrain"), of("finetune")], ["bf16", "fp32"]);
+    let recipe = workplace.read("runs/tiny/recipe.yaml");
+    assert!(recipe.contains("precision: bf16") && !recipe.contains("auto"), "{recipe}");
+    assert!(workplace.read("runs/tiny/report.html").contains("precision: auto is fp32"));
+}

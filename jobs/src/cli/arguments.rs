@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     cluster::SubmitArgs,
-    recipe::{self, Keys},
+    recipe::{self, Dtype, Keys},
     run::{RunArgs, shard},
 };
 
@@ -406,24 +406,6 @@ impl From<DeviceArg> for recipe::Device {
             DeviceArg::Auto => recipe::Device::Auto,
             DeviceArg::Cpu => recipe::Device::Cpu,
             DeviceArg::Cuda => recipe::Device::Cuda,
-        }
-    }
-}
-
-/// A number format.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Dtype {
-    Fp32,
-    Bf16,
-    Fp16,
-}
-
-impl From<Dtype> for recipe::Precision {
-    fn from(dtype: Dtype) -> recipe::Precision {
-        match dtype {
-            Dtype::Fp32 => recipe::Precision::Fp32,
-            Dtype::Bf16 => recipe::Precision::Bf16,
-            Dtype::Fp16 => recipe::Precision::Fp16,
         }
     }
 }

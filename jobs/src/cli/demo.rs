@@ -28,7 +28,7 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
     let device = device::choose(args.on.device.into())?;
     eprintln!("loads {}", path.display());
     let model = loading::load(&path, None, device)?;
-    let generator = Generator::new(&model, kind(device, args.on.precision.into()))?;
+    let generator = Generator::new(&model, kind(device, args.on.precision))?;
     drop(model);
 
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);

@@ -14,6 +14,8 @@ use crate::{
         progress::{self, bytes},
     },
     hub::released::{self, WEIGHTS},
+    launch::device,
+    recipe::Device,
 };
 
 pub fn run(json: bool) -> Result<()> {
@@ -21,6 +23,7 @@ pub fn run(json: bool) -> Result<()> {
         ("libtorch", machine::libtorch()),
         ("cpu", machine::cpu()),
         ("cuda", machine::cuda()),
+        ("precision", precision()),
         ("memory", machine::memory()),
         ("disk", disk()),
         ("corpora", corpora()),
@@ -64,6 +67,12 @@ fn line(value: &Value) -> String {
         }
         other => text("", other),
     }
+}
+
+/// What `precision: auto` comes to here.
+fn precision() -> Value {
+    let native = device::foreseen(Device::Auto);
+    json!({ "auto": native.best(), "why": native.why })
 }
 
 fn disk() -> Value {

@@ -28,7 +28,7 @@ pub fn run(args: &FeaturesArgs, json: bool) -> Result<()> {
         pieces: args.pieces.clone(),
         output: args.output.clone(),
         shard: args.shard,
-        precision: args.on.precision.into(),
+        precision: args.on.precision,
         device: device::choose(args.on.device.into())?,
     };
     let mark = format!("{} {:?}\n", version(&job.weights)?, job.precision);

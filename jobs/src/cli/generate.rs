@@ -53,7 +53,7 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         max_seconds: args.max_seconds,
         max_characters: args.max_characters.map(size),
         max_patches: args.max_patches.map(size),
-        precision: args.on.precision.into(),
+        precision: args.on.precision,
         device: device::choose(args.on.device.into())?,
     };
     let mark = mark(&job)?;

@@ -10,6 +10,7 @@ use crate::{
         progress::{self, bytes, metric},
         table,
     },
+    launch::device,
     plan::{
         Plan, Planned,
         cost::Cost,
@@ -36,7 +37,8 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
 pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, State)> {
     let folder = run_folder(&resolved.recipe.name);
     let state = State::read(&folder)?;
-    let plan = run::foreseen(args, resolved, &state, &mut Digests::open(&folder))?;
+    let native = device::foreseen(resolved.recipe.device);
+    let plan = run::foreseen(args, resolved, &state, native, &mut Digests::open(&folder))?;
     show(&plan, json);
     Ok((plan, state))
 }
@@ -148,6 +150,9 @@ fn show(plan: &Plan, json: bool) {
             progress::output(&object(plan, planned, cost.as_ref()));
         }
     }
+    if let Some(line) = device::slow_format(plan) {
+        eprintln!("warning: {line}");
+    }
 }
 
 fn cost(plan: &Plan, planned: &Planned) -> Option<Cost> {
@@ -159,7 +164,7 @@ fn cost(plan: &Plan, planned: &Planned) -> Option<Cost> {
 }
 
 fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = planned.precision.iter().cloned().collect();
     for input in &planned.inputs {
         let state = match (&input.made_by, input.present, &input.hub) {
             (Some(stage), _, _) => format!(" (written by {stage})"),
@@ -224,6 +229,7 @@ fn object(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Value {
         "settings": settings,
         "inputs": inputs,
         "reads": planned.reads,
+        "precision": planned.precision,
         "fingerprint": planned.fingerprint.digest,
         "cost": cost,
         "resources": cluster::resources(&Resources::default(), plan, planned),

@@ -89,7 +89,7 @@ fn job(args: &SelectArgs) -> Result<Job> {
         output: args.output.clone(),
         scores: scores(&args.output),
         shard: (0, 1),
-        precision: args.on.precision.into(),
+        precision: args.on.precision,
         device: device::choose(args.on.device.into())?,
     })
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::{
-    cli::arguments::{Dtype, WeightsCommand},
+    cli::arguments::WeightsCommand,
     common::{
         failure::{Failure, Result},
         progress::{self, Reporter},
@@ -21,6 +21,7 @@ use crate::{
         Hub,
         released::{self, WEIGHTS},
     },
+    recipe::Dtype,
 };
 
 pub fn run(command: &WeightsCommand, json: bool) -> Result<()> {

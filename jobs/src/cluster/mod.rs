@@ -40,7 +40,10 @@ use crate::{
         fingerprint::Fingerprint,
         state::{State, now},
     },
-    recipe::paths::{find_run, run_folder},
+    recipe::{
+        Native,
+        paths::{find_run, run_folder},
+    },
     run,
 };
 
@@ -56,7 +59,7 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     let folder = run_folder(&resolved.recipe.name);
     let state = State::read(&folder)?;
     let mut digests = Digests::open(&folder);
-    let plan = Plan::new(resolved, &args.selection, &state, &mut digests)?;
+    let plan = Plan::new(resolved, &args.selection, &state, Native::unknown(), &mut digests)?;
     if let Cluster::Kubernetes = args.cluster {
         return kubernetes::show(&plan, args, json);
     }

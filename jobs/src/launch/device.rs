@@ -1,7 +1,9 @@
 //! The device that a run computes on.
 use crate::{
     common::failure::{Failure, Result},
-    recipe::Device,
+    launch::products::Products,
+    plan::Plan,
+    recipe::{Device, Native},
 };
 use std::sync::Once;
 
@@ -29,6 +31,40 @@ pub fn choose_for(choice: Device, local_rank: usize) -> Result<tch::Device> {
         .hint("start a process a device")),
         (device, _) => Ok(device),
     }
+}
+
+/// What the device of a process multiplies at full speed.
+///
+/// # Errors
+/// As of `choose_for`; a card that does not say what it is.
+pub fn native(choice: Device, local_rank: usize) -> Result<Native> {
+    match choose_for(choice, local_rank)? {
+        tch::Device::Cuda(index) => {
+            let card = torch_ext::card(index).map_err(|error| Failure::failed(error.to_string()))?;
+            Ok(Native::of_card(&card.name, card.capability))
+        }
+        _ => Ok(Native::of_this_processor()),
+    }
+}
+
+/// The same for a plan, which may be made on a machine that will not compute.
+pub fn foreseen(choice: Device) -> Native {
+    native(choice, 0).unwrap_or_else(|_| Native::unknown())
+}
+
+/// What it costs that a plan's stages compute in a format in which this machine is slow: one line, if any does.
+pub fn slow_format(plan: &Plan) -> Option<String> {
+    let (dtype, stages) = plan.slow_formats()?;
+    let best = plan.native.best();
+    let cost = match plan.recipe.device == Device::Cpu || count(plan.recipe.device) == 0 {
+        true => {
+            let products = Products::of_this_processor();
+            format!(": a matrix product takes {:.1} times as long as in {best}", products.of(best) / products.of(dtype))
+        }
+        false => String::new(),
+    };
+    let (why, stages) = (&plan.native.why, stages.join(", "));
+    Some(format!("{dtype} is slow here{cost} ({why}); precision: auto would be {best} in {stages}"))
 }
 
 /// The device that a recipe's or a command's choice means on this machine.

@@ -14,6 +14,7 @@ use crate::{
     common::failure::{Failure, Result},
     launch::{self, Place},
     plan::state::State,
+    recipe::Native,
 };
 
 /// How long a leader that keeps the store waits for the others to read its last word.
@@ -44,6 +45,8 @@ pub struct Team {
     serves: bool,
     /// The rank on this machine.
     pub local_rank: usize,
+    /// What its device, and for the leader those of all, multiply at full speed.
+    pub native: Native,
     ranks: Option<Ranks>,
     orders: u64,
     left: bool,
@@ -90,6 +93,25 @@ impl Team {
             self.ranks = Some(Ranks::of(Arc::new(Group::new(world, device).map_err(peer)?)));
         }
         Ok(self.ranks.clone().unwrap_or_default())
+    }
+
+    /// Finds out, for the leader, what all processes multiply at full speed; each of the others tells its own.
+    pub fn agree(&mut self, mine: Native) -> Result<()> {
+        self.native = mine.clone();
+        let Some(world) = &self.world else { return Ok(()) };
+        if !self.is_leader() {
+            let text = serde_json::to_string(&mine).map_err(|error| Failure::failed(error.to_string()))?;
+            world.set(&format!("native/{}", world.rank()), &text).map_err(peer)?;
+            return Ok(());
+        }
+        let mut all = vec![mine];
+        for rank in 1..world.size() {
+            let text = world.wait(&format!("native/{rank}"), rank).map_err(peer)?;
+            let native = serde_json::from_str(&text);
+            all.push(native.map_err(|error| Failure::failed(format!("the device of rank {rank}: {error}")))?);
+        }
+        self.native = Native::of_all(all);
+        Ok(())
     }
 
     /// The leader's next order.

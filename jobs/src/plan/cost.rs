@@ -45,7 +45,7 @@ impl Cost {
             &Step {
                 pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
                 predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
-                precision: training.precision.unwrap_or_default().into(),
+                precision: training.precision.unwrap_or_default().format().into(),
                 checkpointing: training.activation_checkpointing,
                 dropout: architecture.dropout > 0.0,
                 offload: training.optimizer_offload,
@@ -62,7 +62,7 @@ impl Cost {
             &Step {
                 pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
                 predicted: None,
-                precision: dpo.precision.unwrap_or_default().into(),
+                precision: dpo.precision.unwrap_or_default().format().into(),
                 checkpointing: dpo.activation_checkpointing,
                 dropout: dpo.dropout && architecture.dropout > 0.0,
                 offload: dpo.optimizer_offload,

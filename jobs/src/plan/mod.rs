@@ -25,7 +25,7 @@ use crate::{
         state::{Outputs, Record, State, Status},
     },
     recipe::{
-        Recipe, Stage, overrides,
+        Dtype, Native, Precision, Recipe, Stage, overrides,
         paths::{indexes, run_folder},
         resolve::{Init, Resolved},
     },
@@ -38,6 +38,8 @@ pub struct Plan {
     pub architecture: Option<Architecture>,
     /// `runs/<name>`.
     pub folder: PathBuf,
+    /// What this machine, or all of several, multiplies at full speed.
+    pub native: Native,
     pub stages: Vec<Planned>,
 }
 
@@ -55,6 +57,8 @@ pub struct Planned {
     pub reads: Vec<String>,
     /// Whether the command line asks for it.
     pub selected: bool,
+    /// Where the recipe says `precision: auto`: what it came to, and why.
+    pub precision: Option<String>,
     pub fingerprint: Fingerprint,
     pub standing: Standing,
 }
@@ -105,6 +109,29 @@ impl Standing {
             Standing::ToDo => "never run".to_owned(),
         }
     }
+}
+
+impl Planned {
+    /// Settles what `auto` is.
+    fn settle(&mut self, format: Dtype, native: &Native) {
+        let Some(precision) = self.stage.precision() else { return };
+        *precision = format.into();
+        self.precision = Some(match native.best() {
+            _ if native.formats.is_empty() => format!("precision auto: {}", native.why),
+            best if best == format => format!("precision auto is {format}: {}", native.why),
+            best => format!("goes on in {format}, as it began; begun here it would be {best}: {}", native.why),
+        });
+    }
+}
+
+/// The precision of a stage that leaves it to the machine.
+fn asks_machine(stage: &mut Stage) -> Option<&mut Precision> {
+    stage.precision().filter(|precision| **precision == Precision::Auto)
+}
+
+/// The precision in which a stage was begun.
+fn begun_in(record: Option<&Record>) -> Option<Dtype> {
+    serde_json::from_value(record?.fingerprint.settings.get("precision")?.clone()).ok()
 }
 
 /// Which stages the command line asks for.
@@ -161,26 +188,28 @@ impl Plan {
     ///
     /// # Errors
     /// An unknown stage in the selection, an unreadable input or state.
-    pub fn new(resolved: Resolved, selection: &Selection, state: &State, digests: &mut Digests) -> Result<Plan> {
-        let plan = Plan::compared(resolved, selection, state, Some(digests))?;
+    pub fn new(
+        resolved: Resolved,
+        selection: &Selection,
+        state: &State,
+        native: Native,
+        digests: &mut Digests,
+    ) -> Result<Plan> {
+        let mut plan = Plan::outline(resolved, selection, state)?;
+        plan.native = native;
+        for index in 0..plan.stages.len() {
+            plan.compare(index, state, digests)?;
+        }
         digests.save();
         Ok(plan)
     }
 
-    /// The stages resolved, and none compared with what has been done: another process does that.
+    /// The stages resolved, and none compared with what has been done: another process does that. A stage that was begun
+    /// has the precision in which it was.
     ///
     /// # Errors
     /// An unknown stage in the selection.
     pub fn outline(resolved: Resolved, selection: &Selection, state: &State) -> Result<Plan> {
-        Plan::compared(resolved, selection, state, None)
-    }
-
-    fn compared(
-        resolved: Resolved,
-        selection: &Selection,
-        state: &State,
-        mut digests: Option<&mut Digests>,
-    ) -> Result<Plan> {
         let Resolved { recipe, names, architecture, .. } = resolved;
         let folder = run_folder(&recipe.name);
         let range = selection.range(&names)?;
@@ -205,28 +234,71 @@ impl Plan {
                 init,
                 reads,
                 selected: range.contains(&index),
+                precision: None,
                 fingerprint: Fingerprint::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new()),
                 standing: Standing::ToDo,
             };
-            if let Some(digests) = digests.as_deref_mut() {
-                planned.fingerprint = fingerprint(&planned, &recipe, architecture.as_ref(), &stages, state, digests)?;
-                planned.standing = standing(&planned, record);
+            if let (Some(begun), Some(precision)) = (begun_in(record), asks_machine(&mut planned.stage)) {
+                *precision = begun.into();
             }
             stages.push(planned);
         }
-        Ok(Plan { recipe, architecture, folder, stages })
+        Ok(Plan { recipe, architecture, folder, native: Native::default(), stages })
     }
 
-    /// Compares a stage anew, now that stages before it may have run.
-    pub fn refresh(&mut self, index: usize, state: &State, digests: &mut Digests) -> Result<()> {
+    /// Compares a stage with what has been done, anew where stages before it may have run.
+    pub fn compare(&mut self, index: usize, state: &State, digests: &mut Digests) -> Result<()> {
         let (earlier, rest) = self.stages.split_at_mut(index);
         let Some(planned) = rest.first_mut() else { return Ok(()) };
         for input in &mut planned.inputs {
             input.present = is_present(&input.path, input.hub.as_ref());
         }
-        planned.fingerprint = fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
-        planned.standing = standing(planned, state.stages.get(&planned.name));
+        let record = state.stages.get(&planned.name);
+        let best = self.native.best();
+        let auto = self.recipe.stages.get_mut(index).is_some_and(|stage| asks_machine(stage).is_some());
+        // A stage goes on in the precision in which it began; one that starts afresh takes what this machine multiplies.
+        let begun = begun_in(record).filter(|begun| auto && *begun != best);
+        for format in begun.into_iter().chain([best]) {
+            if auto {
+                planned.settle(format, &self.native);
+            }
+            planned.fingerprint =
+                fingerprint(planned, &self.recipe, self.architecture.as_ref(), earlier, state, digests)?;
+            planned.standing = standing(planned, record);
+            if matches!(planned.standing, Standing::Done | Standing::Unfinished) {
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// The stages to run that compute in a format which this machine emulates, or which is not its own: fp16 on a CPU.
+    pub fn slow_formats(&self) -> Option<(Dtype, Vec<&str>)> {
+        let to_run = self.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done);
+        let mut found: Vec<(Dtype, &str)> = Vec::new();
+        for planned in to_run {
+            // A CPU writes music in fp32, whatever is asked for.
+            let computes = !matches!(planned.stage, Stage::Generate(_));
+            if let Some(format) =
+                planned.stage.clone().precision().filter(|_| computes).map(|precision| precision.format())
+                && !self.native.formats.is_empty()
+                && !self.native.multiplies(format)
+            {
+                found.push((format, &planned.name));
+            }
+        }
+        let format = found.first()?.0;
+        Some((format, found.into_iter().filter(|(of, _)| *of == format).map(|(_, name)| name).collect()))
+    }
+
+    /// The recipe with what `auto` came to.
+    pub fn settled_recipe(&self) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        recipe.stages = self.stages.iter().map(|planned| planned.stage.clone()).collect();
+        if recipe.precision == Precision::Auto {
+            recipe.precision = self.native.best().into();
+        }
+        recipe
     }
 
     /// `--fresh`: the selected stages run again, whatever they have done.
@@ -237,6 +309,9 @@ impl Plan {
                 planned.standing = Standing::Stale(vec![format!("--fresh removes {}", folder.display())]);
             } else if planned.standing != Standing::ToDo {
                 planned.standing = Standing::Stale(vec!["--fresh forgets what was done".to_owned()]);
+            }
+            if planned.precision.is_some() {
+                planned.settle(self.native.best(), &self.native);
             }
         }
     }

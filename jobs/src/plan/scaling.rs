@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     plan::cost::{self, Cost},
-    recipe::{Precision, Training},
+    recipe::{Dtype, Training},
 };
 
 /// Where it would run: speeds by data sheet, and how much of each is assumed to be reached.
@@ -152,7 +152,7 @@ pub fn predict(
 
 /// Bytes of a number of the gradient as it travels.
 fn gradient_width(training: &Training) -> f64 {
-    if training.gradient_precision == Precision::Fp32 { 4.0 } else { 2.0 }
+    if training.gradient_precision == Dtype::Fp32 { 4.0 } else { 2.0 }
 }
 
 fn step(

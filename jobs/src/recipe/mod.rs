@@ -3,6 +3,7 @@
 mod number;
 pub mod overrides;
 pub mod paths;
+mod precision;
 pub mod resolve;
 mod resources;
 mod rl;
@@ -13,9 +14,10 @@ mod training;
 mod values;
 
 pub use number::Portion;
+pub use precision::{Dtype, Native, Precision};
 pub use resources::Resources;
 pub use rl::{Dpo, Features, Prefer, Rl, Score};
 pub use select::{By, Listen, Select};
 pub use stage::{Dimensions, Generate, Model, Preprocess, Recipe, Stage};
 pub use training::{Course, KeyAugmentation, M3, Schedule, Training, check_parts};
-pub use values::{Device, Keys, Precision, Sampling, Size};
+pub use values::{Device, Keys, Sampling, Size};

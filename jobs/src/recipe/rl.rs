@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     number::*,
+    precision::{Dtype, Precision},
     resources::Resources,
-    values::{Precision, Sampling},
+    values::Sampling,
 };
 
 /// Declares a map with the keys of an optimisation by preferences behind its own.
@@ -51,7 +52,7 @@ macro_rules! preference {
             pub activation_checkpointing: bool,
             /// The number format in which gradients travel between processes: fp16 and bf16 halve their bytes.
             #[serde(default)]
-            pub gradient_precision: Precision,
+            pub gradient_precision: Dtype,
             /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
             #[serde(default)]
             pub shard_optimizer: bool,
@@ -112,7 +113,7 @@ impl Default for DpoSettings {
             weight_decay: weight_decay(),
             dropout: false,
             activation_checkpointing: false,
-            gradient_precision: Precision::default(),
+            gradient_precision: Dtype::default(),
             shard_optimizer: false,
             optimizer_offload: false,
             checkpoint_every: checkpoint_every(),
@@ -203,8 +204,12 @@ pub struct Features {
     /// Folder for the features, a .npy a piece.
     pub output: PathBuf,
     /// The number format of the arithmetic (fp32, whatever the recipe's precision).
-    #[serde(default)]
+    #[serde(default = "fp32")]
     pub precision: Precision,
+}
+
+fn fp32() -> Precision {
+    Precision::Fp32
 }
 
 /// The average CLaMP 2 score of generated pieces.

@@ -1,7 +1,9 @@
 //! `rl` in its parts: every round generates, takes features, scores, prefers and optimises, each a stage of its own.
 use std::path::PathBuf;
 
-use crate::recipe::{Dpo, Features, Generate, Prefer, Recipe, Rl, Score, Stage, overrides, paths::run_folder};
+use crate::recipe::{
+    Dpo, Features, Generate, Precision, Prefer, Recipe, Rl, Score, Stage, overrides, paths::run_folder,
+};
 
 /// The recipe with each `rl` stage replaced by its parts, NAME.ROUND.PART, which write to `runs/RUN/NAME/`; what
 /// names the stage's weights names those of its last round.
@@ -53,7 +55,7 @@ fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
             input,
             pieces,
             output,
-            precision: Default::default(),
+            precision: Precision::Fp32,
         })
     };
     let rounds = rl.rounds.get();

@@ -4,11 +4,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    number::*,
-    resources::Resources,
-    values::{Precision, Sampling},
-};
+use super::{number::*, precision::Precision, resources::Resources, values::Sampling};
 
 /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

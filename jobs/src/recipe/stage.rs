@@ -6,11 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     number::*,
+    precision::Precision,
     resources::Resources,
     rl::{Dpo, Features, Prefer, Rl, Score},
     select::{By, Select},
     training::{M3, Training},
-    values::{Device, Keys, Precision, Sampling, Size},
+    values::{Device, Keys, Sampling, Size},
 };
 
 /// A recipe of notagen-train: what to train, on what, and what to write with it. Paths are relative to the
@@ -261,6 +262,19 @@ impl Stage {
             // What is ranked otherwise needs no network, unless one is asked for.
             Stage::Select(stage) if stage.by == By::LogProbability || stage.init.is_some() => Some(&mut stage.init),
             _ => None,
+        }
+    }
+
+    /// The number format that a resolved stage computes in, if it computes with a network.
+    pub fn precision(&mut self) -> Option<&mut Precision> {
+        match self {
+            Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => stage.precision.as_mut(),
+            Stage::M3(stage) => stage.precision.as_mut(),
+            Stage::Generate(stage) => stage.precision.as_mut(),
+            Stage::Features(stage) => Some(&mut stage.precision),
+            Stage::Dpo(stage) => stage.precision.as_mut(),
+            Stage::Select(stage) => stage.precision.as_mut(),
+            Stage::Preprocess(_) | Stage::Rl(_) | Stage::Score(_) | Stage::Prefer(_) => None,
         }
     }
 

@@ -4,7 +4,12 @@ use std::{num::NonZeroU64, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{number::*, resources::Resources, select::Listen, values::Precision};
+use super::{
+    number::*,
+    precision::{Dtype, Precision},
+    resources::Resources,
+    select::Listen,
+};
 
 /// Declares a stage that trains on pieces: its own keys, then those that all of them have.
 macro_rules! training {
@@ -58,7 +63,7 @@ macro_rules! training {
             pub activation_checkpointing: bool,
             /// The number format in which gradients travel between processes: fp16 and bf16 halve their bytes.
             #[serde(default)]
-            pub gradient_precision: Precision,
+            pub gradient_precision: Dtype,
             /// Each process keeps its share of the optimizer's state alone (ZeRO-1): less memory, the same result.
             #[serde(default)]
             pub shard_optimizer: bool,
@@ -125,7 +130,7 @@ macro_rules! training {
                     weight_decay: self.weight_decay.get(),
                     max_grad_norm: self.max_grad_norm.map(Positive::get),
                     evaluate_every: self.evaluate_every.map(u64::from),
-                    precision: self.precision.unwrap_or_default(),
+                    precision: self.precision.unwrap_or_default().format(),
                     activation_checkpointing: self.activation_checkpointing,
                     gradient_precision: self.gradient_precision,
                     shard_optimizer: self.shard_optimizer,
@@ -165,9 +170,9 @@ pub struct Course {
     pub weight_decay: f64,
     pub max_grad_norm: Option<f64>,
     pub evaluate_every: Option<u64>,
-    pub precision: Precision,
+    pub precision: Dtype,
     pub activation_checkpointing: bool,
-    pub gradient_precision: Precision,
+    pub gradient_precision: Dtype,
     pub shard_optimizer: bool,
     pub optimizer_offload: bool,
     pub checkpoint_every: u64,

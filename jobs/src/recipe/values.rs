@@ -18,19 +18,6 @@ pub enum Device {
     Cuda,
 }
 
-/// The number format of the arithmetic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats throughout.
-    #[default]
-    Fp32,
-    /// Autocast to bfloat16.
-    Bf16,
-    /// Autocast to half precision with dynamic loss scaling, as the original trains.
-    Fp16,
-}
-
 /// One of the sizes that the original releases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -93,16 +80,6 @@ impl Size {
             Size::Small => model::Architecture::small(),
             Size::Medium => model::Architecture::medium(),
             Size::Large => model::Architecture::large(),
-        }
-    }
-}
-
-impl From<Precision> for trainer::Precision {
-    fn from(precision: Precision) -> trainer::Precision {
-        match precision {
-            Precision::Fp32 => trainer::Precision::Fp32,
-            Precision::Bf16 => trainer::Precision::Bf16,
-            Precision::Fp16 => trainer::Precision::Fp16,
         }
     }
 }

@@ -321,7 +321,15 @@ fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Dige
             session["started"].as_u64().map(clock).unwrap_or_default(),
             format!("{} ({})", text(&session["version"]), short(&text(&session["code"]))),
             text(&session["libtorch"]["version"]),
-            format!("{} × {}", session["processes"], text(&session["device"])),
+            format!(
+                "{} × {}{}",
+                session["processes"],
+                text(&session["device"]),
+                session["precision"]["why"].as_str().map_or_else(String::new, |why| format!(
+                    "; precision: auto is {} ({why})",
+                    text(&session["precision"]["auto"])
+                ))
+            ),
             format!(
                 "{}: {}, {} cores, {} of memory{}; {}",
                 text(&session["host"]),

@@ -36,7 +36,7 @@ use crate::{
         state::{Outputs, Record, State, Status, now},
     },
     recipe::{
-        Stage, overrides,
+        Native, Stage, overrides,
         paths::run_folder,
         resolve::{self, Resolved},
     },
@@ -52,8 +52,14 @@ pub fn load(path: &Path, set: &[String]) -> Result<Resolved> {
 }
 
 /// What the command line would do, `--fresh` included.
-pub fn foreseen(args: &RunArgs, resolved: Resolved, state: &State, digests: &mut Digests) -> Result<Plan> {
-    let mut plan = Plan::new(resolved, &args.selection, state, digests)?;
+pub fn foreseen(
+    args: &RunArgs,
+    resolved: Resolved,
+    state: &State,
+    native: Native,
+    digests: &mut Digests,
+) -> Result<Plan> {
+    let mut plan = Plan::new(resolved, &args.selection, state, native, digests)?;
     if args.fresh {
         plan.begin_afresh();
     }
@@ -72,10 +78,12 @@ pub fn run(args: &RunArgs, resolved: Resolved, report: Report, json: bool) -> Re
     let folder = run_folder(&resolved.recipe.name);
     let mut digests = Digests::open(&folder);
     let stop = signals::stop_flag()?;
-    let mut team = match launch::role(args.nproc, args.shard.is_some(), resolved.recipe.device)? {
+    let device = resolved.recipe.device;
+    let mut team = match launch::role(args.nproc, args.shard.is_some(), device)? {
         Role::Alone => Team::default(),
         Role::Supervisor(nproc) => {
-            check(args, resolved, &mut digests, &mut reporter, &stop)?;
+            let native = device::native(device, 0)?;
+            check(args, resolved, native, &mut digests, &mut reporter, &stop)?;
             return launch::supervise(nproc, args.max_restarts, &folder, &mut reporter, &stop);
         }
         Role::Worker(place) => {
@@ -88,10 +96,11 @@ pub fn run(args: &RunArgs, resolved: Resolved, report: Report, json: bool) -> Re
             team
         }
     };
-    let outcome = match team.is_leader() {
+    let agreed = device::native(device, team.local_rank).and_then(|native| team.agree(native));
+    let outcome = agreed.and_then(|()| match team.is_leader() {
         true => lead(args, resolved, &mut digests, reporter, report, &mut team, &stop),
         false => follow(args, &resolved, &mut team, &stop),
-    };
+    });
     if let Err(failure) = &outcome
         && failure.is_interruption()
         && team.is_leader()
@@ -107,12 +116,13 @@ pub fn run(args: &RunArgs, resolved: Resolved, report: Report, json: bool) -> Re
 fn check(
     args: &RunArgs,
     resolved: Resolved,
+    native: Native,
     digests: &mut Digests,
     reporter: &mut Reporter,
     stop: &AtomicBool,
 ) -> Result<()> {
     let state = State::read(&run_folder(&resolved.recipe.name))?;
-    let plan = foreseen(args, resolved, &state, digests)?;
+    let plan = foreseen(args, resolved, &state, native, digests)?;
     plan.check_inputs()?;
     fetch(&plan, reporter, stop)?;
     plan.check_weights(&state)?;
@@ -149,24 +159,28 @@ fn lead(
     team: &mut Team,
     stop: &Arc<AtomicBool>,
 ) -> Result<()> {
-    check(args, resolved.clone(), digests, &mut reporter, stop)?;
+    let native = team.native.clone();
+    check(args, resolved.clone(), native.clone(), digests, &mut reporter, stop)?;
     let folder = run_folder(&resolved.recipe.name);
     fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
     // Slurm may start a job anew while the one before is still ending on another node.
     let in_company = args.shard.is_some() || std::env::var_os("SLURM_JOB_ID").is_some();
     let lock = Lock::take(&folder, if in_company { Lock::SHARES } else { Duration::ZERO })?;
     let mut state = State::read(&folder)?;
-    let mut plan = Plan::new(resolved.clone(), &args.selection, &state, digests)?;
+    let mut plan = Plan::new(resolved.clone(), &args.selection, &state, native.clone(), digests)?;
     if args.fresh {
         forget(&plan, &mut state, &mut reporter)?;
-        plan = Plan::new(resolved, &args.selection, &state, digests)?;
+        plan = Plan::new(resolved, &args.selection, &state, native, digests)?;
         plan.check_inputs()?;
     }
     let device = device::choose_for(plan.recipe.device, team.local_rank)?;
     write_recipe(&plan)?;
     announce(&plan, &mut reporter);
+    if let Some(line) = device::slow_format(&plan) {
+        reporter.warn(line);
+    }
     if plan.stages.iter().any(|stage| stage.selected && stage.standing != Standing::Done) {
-        provenance::note(&folder, device, team.size())?;
+        provenance::note(&folder, device, &plan.native, team.size())?;
     }
     let mut runner = Runner { plan, state, digests, reporter, report, stop, device, team };
     if let Some(shard) = args.shard {
@@ -238,7 +252,7 @@ impl Runner<'_> {
             if !self.plan.stages[index].selected {
                 continue;
             }
-            self.plan.refresh(index, &self.state, self.digests)?;
+            self.plan.compare(index, &self.state, self.digests)?;
             let planned = self.plan.stages[index].clone();
             match &planned.standing {
                 Standing::Done => {
@@ -259,7 +273,7 @@ impl Runner<'_> {
         let (Some(index), None) = (selected.next(), selected.next()) else {
             return Err(Failure::usage("--shard: --only names several stages").hint("name one part of it"));
         };
-        self.plan.refresh(index, &self.state, self.digests)?;
+        self.plan.compare(index, &self.state, self.digests)?;
         let planned = self.plan.stages[index].clone();
         if !planned.stage.works_by_pieces() {
             return Err(Failure::usage(format!("--shard: stage {} does not work piece by piece", planned.name))
@@ -306,6 +320,10 @@ impl Runner<'_> {
         };
         self.record(planned, &record)?;
         self.reporter.begin(&planned.name, &folder);
+        if let Some(precision) = &planned.precision {
+            self.reporter.say(precision);
+        }
+        write_recipe(&self.plan)?;
         self.reporter.event("stage_started", json!({ "kind": record.kind, "folder": folder }));
         Ok((folder, record))
     }
@@ -467,7 +485,7 @@ fn forget(plan: &Plan, state: &mut State, reporter: &mut Reporter) -> Result<()>
 
 fn write_recipe(plan: &Plan) -> Result<()> {
     let path = plan.folder.join("recipe.yaml");
-    let text = serde_saphyr::to_string(&plan.recipe).map_err(|error| Failure::io("write", &path, error))?;
+    let text = serde_saphyr::to_string(&plan.settled_recipe()).map_err(|error| Failure::io("write", &path, error))?;
     atomic::write(&path, text.as_bytes()).map_err(|error| Failure::io("write", &path, error))
 }
 

@@ -15,6 +15,7 @@ use crate::{
         lock, machine,
     },
     plan::state::now,
+    recipe::Native,
 };
 
 const FILE: &str = "sessions.jsonl";
@@ -23,7 +24,7 @@ const FILE: &str = "sessions.jsonl";
 ///
 /// # Errors
 /// The run's folder cannot be written to.
-pub fn note(folder: &Path, device: tch::Device, processes: usize) -> Result<()> {
+pub fn note(folder: &Path, device: tch::Device, native: &Native, processes: usize) -> Result<()> {
     let path = folder.join(FILE);
     let program = std::env::current_exe().unwrap_or_default();
     let session = json!({
@@ -40,6 +41,7 @@ pub fn note(folder: &Path, device: tch::Device, processes: usize) -> Result<()> 
         "memory": machine::memory(),
         "device": format!("{device:?}"),
         "processes": processes,
+        "precision": { "auto": native.best(), "why": native.why },
     });
     let open = OpenOptions::new().create(true).append(true).open(&path);
     open.and_then(|mut file| writeln!(file, "{session}")).map_err(|error| Failure::io("write", &path, error))

@@ -19,7 +19,7 @@ use crate::{
 pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let settings = Settings {
         seed: context.plan.recipe.seed,
-        precision: stage.precision.unwrap_or_default().into(),
+        precision: stage.precision.unwrap_or_default().format().into(),
         learning_rate: stage.learning_rate.get(),
         batch_size: size(stage.batch_size.get())?,
         accumulation_steps: size(stage.accumulation_steps.get())?,

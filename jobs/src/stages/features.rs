@@ -23,7 +23,7 @@ use crate::{
         progress::{self, Reporter},
     },
     plan::{Planned, state::Outputs},
-    recipe::{Features, Precision, resolve::Init},
+    recipe::{Dtype, Features, resolve::Init},
     stages::context::{Context, Ended},
 };
 
@@ -40,7 +40,7 @@ pub struct Job {
     pub output: PathBuf,
     /// (i, n): only pieces whose number, from 0, leaves i when divided by n.
     pub shard: (usize, usize),
-    pub precision: Precision,
+    pub precision: Dtype,
     pub device: Device,
 }
 
@@ -52,7 +52,7 @@ pub fn run(stage: &Features, planned: &Planned, context: &mut Context) -> Result
         pieces: stage.pieces.clone(),
         output: stage.output.clone(),
         shard: context.shard,
-        precision: stage.precision,
+        precision: stage.precision.format(),
         device: context.device,
     };
     extract(&job, &planned.fingerprint.digest, context.stop, context.reporter)
@@ -258,8 +258,8 @@ fn is_newer(file: &Path, than: &Path) -> bool {
 
 fn kind(job: &Job) -> Kind {
     match job.precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-        Precision::Fp16 => Kind::Half,
+        Dtype::Fp32 => Kind::Float,
+        Dtype::Bf16 => Kind::BFloat16,
+        Dtype::Fp16 => Kind::Half,
     }
 }

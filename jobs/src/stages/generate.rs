@@ -24,7 +24,7 @@ use crate::{
         progress::{self, Reporter},
     },
     plan::{Planned, state::Outputs},
-    recipe::{self, Generate, Precision},
+    recipe::{self, Dtype, Generate},
     stages::context::{Context, Ended},
 };
 
@@ -44,7 +44,7 @@ pub struct Job {
     pub max_seconds: Option<f64>,
     pub max_characters: Option<usize>,
     pub max_patches: Option<usize>,
-    pub precision: Precision,
+    pub precision: Dtype,
     pub device: Device,
 }
 
@@ -80,7 +80,7 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
         max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
         max_characters: stage.max_characters.map(|characters| size(characters.get())),
         max_patches: stage.max_patches.map(|patches| size(patches.get())),
-        precision: stage.precision.unwrap_or(context.plan.recipe.precision),
+        precision: stage.precision.unwrap_or_default().format(),
         device: context.device,
     };
     let mark = planned.fingerprint.digest.as_str();
@@ -176,11 +176,11 @@ fn done(job: &Job, summary: Value) -> Result<Ended> {
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.
-pub fn kind(device: Device, precision: Precision) -> Kind {
+pub fn kind(device: Device, precision: Dtype) -> Kind {
     match (device, precision) {
-        (Device::Cpu, _) | (_, Precision::Fp32) => Kind::Float,
-        (_, Precision::Bf16) => Kind::BFloat16,
-        (_, Precision::Fp16) => Kind::Half,
+        (Device::Cpu, _) | (_, Dtype::Fp32) => Kind::Float,
+        (_, Dtype::Bf16) => Kind::BFloat16,
+        (_, Dtype::Fp16) => Kind::Half,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
         failure::{Failure, Result},
         progress::Reporter,
     },
-    recipe::{self, Precision},
+    recipe::{self, Dtype},
     stages::generate,
 };
 
@@ -31,7 +31,7 @@ use crate::{
 pub struct Listen<'a> {
     pub settings: &'a recipe::Listen,
     pub model: &'a NotaGen,
-    pub precision: Precision,
+    pub precision: Dtype,
     pub seed: u64,
     /// Gets a folder an epoch.
     pub folder: PathBuf,

@@ -46,7 +46,7 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
     let listen = stage.listen.as_ref().map(|listen| Listen {
         settings: listen,
         model: &model,
-        precision: stage.precision.unwrap_or_default(),
+        precision: stage.precision.unwrap_or_default().format(),
         seed: context.plan.recipe.seed,
         folder: context.folder.join("samples"),
         stop: context.stop,

@@ -11,7 +11,7 @@ use crate::{
         atomic,
         failure::{Failure, Result},
     },
-    recipe::{By, Precision},
+    recipe::{By, Dtype},
 };
 
 /// What to choose from, how, and where to put it.
@@ -34,7 +34,7 @@ pub struct Job {
     pub scores: PathBuf,
     /// (i, n): only every n-th part of the corpus is scored, and nothing is chosen.
     pub shard: (usize, usize),
-    pub precision: Precision,
+    pub precision: Dtype,
     pub device: Device,
 }
 
