@@ -65,8 +65,8 @@ unsafe extern "C" {
         allocated: *mut u64,
         peak: *mut u64,
     ) -> *mut c_char;
-    pub(crate) fn te_linear_supported() -> c_int;
-    pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_linear_set() -> c_int;
+    pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, set: c_int, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_onednn_supported() -> c_int;
     pub(crate) fn te_onednn_pack(weight: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_onednn_linear(x: Ptr, packed: Ptr, bias: Ptr, gelu: c_int, out: *mut Ptr) -> *mut c_char;
