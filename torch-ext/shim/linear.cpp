@@ -13,17 +13,16 @@
 #endif
 
 namespace {
-constexpr int64_t PANEL = 32, LINE = 16;
+constexpr int64_t PANEL = 32;
 // Sets of instructions, as te_linear_set and te_linear have them.
 enum Set { NONE, AVX2, AVX512 };
 
 #if defined(__x86_64__)
-using Block = void (*)(const float*, const float*, const float*, const float*, float*, int64_t, int64_t);
-// For `width` outputs of a panel and up to `most` rows: for each number of lines fetched ahead, a block for each number of
-// rows.
+using Block = void (*)(const float*, const float*, const char*, int64_t, const float*, float*, int64_t, int64_t);
+// For `width` outputs of a panel: a block for each number of rows up to `most`, fetching one line for each input or two.
 struct Kernel {
   int64_t width, most;
-  const Block* blocks[3];
+  const Block* blocks[2];
 };
 
 namespace avx512 {
@@ -47,8 +46,8 @@ using Vec = __m256;
 
 Kernel kernel(Set set, int64_t rows) {
   if (set == AVX512) return avx512::kernel<2>();
-  // Sixteen registers hold the sums of six rows for half a panel. So few rows need the whole, lest the sums wait for each
-  // other.
+  // Sixteen registers hold the sums of six rows with half a panel. One or two rows take the whole panel: with fewer sums
+  // the multipliers would wait for them.
   return rows <= 2 ? avx2::kernel<4>() : avx2::kernel<2>();
 }
 
@@ -56,19 +55,20 @@ void panels(Set set, const float* x, const float* packed, const float* bias, flo
             int64_t outs) {
   const Kernel k = kernel(set, rows);
   const int64_t n = (rows + k.most - 1) / k.most, passes = n * PANEL / k.width;
+  // Memory gives the next panel more slowly than one of many passes could ask for it.
+  const int64_t fetching = std::min<int64_t>(passes, 8);
   // A thread is worth waking for a quarter of a million products.
   const int64_t grain = std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, rows * in * PANEL));
   at::parallel_for(0, outs / PANEL, grain, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
       const float* panel = packed + p * in * PANEL;
-      const float* next = p + 1 < end ? panel + in * PANEL : panel;
+      const char* next = reinterpret_cast<const char*>(p + 1 < end ? panel + in * PANEL : panel);
       for (int64_t pass = 0; pass < passes; pass++) {
-        const int64_t i = pass % n, o = pass / n * k.width;
+        const int64_t i = pass % n, at = pass / n * k.width, to = p * PANEL + at;
         const int64_t first = rows * i / n, r = rows * (i + 1) / n - first;
-        // The first two passes fetch a half each.
-        const int ahead = passes == 1 ? 2 : pass < 2 ? 1 : 0;
-        k.blocks[ahead][r - 1](x + first * in, panel + o, next + (pass < 2 ? pass * in * LINE : 0), bias + p * PANEL + o,
-                               out + first * outs + p * PANEL + o, in, outs);
+        const int64_t step = pass < fetching ? PANEL * sizeof(float) / fetching : 0;
+        k.blocks[passes == 1][r - 1](x + first * in, panel + at, next + pass * in * step, step, bias + to,
+                                     out + first * outs + to, in, outs);
       }
     }
   });
