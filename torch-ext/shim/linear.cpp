@@ -95,7 +95,7 @@ int te_linear_set() {
 // x (rows, in), packed (out / 32, in, 32), bias (out), all float32, contiguous and on the CPU.
 char* te_linear(Tensor* x, Tensor* packed, Tensor* bias, int set, Tensor** out) {
   return guarded([&] {
-    TORCH_CHECK(set > NONE && set <= widest(), "this processor has no instruction set ", set);
+    TORCH_CHECK(set > NONE && set <= widest(), "this processor has not the instructions of set ", set);
     for (const Tensor* t : {x, packed, bias})
       TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat && t->is_contiguous(),
                   "a packed linear layer takes contiguous float32 on the CPU");
