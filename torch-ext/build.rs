@@ -16,8 +16,14 @@ fn main() {
         fail(&format!("{} has no libtorch: run scripts/setup", lib.display()));
     }
     let include = libtorch.join("include");
-    cc::Build::new()
-        .cpp(true)
+    let mut shim = cc::Build::new();
+    // Without OpenMP libtorch's own loops run on one thread in what includes them. Its threads are those of GCC's OpenMP,
+    // which lies beside it.
+    let openmp = openmp(&lib).filter(|_| shim.cpp(true).get_compiler().is_like_gnu());
+    if openmp.is_some() {
+        shim.flag("-fopenmp");
+    }
+    shim.cpp(true)
         .std("c++17")
         .warnings(false)
         .debug(false)
@@ -37,7 +43,16 @@ fn main() {
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=dylib=torch_cpu");
     println!("cargo:rustc-link-lib=dylib=c10");
+    if let Some(name) = openmp {
+        println!("cargo:rustc-link-lib=dylib:+verbatim={name}");
+    }
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
+}
+
+/// The file name of the OpenMP that libtorch brings.
+fn openmp(lib: &Path) -> Option<String> {
+    let mut names = std::fs::read_dir(lib).ok()?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    names.find(|name| name.starts_with("libgomp"))
 }
 
 /// The CUDA part (NCCL, CUDA graphs): a library of its own that is loaded after `libtorch_cuda`. The CUDA set of libtorch
