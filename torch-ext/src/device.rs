@@ -47,21 +47,39 @@ pub struct Card {
 /// Where a driver is installed, the CUDA half of libtorch was loaded before `main` (the shim does it): libtorch decides
 /// when it is first asked about CUDA, even by `tch::manual_seed`, and never again.
 pub fn load_cuda() -> Result<bool> {
-    let files = device_files(Path::new("/dev"));
+    load_cuda_of(Path::new("/dev"))
+}
+
+/// As `load_cuda`, with the folder of the device files. The driver is asked first: what is wrong with it or with its cards
+/// does not depend on how this program was built.
+fn load_cuda_of(dev: &Path) -> Result<bool> {
+    let files = device_files(dev);
     let hidden = std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| matches!(devices.trim(), "" | "-1"));
     let driver = find_driver();
     // WSL2 has another device file, for cards of all makers: there the driver alone tells that it is one of NVIDIA's.
-    if hidden || (files.is_empty() && (driver.is_err() || !Path::new("/dev/dxg").exists())) {
+    if hidden || (files.is_empty() && (driver.is_err() || !dev.join("dxg").exists())) {
         return Ok(false);
     }
     driver.map_err(no_driver)?;
-    load_cuda_library().map_err(|error| {
-        Error(format!("libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"))
-    })?;
-    match tch::Cuda::is_available() {
-        true => Ok(true),
-        false => unusable(&files),
+    let (version, status) = driver_state()?;
+    if status != 0 {
+        return no_card(&files, status);
     }
+    let card = card(0)?;
+    // Without the CUDA part, libtorch would find the card, and the first NCCL group or CUDA graph would fail.
+    cuda_part_file()?;
+    load_cuda_library()?;
+    if tch::Cuda::is_available() {
+        return Ok(true);
+    }
+    let runtime = cuda_runtime_version()?;
+    if version / 1000 < runtime / 1000 {
+        let name = |version: i64| format!("{}.{}", version / 1000, version % 1000 / 10);
+        let (has, needs) = (name(version), name(runtime));
+        let why = format!("it has CUDA {has}, and libtorch needs {needs} (install a newer driver)");
+        return Err(Error(format!("the NVIDIA driver is too old: {why}")));
+    }
+    Err(Error(format!("libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)", card.name)))
 }
 
 /// Finds the NVIDIA driver's library, `libcuda.so.1`.
@@ -71,7 +89,9 @@ pub fn find_driver() -> Result<()> {
 }
 
 fn no_driver(error: Error) -> Error {
-    Error(format!("the NVIDIA driver's library is missing: {error}"))
+    Error(format!(
+        "the NVIDIA driver's library is missing: {error} (install the driver; a container takes it from its host)"
+    ))
 }
 
 /// Asks the NVIDIA driver for a card, which needs nothing of libtorch's CUDA half. The index counts as CUDA does: only the
@@ -93,9 +113,18 @@ pub fn card(index: usize) -> Result<Card> {
 }
 
 /// Loads libtorch's CUDA half, with or without a card.
+///
+/// # Errors
+/// It cannot be loaded, or libtorch was asked about CUDA before and stays without it.
 pub fn load_cuda_library() -> Result<()> {
     // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
-    check(unsafe { te_load_cuda() })
+    check(unsafe { te_load_cuda() }).map_err(|error| {
+        Error(format!("libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"))
+    })?;
+    cuda_runtime_version().map(drop).map_err(|_| {
+        let why = "libtorch was asked about CUDA before, and stays without it until the program is started again";
+        Error(format!("libtorch's CUDA library was loaded too late: {why}"))
+    })
 }
 
 /// The version of the CUDA runtime that libtorch uses, as 1000 * major + 10 * minor. An error where libtorch has no CUDA.
@@ -119,41 +148,52 @@ fn device_files(dev: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Why CUDA finds no card although its driver and library are there. A cluster may hide a card by its file alone, so each
-/// is tried.
-fn unusable(files: &[PathBuf]) -> Result<bool> {
-    const NO_DEVICE: c_int = 100;
-    for file in files {
-        if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file) {
-            return Err(Error(format!("{} cannot be opened: {error}", file.display())));
-        }
-    }
+/// The newest CUDA that the driver knows, as 1000 * major + 10 * minor, and what it answers when it is started.
+fn driver_state() -> Result<(i64, c_int)> {
     let (mut version, mut status) = (0, 0);
     // SAFETY: two valid out-pointers.
     check(unsafe { te_driver_state(&mut version, &mut status) })?;
-    let runtime = cuda_runtime_version()?;
-    if i64::from(version) / 1000 < runtime / 1000 {
-        let name = |version: i64| format!("{}.{}", version / 1000, version % 1000 / 10);
-        let (has, needs) = (name(version.into()), name(runtime));
-        return Err(Error(format!("the NVIDIA driver is too old: it has CUDA {has}, and libtorch needs {needs}")));
+    Ok((version.into(), status))
+}
+
+/// Why the driver, which answers `status`, offers no card. A cluster may hide a card by its file alone, so each is tried.
+fn no_card(files: &[PathBuf], status: c_int) -> Result<bool> {
+    const NO_DEVICE: c_int = 100;
+    for file in files {
+        if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file) {
+            let way_out = "was this job or container given the card?";
+            return Err(Error(format!("{} cannot be opened: {error} ({way_out})", file.display())));
+        }
     }
-    match status {
-        0 | NO_DEVICE => Ok(false),
-        code => Err(Error(format!("the NVIDIA driver does not start: error {code} of cuInit"))),
+    if status != NO_DEVICE {
+        return Err(Error(format!(
+            "the NVIDIA driver does not start: error {status} of cuInit (nvidia-smi may say more)"
+        )));
+    }
+    // `nvidiactl` is there without a card, too; the numbered ones are the cards.
+    match files.iter().find(|file| file.to_string_lossy().ends_with(|last: char| last.is_ascii_digit())) {
+        None => Ok(false),
+        Some(file) => Err(Error(format!(
+            "the NVIDIA driver finds no card although {} is there (CUDA_VISIBLE_DEVICES? a container without its GPUs?)",
+            file.display()
+        ))),
     }
 }
 
-/// What is called so in the CUDA part, the library that `build.rs` makes where libtorch has CUDA: where it was built, or
-/// beside the program.
-pub(crate) fn cuda_part(name: &CStr) -> Result<Ptr> {
+/// The CUDA part, the library that `build.rs` makes where libtorch has CUDA: where it was built, or beside the program.
+fn cuda_part_file() -> Result<PathBuf> {
     let built = Path::new(env!("TORCH_EXT_CUDA"));
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("libtorch_ext_cuda.so"));
     let library = [Some(built.to_owned()), beside()].into_iter().flatten().find(|path| path.is_file());
-    let library = library.ok_or_else(|| {
+    library.ok_or_else(|| {
         let how = "build it with the CUDA set of libtorch (scripts/setup --cuda)";
         Error(format!("this program was built without its CUDA part: {how}"))
-    })?;
-    let library = c_string(&library.to_string_lossy())?;
+    })
+}
+
+/// What is called so in the CUDA part.
+pub(crate) fn cuda_part(name: &CStr) -> Result<Ptr> {
+    let library = c_string(&cuda_part_file()?.to_string_lossy())?;
     let mut found = std::ptr::null_mut();
     // SAFETY: two strings and an out-pointer; loading runs the library's initialisers, as linking it would.
     check(unsafe { te_cuda_part(library.as_ptr(), name.as_ptr(), &mut found) })?;
