@@ -257,6 +257,9 @@ pub fn process_memory() -> Result<ProcessMemory> {
 }
 
 #[cfg(test)]
+mod causes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tch::{Kind, Tensor};
