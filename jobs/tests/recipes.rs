@@ -289,6 +289,12 @@ fn doctor_says_what_there_is() {
     workplace.write("data/some.jsonl", "{}\n{}\n");
     let report = &workplace.good(&["doctor", "--json"]).objects()[0];
     assert!(report["libtorch"]["version"].as_str().unwrap().starts_with("2.11.0"), "{report}");
+    assert!(report["libtorch"]["problem"].is_null(), "{report}");
+    let cuda = &report["cuda"];
+    assert!(cuda["attention"].as_str().unwrap().starts_with("flash"), "{report}");
+    let named = |card: &serde_json::Value| card["name"].is_string() && card["total_bytes"].is_u64();
+    assert!(cuda["devices"].as_array().unwrap().iter().all(named), "{report}");
+    assert!(cuda["usable"] == false || cuda["devices"][0]["free_bytes"].is_u64(), "{report}");
     assert!(report["memory"]["total_bytes"].as_u64().unwrap() > 1 << 30);
     assert_eq!(report["corpora"][0]["pieces"], 2);
     assert!(report["cpu"]["cores"].as_u64().unwrap() >= 1);

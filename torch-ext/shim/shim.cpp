@@ -135,6 +135,27 @@ char* te_card(int index, char* name, int size, uint64_t* memory, int* major, int
   });
 }
 
+// What NCCL or cuDNN says of itself: 10000 * major + 100 * minor + patch.
+char* te_library_version(const char* library, int64_t* version) {
+  return guarded([&] {
+    void* loaded = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+    TORCH_CHECK(loaded, dlerror());
+    auto nccl = reinterpret_cast<int (*)(int*)>(dlsym(loaded, "ncclGetVersion"));
+    auto cudnn = reinterpret_cast<size_t (*)()>(dlsym(loaded, "cudnnGetVersion"));
+    int number = 0;
+    TORCH_CHECK(cudnn || (nccl && nccl(&number) == 0), library, " tells no version");
+    *version = cudnn ? static_cast<int64_t>(cudnn()) : number;
+  });
+}
+
+// Which of its fused kinds of attention libtorch may use.
+void te_attention(int* flash, int* efficient, int* cudnn) {
+  auto& context = at::globalContext();
+  *flash = context.userEnabledFlashSDP();
+  *efficient = context.userEnabledMemEfficientSDP();
+  *cudnn = context.userEnabledCuDNNSDP();
+}
+
 // Fails where libtorch's CUDA hooks are those of a build without CUDA.
 char* te_cuda_runtime_version(int64_t* version) {
   return guarded([&] { *version = at::detail::getCUDAHooks().versionCUDART(); });

@@ -1,7 +1,7 @@
 //! Devices and memory.
 use crate::ffi::{
-    Ptr, check, device_type, te_card, te_cuda_part, te_cuda_runtime_version, te_device_memory, te_driver_state,
-    te_empty_cache, te_find_driver, te_load_cuda,
+    Ptr, check, device_type, te_attention, te_card, te_cuda_part, te_cuda_runtime_version, te_device_memory,
+    te_driver_state, te_empty_cache, te_find_driver, te_library_version, te_load_cuda,
 };
 use crate::store::c_string;
 use crate::{Error, Result};
@@ -42,6 +42,17 @@ pub struct Card {
     pub capability: (u32, u32),
 }
 
+/// Which of its fused kinds of attention libtorch may use. Where none fits, it computes the parts one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attention {
+    /// Flash attention, of a card or of a CPU.
+    pub flash: bool,
+    /// The memory-efficient kind, of a card.
+    pub efficient: bool,
+    /// cuDNN's, of a card.
+    pub cudnn: bool,
+}
+
 /// Whether CUDA can be used. An error says why a card that is there cannot.
 ///
 /// Where a driver is installed, the CUDA half of libtorch was loaded before `main` (the shim does it): libtorch decides
@@ -74,8 +85,7 @@ fn load_cuda_of(dev: &Path) -> Result<bool> {
     }
     let runtime = cuda_runtime_version()?;
     if version / 1000 < runtime / 1000 {
-        let name = |version: i64| format!("{}.{}", version / 1000, version % 1000 / 10);
-        let (has, needs) = (name(version), name(runtime));
+        let (has, needs) = (cuda_name(version), cuda_name(runtime));
         let why = format!("it has CUDA {has}, and libtorch needs {needs} (install a newer driver)");
         return Err(Error(format!("the NVIDIA driver is too old: {why}")));
     }
@@ -133,6 +143,33 @@ pub fn cuda_runtime_version() -> Result<i64> {
     // SAFETY: a valid out-pointer.
     check(unsafe { te_cuda_runtime_version(&mut version) })?;
     Ok(version)
+}
+
+/// The newest CUDA that the NVIDIA driver knows, such as `13.0`.
+pub fn driver_version() -> Result<String> {
+    find_driver().map_err(no_driver)?;
+    Ok(cuda_name(driver_state()?.0))
+}
+
+fn cuda_name(version: i64) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+/// What a library of NCCL or cuDNN says of itself, such as `2.28.9`. It is loaded for that.
+pub fn library_version(library: &Path) -> Result<String> {
+    let library = c_string(&library.to_string_lossy())?;
+    let mut version = 0;
+    // SAFETY: a string and a valid out-pointer; loading runs the library's initialisers, as linking it would.
+    check(unsafe { te_library_version(library.as_ptr(), &mut version) })?;
+    Ok(format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100))
+}
+
+/// What libtorch is set to. cuDNN's is turned off when CUDA is loaded.
+pub fn attention() -> Attention {
+    let (mut flash, mut efficient, mut cudnn) = (0, 0, 0);
+    // SAFETY: three valid out-pointers.
+    unsafe { te_attention(&mut flash, &mut efficient, &mut cudnn) };
+    Attention { flash: flash != 0, efficient: efficient != 0, cudnn: cudnn != 0 }
 }
 
 /// The device files of the NVIDIA driver and its cards: `nvidiactl`, `nvidia0`, `nvidia1`, …
@@ -292,6 +329,19 @@ mod tests {
             let error = card(index).unwrap_err().to_string();
             assert!(error.contains("the NVIDIA driver"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_or_tells_no_version_is_an_error() {
+        let error = library_version(Path::new("/nowhere/libnccl.so.2")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/libnccl.so.2"), "{error}");
+        let error = library_version(Path::new("libc.so.6")).unwrap_err().to_string();
+        assert_eq!(error, "libc.so.6 tells no version");
+    }
+
+    #[test]
+    fn attention_is_fused_on_a_cpu() {
+        assert!(attention().flash);
     }
 
     #[test]

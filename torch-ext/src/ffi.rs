@@ -20,6 +20,8 @@ unsafe extern "C" {
         major: *mut c_int,
         minor: *mut c_int,
     ) -> *mut c_char;
+    pub(crate) fn te_library_version(library: *const c_char, version: *mut i64) -> *mut c_char;
+    pub(crate) fn te_attention(flash: *mut c_int, efficient: *mut c_int, cudnn: *mut c_int);
     pub(crate) fn te_cuda_runtime_version(version: *mut i64) -> *mut c_char;
     pub(crate) fn te_cuda_part(library: *const c_char, name: *const c_char, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;

@@ -48,8 +48,25 @@ fn show(name: &str, value: &Value) {
                 eprintln!("{:<10} {}", if index == 0 { name } else { "" }, line(item));
             }
         }
-        other => eprintln!("{name:<10} {}", line(other)),
+        other => {
+            for (index, line) in lines(other).iter().enumerate() {
+                eprintln!("{:<10} {line}", if index == 0 { name } else { "" });
+            }
+        }
     }
+}
+
+/// A line of plain fields, a line for each thing in a list, and last the problem.
+fn lines(value: &Value) -> Vec<String> {
+    let Value::Object(map) = value else { return vec![line(value)] };
+    let listed = |value: &Value| value.as_array().is_some_and(|items| items.iter().any(Value::is_object));
+    let plain = map.iter().filter(|(key, value)| *key != "problem" && !listed(value));
+    let mut lines = vec![line(&plain.map(|(key, value)| (key.clone(), value.clone())).collect())];
+    lines.extend(
+        map.values().filter(|value| listed(value)).flat_map(|items| items.as_array().into_iter().flatten().map(line)),
+    );
+    lines.extend(map.get("problem").and_then(Value::as_str).map(|problem| format!("problem: {problem}")));
+    lines
 }
 
 fn line(value: &Value) -> String {
@@ -62,7 +79,9 @@ fn line(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let fields = map.iter().filter(|(_, value)| !value.is_null() && *value != &json!([]));
-            let named = fields.map(|(key, value)| format!("{} {}", key.trim_end_matches("_bytes"), text(key, value)));
+            let named = fields.map(|(key, value)| {
+                format!("{} {}", key.trim_end_matches("_bytes").replace('_', " "), text(key, value))
+            });
             named.collect::<Vec<_>>().join(", ")
         }
         other => text("", other),
@@ -127,4 +146,20 @@ fn files(folder: &Path, depth: usize) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_and_a_problem_have_lines_of_their_own() {
+        let devices = json!([{ "index": 0, "name": "Card", "total_bytes": 80_000_000_000_u64, "free_bytes": null }]);
+        let value =
+            json!({ "usable": false, "problem": "too old", "driver_cuda": "13.0", "nccl": null, "devices": devices });
+        let size = bytes(80_000_000_000);
+        let card = format!("index 0, name Card, total {size}");
+        assert_eq!(lines(&value), ["usable false, driver cuda 13.0", &card, "problem: too old"]);
+        assert_eq!(lines(&json!({ "devices": [], "problem": null, "usable": true })), ["usable true"]);
+    }
 }
