@@ -3,17 +3,28 @@
 //!     cargo run --release -p model --example features -- --weights M3.pth --files LIST --output DIR
 //!
 //! LIST has a path a line. Prints a line of JSON: pieces together, and one by one. `--threads 1 --clock cpu` counts
-//! the time that the thread ran, for a machine that others use too.
+//! the time that the thread ran, for a machine that others use too. `--device cpu` or `cuda` takes no other.
 use model::features;
 use model::m3::{MusicEncoder, feature_text};
 use notation::corpus::Source;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
+use std::process::ExitCode;
+use tch::Kind;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Outcome<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("features: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
@@ -28,7 +39,7 @@ fn main() -> Outcome<()> {
         tch::set_num_threads(threads);
     }
     let cpu = get("--clock", "wall") == "cpu";
-    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let device = torch_ext::device_named(&get("--device", "auto"))?;
     let encoder = MusicEncoder::load(Path::new(&get("--weights", "")), device, kind)?;
     let files: Vec<PathBuf> = std::fs::read_to_string(get("--files", ""))?.lines().map(PathBuf::from).collect();
     let output = PathBuf::from(get("--output", "."));

@@ -4,16 +4,27 @@
 //!
 //! As `scripts/bench/generation.py` measures the original's way: the cost of one patch at each context, summed up
 //! over a piece by trapezoids. Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the thread ran,
-//! for a machine that others use too.
+//! for a machine that others use too. `--device cpu` or `cuda` takes that one and no other.
 use model::generate::{Event, Generator, Options, Recordings, Start};
 use model::{Architecture, NotaGen};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Outcome<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("generation: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
@@ -35,7 +46,7 @@ fn main() -> Outcome<()> {
         tch::set_num_threads(threads);
     }
     let clock = Clock { cpu: get("--clock", "wall") == "cpu" };
-    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let device = torch_ext::device_named(&get("--device", "auto"))?;
     let model = NotaGen::new(&architecture, device, 0)?;
     never_end(&model);
     let mut generator = Generator::new(&model, kind)?;

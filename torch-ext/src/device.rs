@@ -92,6 +92,20 @@ fn load_cuda_of(dev: &Path) -> Result<bool> {
     Err(Error(format!("libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)", card.name)))
 }
 
+/// The device called `cpu`, `cuda` (the first card), or `auto` (the first card where there is one).
+///
+/// # Errors
+/// The card that is asked for is not there; one that is there cannot be used; there is no such device.
+pub fn device_named(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" | "cuda" if load_cuda()? => Ok(Device::Cuda(0)),
+        "auto" => Ok(Device::Cpu),
+        "cuda" => Err(Error("device cuda: this machine has no NVIDIA card that the program may use".to_owned())),
+        other => Err(Error(format!("there is no device {other}: auto, cpu or cuda"))),
+    }
+}
+
 /// Finds the NVIDIA driver's library, `libcuda.so.1`.
 pub fn find_driver() -> Result<()> {
     // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
@@ -342,6 +356,16 @@ mod tests {
     #[test]
     fn attention_is_fused_on_a_cpu() {
         assert!(attention().flash);
+    }
+
+    #[test]
+    fn a_device_has_one_of_three_names() {
+        assert_eq!(device_named("cpu").unwrap(), Device::Cpu);
+        assert_eq!(device_named("tpu").unwrap_err().to_string(), "there is no device tpu: auto, cpu or cuda");
+        match device_named("cuda") {
+            Ok(device) => assert_eq!(device, Device::Cuda(0)),
+            Err(error) => assert!(!matches!(device_named("auto"), Ok(Device::Cuda(_))), "{error}"),
+        }
     }
 
     #[test]

@@ -3,15 +3,25 @@
 //!     cargo run --release -p trainer --example dpo -- --weights W.pth --preferences P.json --precision fp32 --steps 40
 //!
 //! Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the training's thread ran, for a machine
-//! that others use too.
+//! that others use too. `--device cpu` or `cuda` takes that one and no other.
 use std::collections::HashMap;
 use std::path::PathBuf;
-use tch::Device;
+use std::process::ExitCode;
 use trainer::{DpoSettings, Event, Length, Observer, Outcome, Precision, Schedule, Settings};
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Ended<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dpo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Ended<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
@@ -22,7 +32,7 @@ fn main() -> Ended<()> {
         tch::set_num_threads(threads);
     }
     let cpu = get("--clock", "wall") == "cpu";
-    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let device = torch_ext::device_named(&get("--device", "auto"))?;
     let model = model::weights::load(&PathBuf::from(get("--weights", "")), device)?;
     let settings = Settings {
         seed: 0,

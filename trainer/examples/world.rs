@@ -2,9 +2,10 @@
 //!
 //!     cargo run --release -p trainer --example world -- --weights W.pth --index train.jsonl --steps 60
 //!
-//! Prints one line of JSON.
+//! Prints one line of JSON. `--device cpu` or `cuda` takes that one and no other.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Device;
@@ -17,12 +18,22 @@ type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
 const WARM_UP: u64 = 3;
 
-fn main() -> Ended<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("world: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Ended<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let get = |name: &str| given.get(name).copied().unwrap_or_default();
     let (weights, index, steps) = (PathBuf::from(get("--weights")), PathBuf::from(get("--index")), get("--steps"));
-    let device = if torch_ext::load_cuda()? { Device::Cuda(0) } else { Device::Cpu };
+    let device = torch_ext::device_named(given.get("--device").copied().unwrap_or("auto"))?;
     let server = Server::start()?;
     let join = Join {
         host: "127.0.0.1".to_owned(),
