@@ -34,7 +34,9 @@ fn main() {
         .file("shim/shim.cpp")
         .file("shim/allocations.cpp")
         .file("shim/linear.cpp")
+        .file("shim/gelu.cpp")
         .file("shim/onednn.cpp")
+        .file("shim/profile.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");
     let cuda = build_cuda(&libtorch, &include).unwrap_or_default();

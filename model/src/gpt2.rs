@@ -139,6 +139,11 @@ pub(crate) struct Block {
 
 type TorchResult = std::result::Result<Tensor, tch::TchError>;
 
+/// transformers' `gelu_new`.
+pub(crate) fn gelu(x: &Tensor) -> TorchResult {
+    torch_ext::gelu(x).map_err(|error| tch::TchError::Torch(error.to_string()))
+}
+
 impl Block {
     fn new(b: &mut Builder, name: &str, hidden: i64, layers: i64, dropout: f64) -> Result<Block> {
         // Residual projections start smaller, by the depth (GPT-2's initialisation).
@@ -178,7 +183,7 @@ impl Block {
 
     /// The feed-forward half, without its residual connection.
     pub(crate) fn mlp(&self, x: &Tensor) -> TorchResult {
-        self.mlp_proj.forward(&self.c_fc.forward(&self.ln_2.forward(x)?)?.f_gelu("tanh")?)
+        self.mlp_proj.forward(&gelu(&self.c_fc.forward(&self.ln_2.forward(x)?)?)?)
     }
 
     /// Causal attention inside each sequence; `qkv` is (tokens, 3 * hidden).

@@ -67,6 +67,11 @@ unsafe extern "C" {
         allocated: *mut u64,
         peak: *mut u64,
     ) -> *mut c_char;
+    pub(crate) fn te_profile_begin(cuda: c_int) -> *mut c_char;
+    pub(crate) fn te_profile_end(path: *const c_char) -> *mut c_char;
+    pub(crate) fn te_span_begin(name: *const c_char, span: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_span_end(span: Ptr);
+    pub(crate) fn te_gelu(x: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_linear_set() -> c_int;
     pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, set: c_int, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_onednn_supported() -> c_int;

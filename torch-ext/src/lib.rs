@@ -9,10 +9,12 @@ mod bytes;
 mod checkpoint;
 mod device;
 mod ffi;
+mod gelu;
 mod graph;
 mod linear;
 mod onednn;
 mod optim;
+mod profile;
 mod ranks;
 mod reducer;
 mod store;
@@ -26,11 +28,12 @@ pub use device::{
     driver_version, empty_cache, find_driver, keep_freed_memory, library_version, load_cuda, load_cuda_library,
     process_memory,
 };
+pub use gelu::gelu;
 pub use graph::Graph;
 pub use linear::Linear;
 pub use onednn::ManyRows;
 pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
-
+pub use profile::{Profile, ProfiledTurns, Span};
 pub use ranks::{Group, Reduce};
 pub use reducer::{Bucket, Reducer, ReducerOptions};
 pub use store::{Join, Server, World};

@@ -3,7 +3,7 @@
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
 use super::together::{LOOK, Recordings, Together, Trial};
-use crate::gpt2::HEAD_SIZE;
+use crate::gpt2::{HEAD_SIZE, gelu};
 use crate::notagen::embed_patches;
 use crate::sampling::{Draws, Sampling};
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
@@ -74,7 +74,7 @@ impl Layer {
     /// The rest of the block behind its attention: (tokens, hidden) of both to (tokens, hidden).
     fn finish(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let x = x.f_add(&self.attended.forward(attention)?)?;
-        let wide = self.widen.forward(&self.ln_2.forward(&x, attention.kind())?)?.f_gelu("tanh")?;
+        let wide = gelu(&self.widen.forward(&self.ln_2.forward(&x, attention.kind())?)?)?;
         Ok(x.f_add(&self.narrow.forward(&wide)?)?)
     }
 }
