@@ -295,3 +295,19 @@ fn a_circle_is_found() {
     let circle = ["a", "b", "c"].map(str::to_owned).into_iter().collect();
     assert_eq!(circles(&arrows(&modules)), BTreeSet::from([circle]));
 }
+
+#[test]
+fn the_page_on_architecture_names_the_crates_and_folders_that_there_are() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let rows: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let members = members.trim_end_matches(']').split(", ").map(|name| name.trim_matches('"').to_owned());
+    let folders = ARROWS.iter().map(|(folder, _)| format!("jobs/src/{folder}"));
+    let there: BTreeSet<String> = members.chain(folders).collect();
+    assert_eq!(rows.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), there);
+    // What else it points at is there.
+    for path in page.split('`').skip(1).step_by(2).filter(|word| word.contains('/') && !word.contains(' ')) {
+        assert!(root().join(path).exists(), "{path}");
+    }
+}

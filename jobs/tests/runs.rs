@@ -23,6 +23,13 @@ fn a_recipe_runs_to_music_and_the_second_time_does_nothing() {
     assert!(!run.events("step").is_empty() && !run.events("evaluated").is_empty());
     assert!(run.stderr().contains("alignment check"), "{}", run.stderr());
 
+    for step in run.events("step") {
+        let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key}: {step}"));
+        assert!(number("tokens_per_second") > number("patches_per_second"), "{step}");
+        assert!((0.0..1.0).contains(&number("data_wait")) && number("mfu") > 0.0 && number("mfu") < 1.0, "{step}");
+        assert!(number("memory_peak") >= number("memory"), "{step}");
+    }
+
     workplace.fingerprints_are_as_they_were("tiny");
     let summary = workplace.json("runs/tiny/summary.json");
     assert_eq!(summary["done"], true);
@@ -273,4 +280,54 @@ fn a_stage_of_precision_auto_goes_on_as_it_began_and_begins_as_the_machine_is() 
     let recipe = workplace.read("runs/tiny/recipe.yaml");
     assert!(recipe.contains("precision: bf16") && !recipe.contains("auto"), "{recipe}");
     assert!(workplace.read("runs/tiny/report.html").contains("precision: auto is fp32"));
+}
+
+#[test]
+fn pieces_batched_by_length_are_a_setting_that_decides_the_result() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let weights = std::fs::read(workplace.published("tiny-pretrain")).unwrap();
+    let by_length = ["tiny.yaml", "--until", "pretrain", "--set", "pretrain.batch_by=length"];
+    let run = workplace.good(&by_length);
+    assert!(run.stderr().contains("pretrain: stale, batch_by unset → \"length\""), "{}", run.stderr());
+    assert_ne!(std::fs::read(workplace.published("tiny-pretrain")).unwrap(), weights);
+    // What is left out is the original's way.
+    let plan =
+        workplace.good(&["plan", "tiny.yaml", "--until", "pretrain", "--set", "pretrain.batch_by=random", "--json"]);
+    assert_eq!(plan.objects()[1]["reason"], "batch_by \"length\" → unset");
+    workplace.run(&["plan", "tiny.yaml", "--set", "pretrain.batch_by=size"]).fails(2, "unknown word `size`", "");
+}
+
+#[test]
+fn a_profile_has_the_parts_of_steps_and_rounds() {
+    let workplace = Workplace::new();
+    let run = workplace.good(&["tiny.yaml", "--profile", "2"]);
+    assert!(run.stderr().contains("profile: runs/tiny/02-pretrain/profile.json"), "{}", run.stderr());
+    for (stage, parts) in [
+        ("02-pretrain", ["wait for a batch", "forward", "backward", "optimizer"]),
+        ("04-generate", ["write", "write", "aten::embedding", "aten::layer_norm"]),
+    ] {
+        let trace = workplace.json(&format!("runs/tiny/{stage}/profile.json"));
+        let events = trace["traceEvents"].as_array().unwrap();
+        for part in parts {
+            let count = events.iter().filter(|event| event["name"] == part && event["ph"] == "X").count();
+            assert!(if part.starts_with("aten") { count > 0 } else { count == 2 }, "{count} times {part} in {stage}");
+        }
+    }
+}
+
+#[test]
+fn going_on_from_a_file_at_its_last_epoch_leaves_best_weights_all_the_same() {
+    let workplace = Workplace::new();
+    workplace.good(&["tiny.yaml", "--until", "pretrain"]);
+    let from = workplace.published("tiny-pretrain").display().to_string();
+    let resume = format!("pretrain.resume_from={from}");
+    // The file's own loss counts as the best, and no step is left to take, or none betters it.
+    for (name, epochs) in [("name=again", "pretrain.epochs=1"), ("name=further", "pretrain.epochs=3")] {
+        let rate = "pretrain.learning_rate=1e-30";
+        let sets = ["--set", name, "--set", epochs, "--set", resume.as_str(), "--set", rate];
+        let run = workplace.good(&[&["tiny.yaml", "--only", "pretrain"], &sets[..]].concat());
+        assert!(run.stderr().contains("[pretrain] done in"), "{}", run.stderr());
+        assert!(workplace.published(&format!("{}-pretrain", &name[5..])).is_file());
+    }
 }

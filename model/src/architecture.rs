@@ -50,6 +50,11 @@ pub struct Architecture {
     pub dropout: f64,
 }
 
+/// Operations of a layer for one position that sees half of a context on average.
+pub(crate) fn causal_layer(hidden_size: f64, context: f64) -> f64 {
+    24.0 * hidden_size * hidden_size + 2.0 * hidden_size * context
+}
+
 fn default_patch_size() -> i64 {
     16
 }
@@ -59,6 +64,19 @@ fn default_dropout() -> f64 {
 }
 
 impl Architecture {
+    /// Floating-point operations of a forward pass for a patch behind so many others: two for each weight that it meets,
+    /// and attention's two products over half the context on average.
+    pub fn patch_operations(&self, context: f64) -> f64 {
+        let [size, layers, h] = [self.patch_size, self.patch_layers, self.hidden_size].map(|value| value as f64);
+        layers * causal_layer(h, context) + 2.0 * size * h
+    }
+
+    /// The same for a character of a patch with so many, its distribution included.
+    pub fn character_operations(&self, characters: f64) -> f64 {
+        let [layers, h] = [self.char_layers, self.hidden_size].map(|value| value as f64);
+        layers * causal_layer(h, characters) + 2.0 * VOCABULARY as f64 * h
+    }
+
     /// NotaGen-small: 110M parameters, 2048 patches.
     pub fn small() -> Self {
         Self::sized(2048, 12, 3, 768)

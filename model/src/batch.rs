@@ -48,6 +48,11 @@ impl Batch {
         Batch::of_targets(pieces, patch_length, |_, _| true)
     }
 
+    /// Patches whose characters are predicted.
+    pub fn predicted(&self) -> i64 {
+        self.targets.len() as i64
+    }
+
     /// As [`Batch::new`], but predicts only the patches that `keep(piece, place)` chooses
     /// (the original's `PATCH_SAMPLING_BATCH_SIZE`).
     pub fn of_targets(pieces: &[Patches], patch_length: i64, keep: impl Fn(usize, usize) -> bool) -> Result<Batch> {

@@ -59,6 +59,18 @@ impl Corpus {
         }
     }
 
+    /// Bytes of the text that a piece is read from: a measure of its length beside others of its folder.
+    ///
+    /// # Errors
+    /// As of [`Corpus::read`], without reading the text.
+    pub fn size(&self, entry: &Entry, key: Key) -> Result<u64> {
+        if let Form::Packed(pack) = self.form(entry) {
+            return Ok(pack.size(place(pack, entry.name())?));
+        }
+        let path = self.file(entry, key);
+        Ok(fs::metadata(&path).map_err(Error::io(&path))?.len())
+    }
+
     /// What a piece is read from; of a packed one what it would be called there.
     pub fn file(&self, entry: &Entry, key: Key) -> PathBuf {
         match self.form(entry) {

@@ -194,6 +194,11 @@ impl Pack {
         if text.len() == stored.size as usize { Ok(text) } else { Err(damaged()) }
     }
 
+    /// Bytes of a piece's text, counted in the order of the names.
+    pub fn size(&self, index: usize) -> u64 {
+        self.stored(index).size.into()
+    }
+
     /// Whether these are its names, which are in order.
     fn has_just(&self, names: &[&str]) -> bool {
         self.len() == names.len() && names.iter().enumerate().all(|(index, name)| self.name(index) == *name)

@@ -59,6 +59,8 @@ fn measure() -> Ended<()> {
         shard_optimizer: false,
         optimizer_offload: false,
         resume_from: None,
+        peak: None,
+        profile: None,
         workers: 1,
         ranks: trainer::Ranks::default(),
     };

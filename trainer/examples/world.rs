@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tch::Device;
 use torch_ext::{Group, Join, Server, World};
 use trainer::{
-    Event, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
+    BatchBy, Event, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
 };
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
@@ -84,6 +84,8 @@ fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks)
         shard_optimizer: false,
         optimizer_offload: false,
         resume_from: None,
+        peak: None,
+        profile: None,
         workers: 1,
         ranks,
     };
@@ -94,6 +96,7 @@ fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks)
         eval_pieces: None,
         key_augmentation: KeyAugmentation::None,
         patch_sampling: None,
+        batch_by: BatchBy::Random,
     };
     let folder = tempfile::tempdir()?;
     let mut watch = Watch::default();

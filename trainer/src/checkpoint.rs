@@ -114,7 +114,7 @@ impl Position {
         self.step_in_epoch += 1;
         let before = if self.step_in_epoch == 1 { Some(0) } else { self.examples_in_epoch };
         self.examples_in_epoch = before.map(|before| before + examples as u64);
-        self.patches += done.patches;
+        self.patches += done.work.patches as u64;
         if done.report.skipped {
             self.skipped += 1;
             self.skipped_in_a_row += 1;
@@ -139,7 +139,8 @@ impl Position {
         (self.loss_sum, self.loss_steps) = (0.0, 0);
         self.eval_loss = eval_loss;
         let best = match (eval_loss, self.best_eval_loss) {
-            (Some(loss), Some(best)) => loss < best,
+            // What is not a number is better than nothing, and worse than anything else.
+            (Some(loss), Some(best)) => loss < best || best.is_nan(),
             _ => true,
         };
         self.without_better = if best { 0 } else { self.without_better + 1 };
@@ -465,4 +466,18 @@ fn load(path: &Path, network: &impl Network, optimizer: &mut Optimizer) -> Resul
         to.exp_avg_sqs[i].shallow_clone().f_copy_(&from.exp_avg_sq.load(Device::Cpu)?)?;
     }
     Ok(checkpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_evaluation_that_is_not_a_number_does_not_stay_the_best() {
+        let mut position = Position::default();
+        let best = [Some(f64::NAN), Some(f64::NAN), Some(3.0), Some(f64::NAN), Some(2.0)]
+            .map(|loss| position.evaluated(loss, None).best);
+        assert_eq!(best, [true, true, true, false, true]);
+        assert_eq!(position.best_eval_loss, Some(2.0));
+    }
 }

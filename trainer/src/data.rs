@@ -66,6 +66,14 @@ impl Dataset {
         self.entries.is_empty()
     }
 
+    /// How long each piece is beside the others: bytes, up to what fills a context.
+    pub fn lengths(&self) -> Result<Vec<u64>> {
+        // Of pieces that are cut it does not matter how long they are. A full patch is the most that one byte less can do.
+        let most = (self.patch_length * self.patchiliser.patch_size()) as u64;
+        let length = |entry: &Entry| Ok(self.corpus.size(entry, entry.key().unwrap_or(Key::ALL[0]))?.min(most));
+        self.entries.iter().map(length).collect()
+    }
+
     /// A piece as it is seen in an epoch: its key and its cut depend on (seed, epoch, index) alone.
     pub fn piece(&self, epoch: u64, index: usize) -> Result<Patches> {
         let entry = &self.entries[index];

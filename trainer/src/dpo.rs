@@ -3,13 +3,14 @@
 mod preferences;
 mod reference;
 
+use crate::language::work;
 use crate::objective::{Loss, Objective, Part, Place, Set};
 use crate::settings::{Length, Settings};
 use crate::telemetry::Observer;
 use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
-use model::{Batch, Mode, NotaGen};
+use model::{Architecture, Batch, Mode, NotaGen};
 use reference::{Reference, log_probabilities, pieces_at_once};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -101,7 +102,7 @@ pub fn train(
         seed: settings.seed,
         step_size: settings.step_size(),
         steps,
-        patch_length: a.patch_length,
+        architecture: a.clone(),
     });
     match train::train(settings, &objective, model, folder, stop, observer)? {
         Outcome::Finished(report) => objective.report(settings, model, report, stop),
@@ -141,7 +142,7 @@ struct Dpo {
     seed: u64,
     step_size: usize,
     steps: u64,
-    patch_length: i64,
+    architecture: Architecture,
 }
 
 impl Objective for Dpo {
@@ -179,9 +180,9 @@ impl Objective for Dpo {
             pairs.collect::<Result<Vec<_>>>()?.into_iter().map(|[chosen, rejected]| (chosen, rejected)).unzip();
         let pieces = [chosen, rejected].concat();
         let reference = pieces.iter().map(|piece| self.reference.of(piece)).collect::<Result<Vec<_>>>()?;
-        let batch = Batch::new(&pieces, self.patch_length)?;
-        let (weight, patches) = (places.len() as i64, batch.patches);
-        Ok(Part { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, patches })
+        let batch = Batch::new(&pieces, self.architecture.patch_length)?;
+        let (weight, work) = (places.len() as i64, work(&self.architecture, &batch));
+        Ok(Part { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
     }
 
     fn loss(&self, network: &NotaGen, pairs: Pairs, mode: Mode) -> Result<Loss> {

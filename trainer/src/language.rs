@@ -1,14 +1,14 @@
 //! Pre-training, post-training and fine-tuning: the next character of pieces of music (the original's `train-gen.py`).
 use crate::data::{Dataset, read_index};
-use crate::loader::{in_order, shuffled};
-use crate::objective::{Loss, Network, Objective, Part, Place, Set};
+use crate::loader::{in_order, shuffled, shuffled_by_length};
+use crate::objective::{Loss, Network, Objective, Part, Place, Set, Work};
 use crate::settings::{KeyAugmentation, Settings};
 use crate::stream::{Purpose, stream};
 use crate::telemetry::Observer;
 use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
-use model::{Batch, Mode, NotaGen};
+use model::{Architecture, Batch, Mode, NotaGen};
 use rand::seq::index;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,18 @@ pub struct LanguageSettings {
     pub key_augmentation: KeyAugmentation,
     /// Patches of each part that are predicted, drawn anew every step; all if not given.
     pub patch_sampling: Option<usize>,
+    /// Which pieces make a step.
+    pub batch_by: BatchBy,
+}
+
+/// Which pieces make a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BatchBy {
+    /// Any, as the original draws them.
+    #[default]
+    Random,
+    /// Pieces of like length, so that no rank waits long for another.
+    Length,
 }
 
 /// Trains `model` on pieces of music; see [`train::train`].
@@ -49,6 +61,8 @@ pub fn train(
 /// The pieces of a training. An epoch has every piece once.
 pub struct Language {
     train: Dataset,
+    /// Of each training piece, where steps are made by it.
+    lengths: Option<Vec<u64>>,
     eval: Option<Dataset>,
     seed: u64,
     step_size: usize,
@@ -56,7 +70,7 @@ pub struct Language {
     /// Of a step, on all ranks.
     parts: usize,
     patch_sampling: Option<usize>,
-    patch_length: i64,
+    architecture: Architecture,
 }
 
 impl Language {
@@ -73,15 +87,20 @@ impl Language {
         };
         let train = open(&language.train, language.pieces.as_deref())?;
         let pieces = language.eval_pieces.as_deref().or(language.pieces.as_deref());
+        let lengths = match language.batch_by {
+            BatchBy::Random => None,
+            BatchBy::Length => Some(train.lengths()?),
+        };
         Ok(Language {
             train,
+            lengths,
             eval: language.eval.as_deref().map(|path| open(path, pieces)).transpose()?,
             seed: settings.seed,
             step_size: settings.step_size(),
             part_size: settings.part_size(),
             parts: settings.accumulation_steps * settings.ranks.size(),
             patch_sampling: language.patch_sampling,
-            patch_length: architecture.patch_length,
+            architecture: architecture.clone(),
         })
     }
 
@@ -101,7 +120,7 @@ impl Language {
         for place in index::sample(&mut rng, total, wanted.min(total)) {
             chosen[place] = true;
         }
-        Ok(Batch::of_targets(patches, self.patch_length, |p, place| chosen[starts[p] + place - 1])?)
+        Ok(Batch::of_targets(patches, self.architecture.patch_length, |p, place| chosen[starts[p] + place - 1])?)
     }
 }
 
@@ -117,7 +136,10 @@ impl Objective for Language {
     }
 
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
-        shuffled(self.train.len(), self.step_size, self.seed, epoch)
+        match &self.lengths {
+            None => shuffled(self.train.len(), self.step_size, self.seed, epoch),
+            Some(lengths) => shuffled_by_length(lengths, self.step_size, self.seed, epoch),
+        }
     }
 
     fn evaluation(&self) -> Vec<Vec<usize>> {
@@ -132,10 +154,10 @@ impl Objective for Language {
         };
         let patches = examples.iter().map(|&i| pieces.piece(place.epoch, i)).collect::<Result<Vec<_>>>()?;
         let batch = match sampling {
-            None => Batch::new(&patches, self.patch_length)?,
+            None => Batch::new(&patches, self.architecture.patch_length)?,
             Some(wanted) => self.sampled(&patches, wanted, place)?,
         };
-        Ok(part(batch))
+        Ok(part(&self.architecture, batch))
     }
 
     fn loss(&self, network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
@@ -144,8 +166,13 @@ impl Objective for Language {
 }
 
 /// A batch as a part of a step: its loss is a mean over characters.
-pub fn part(batch: Batch) -> Part<Batch> {
-    Part { weight: batch.tokens, patches: batch.patches, input: batch }
+pub fn part(architecture: &Architecture, batch: Batch) -> Part<Batch> {
+    Part { weight: batch.tokens, work: work(architecture, &batch), input: batch }
+}
+
+pub(crate) fn work(architecture: &Architecture, batch: &Batch) -> Work {
+    let counts = (batch.pieces, batch.patches, batch.predicted(), batch.tokens);
+    Work::of(counts, |n| architecture.patch_operations(n), |n| architecture.character_operations(n))
 }
 
 /// The negative log-probability of a batch's characters.

@@ -11,6 +11,9 @@ use std::thread::JoinHandle;
 /// Steps that each worker has ready at most.
 const AHEAD: usize = 2;
 
+/// Steps whose examples are sorted by length together.
+const STEPS_OF_A_BUCKET: usize = 64;
+
 /// One optimizer step, in parts.
 pub type Step<I> = Vec<Part<I>>;
 
@@ -19,6 +22,23 @@ pub fn shuffled(examples: usize, batch_size: usize, seed: u64, epoch: u64) -> Ve
     let mut order: Vec<usize> = (0..examples).collect();
     order.shuffle(&mut stream(seed, Purpose::Order, [epoch, 0]));
     order.chunks(batch_size).map(<[usize]>::to_vec).collect()
+}
+
+/// Steps whose examples are of like length, over every example once, in an order that depends on (seed, epoch) alone. The
+/// last may be smaller.
+///
+/// Examples are drawn as by [`shuffled`], into buckets of many steps; within a bucket they are put together by length, and
+/// the steps of all buckets are drawn again, so that short and long ones alternate.
+pub fn shuffled_by_length(lengths: &[u64], batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+    let mut order = shuffled(lengths.len(), batch_size * STEPS_OF_A_BUCKET, seed, epoch);
+    for bucket in &mut order {
+        bucket.sort_by_key(|&example| lengths[example]);
+    }
+    let mut steps: Vec<Vec<usize>> =
+        order.iter().flat_map(|bucket| bucket.chunks(batch_size)).map(<[usize]>::to_vec).collect();
+    let whole = steps.partition_point(|step| step.len() == batch_size);
+    steps[..whole].shuffle(&mut stream(seed, Purpose::Order, [epoch, 1]));
+    steps
 }
 
 /// Batches over every example once, in their own order.
@@ -142,6 +162,31 @@ fn load<O: Objective>(objective: &O, step: Place, examples: &[usize], parts: usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_by_length_hold_examples_of_like_length_each_once_and_the_smaller_one_last() {
+        // Two buckets and a half, of pieces of 0 to 996 patches.
+        let lengths: Vec<u64> = (0..643).map(|i| i * 7919 % 997).collect();
+        let epochs: Vec<Vec<Vec<usize>>> = (0..2).map(|epoch| shuffled_by_length(&lengths, 4, 3, epoch)).collect();
+        for steps in &epochs {
+            let mut all = steps.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..lengths.len()).collect::<Vec<_>>());
+            assert!(steps[..160].iter().all(|step| step.len() == 4) && steps[160].len() == 3);
+            let spread = |step: &Vec<usize>| {
+                let of = || step.iter().map(|&example| lengths[example]);
+                of().max().unwrap() - of().min().unwrap()
+            };
+            let mean = |steps: &[Vec<usize>]| steps.iter().map(spread).sum::<u64>() / steps.len() as u64;
+            assert!(mean(steps) < 40, "{}", mean(steps));
+            assert!(mean(&shuffled(lengths.len(), 4, 3, 0)) > 400);
+            // Short and long ones alternate.
+            let first = |step: &Vec<usize>| lengths[step[0]];
+            assert!(steps.windows(2).filter(|pair| first(&pair[0]) < first(&pair[1])).count() < 110);
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        assert_eq!(epochs[0], shuffled_by_length(&lengths, 4, 3, 0));
+    }
 
     #[test]
     fn every_example_is_in_an_epoch_once_and_epochs_differ() {

@@ -1,14 +1,14 @@
 //! Training of M3 by masked patches (arXiv 2410.13267, section 3.2; the original's `train_m3.py`).
 use crate::data::{glob, read_index};
 use crate::loader::{in_order, shuffled};
-use crate::objective::{Loss, Network, Objective, Part, Place, Set};
+use crate::objective::{Loss, Network, Objective, Part, Place, Set, Work};
 use crate::settings::Settings;
 use crate::stream::{Purpose, stream};
 use crate::telemetry::Observer;
 use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::Mode;
-use model::m3::{M3, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
+use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
 use notation::corpus::{Corpus, Source, list};
 use notation::index::Entry;
 use notation::pack::is_pack;
@@ -58,8 +58,7 @@ pub struct MaskedPatches {
     part_size: usize,
     mask_ratio: f64,
     patchiliser: Patchiliser,
-    patch_size: i64,
-    patch_length: i64,
+    architecture: M3Architecture,
 }
 
 impl MaskedPatches {
@@ -91,8 +90,7 @@ impl MaskedPatches {
             part_size: settings.part_size(),
             mask_ratio: m3.mask_ratio,
             patchiliser: Patchiliser::new(architecture.patch_size as usize)?,
-            patch_size: architecture.patch_size,
-            patch_length: architecture.patch_length,
+            architecture: architecture.clone(),
         })
     }
 
@@ -113,7 +111,8 @@ impl MaskedPatches {
         };
         // Errors of reading name the file themselves.
         let text = training_text(piece)?;
-        let patches = self.patchiliser.encode_cut(&text, self.patch_length as usize, cut).map_err(named)?;
+        let patches =
+            self.patchiliser.encode_cut(&text, self.architecture.patch_length as usize, cut).map_err(named)?;
         Ok(mask(patches, self.mask_ratio, masking, &mut pick))
     }
 }
@@ -141,8 +140,11 @@ impl Objective for MaskedPatches {
         let mut pieces = examples.iter().map(|&i| self.piece(place, i)).collect::<Result<Vec<_>>>()?;
         // Pieces of one length lie together and share their attention.
         pieces.sort_by_key(|piece| piece.input.len());
-        let input = M3Batch::new(&pieces, self.patch_size, self.patch_length)?;
-        Ok(Part { weight: input.tokens, patches: input.patches, input })
+        let input = M3Batch::new(&pieces, self.architecture.patch_size, self.architecture.patch_length)?;
+        let counts = (pieces.len() as i64, input.patches, input.predicted(), input.tokens);
+        let a = &self.architecture;
+        let work = Work::of(counts, |n| a.patch_operations(n), |n| a.character_operations(n));
+        Ok(Part { weight: input.tokens, work, input })
     }
 
     fn loss(&self, network: &M3, batch: M3Batch, mode: Mode) -> Result<Loss> {

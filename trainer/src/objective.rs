@@ -54,8 +54,41 @@ pub struct Part<I> {
     pub input: I,
     /// How many things the loss is the mean of: characters, pairs.
     pub weight: i64,
-    /// Patches, for the speed.
-    pub patches: i64,
+    /// What it takes, for the speed.
+    pub work: Work,
+}
+
+/// What there is to compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Work {
+    /// Patches that go through the network.
+    pub patches: f64,
+    /// Characters whose probability is computed.
+    pub tokens: f64,
+    /// Floating-point operations, forward and backward, each counted once whatever is computed again.
+    pub operations: f64,
+}
+
+impl std::ops::AddAssign for Work {
+    fn add_assign(&mut self, other: Work) {
+        self.patches += other.patches;
+        self.tokens += other.tokens;
+        self.operations += other.operations;
+    }
+}
+
+impl Work {
+    /// Of so many pieces' patches, of which `predicted` have `tokens` characters together.
+    pub(crate) fn of(
+        (pieces, patches, predicted, tokens): (i64, i64, i64, i64),
+        of_patch: impl Fn(f64) -> f64,
+        of_character: impl Fn(f64) -> f64,
+    ) -> Work {
+        let [pieces, patches, predicted, tokens] = [pieces, patches, predicted, tokens].map(|count| count as f64);
+        let forward =
+            patches * of_patch(patches / pieces.max(1.0)) + tokens * of_character(tokens / predicted.max(1.0));
+        Work { patches, tokens, operations: 3.0 * forward }
+    }
 }
 
 /// The loss of a part.

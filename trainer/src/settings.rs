@@ -115,6 +115,10 @@ pub struct Settings {
     pub resume_from: Option<PathBuf>,
     /// Threads that read and encode examples ahead.
     pub workers: usize,
+    /// Steps to record a Chrome trace of, `profile.json` in the training's folder, by rank 0.
+    pub profile: Option<u64>,
+    /// Floating-point operations a second that this rank's device does at most, to say what share is used.
+    pub peak: Option<f64>,
     /// The processes that the training is spread over.
     pub ranks: Ranks,
 }

@@ -42,8 +42,16 @@ pub enum Event {
         scale: f64,
         /// Patches a second since the last such event.
         patches_per_second: f64,
-        /// Memory in use, in bytes: of the device, or of the process on a CPU.
+        /// Characters whose probability was computed, a second, since then.
+        tokens_per_second: f64,
+        /// Model FLOPs utilisation since then: the share used of what the devices can do (`Settings::peak`).
+        mfu: Option<f64>,
+        /// The share of the time since then in which a step waited for its batch.
+        data_wait: f64,
+        /// Memory in use now, in bytes: of the device, or of the process on a CPU.
         memory: u64,
+        /// The most that was in use.
+        memory_peak: u64,
         /// Steps skipped so far.
         skipped: u64,
         /// Seconds of training, interruptions left out.
@@ -66,6 +74,13 @@ pub enum Event {
         step: u64,
         /// What.
         message: String,
+    },
+    /// A Chrome trace of some steps was written.
+    Profiled {
+        /// Steps done.
+        step: u64,
+        /// Where it is.
+        path: PathBuf,
     },
     /// Work before the first step: the reference of a preference training.
     Reference {
@@ -123,6 +138,7 @@ impl Event {
             Event::Step { step, .. }
             | Event::Exchange { step, .. }
             | Event::Warning { step, .. }
+            | Event::Profiled { step, .. }
             | Event::Skipped { step, .. }
             | Event::Evaluated { step, .. }
             | Event::Checkpoint { step, .. }
@@ -226,13 +242,32 @@ impl<'a> Telemetry<'a> {
         let step = event.step() as usize;
         let mut scalar = |tag: &str, value: f64| board.add_scalar(tag, value as f32, step);
         match event {
-            Event::Step { loss, learning_rate, grad_norm, scale, patches_per_second, memory, values, .. } => {
+            Event::Step {
+                loss,
+                learning_rate,
+                grad_norm,
+                scale,
+                patches_per_second,
+                tokens_per_second,
+                mfu,
+                data_wait,
+                memory,
+                memory_peak,
+                values,
+                ..
+            } => {
                 scalar("train/loss", *loss);
                 scalar("train/learning_rate", *learning_rate);
                 scalar("train/grad_norm", *grad_norm);
                 scalar("train/scale", *scale);
                 scalar("speed/patches_per_second", *patches_per_second);
+                scalar("speed/tokens_per_second", *tokens_per_second);
+                scalar("speed/data_wait", *data_wait);
+                if let Some(mfu) = mfu {
+                    scalar("speed/mfu", *mfu);
+                }
                 scalar("speed/memory_gib", *memory as f64 / f64::from(1 << 30));
+                scalar("speed/memory_peak_gib", *memory_peak as f64 / f64::from(1 << 30));
                 for (name, value) in values {
                     scalar(&format!("train/{name}"), *value);
                 }

@@ -2,7 +2,7 @@
 use crate::checkpoint::{Checkpoints, Position};
 use crate::evaluate::evaluate;
 use crate::loader::{Loader, Step};
-use crate::objective::{Loss, Network, Objective, Set};
+use crate::objective::{Loss, Network, Objective, Set, Work};
 use crate::optimizer::{Optimizer, StepReport};
 use crate::ranks::Ranks;
 use crate::schedule;
@@ -14,9 +14,9 @@ use model::{Checkpointing, Mode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
-use torch_ext::Autocast;
+use torch_ext::{Autocast, ProfiledTurns, Span};
 
 /// Steps in a row without a finite gradient that end a training. Loss scaling starts high and may need some.
 const MOST_SKIPPED: u64 = 30;
@@ -89,7 +89,11 @@ pub fn train<O: Objective>(
         false => Telemetry::silent(observer),
     };
     telemetry.event(&length.started(&**objective, position.step))?;
-    let mut clock = Clock::start(&position);
+    let mut profile = settings
+        .profile
+        .filter(|_| ranks.is_first())
+        .map(|steps| ProfiledTurns::new(steps, folder.join("profile.json"), network.device()));
+    let mut clock = Clock::start();
     let mut saved = position.step;
     let load = |epoch, first, steps: &[Vec<usize>]| {
         Loader::train(objective, (epoch, first), steps, ranks, settings.accumulation_steps, settings.workers)
@@ -98,6 +102,7 @@ pub fn train<O: Objective>(
     left.clear();
 
     loop {
+        let aside = Instant::now();
         if position.evaluation_due
             && let Some(eval_loss) = evaluate(objective, network, settings, stop)?
         {
@@ -106,11 +111,10 @@ pub fn train<O: Objective>(
             for event in &evaluation.events {
                 telemetry.event(event)?;
             }
-            if evaluation.best && O::WEIGHTS_ALONE {
-                checkpoints.save_weights(network)?;
-            } else if evaluation.best {
-                checkpoints.save_best(network, &optimizer, &position, settings)?;
+            if evaluation.best {
+                save_best::<O>(&mut checkpoints, network, &optimizer, &position, settings)?;
             }
+            clock.set_aside(aside);
         }
         if !position.evaluation_due && position.step_in_epoch == 0 && position.told_epoch < position.epoch {
             clock.read(&mut position);
@@ -126,9 +130,11 @@ pub fn train<O: Objective>(
         let stopped = ranks.any(stop.load(Ordering::Relaxed))? && !finished;
         if finished || stopped || position.step >= saved + settings.checkpoint_every {
             clock.read(&mut position);
+            let aside = Instant::now();
             ranks.check_weights(network)?;
             let path = checkpoints.save(network, &optimizer, &position, settings)?;
             saved = position.step;
+            clock.set_aside(aside);
             telemetry.event(&Event::Checkpoint { step: saved, path: path.clone() })?;
             if stopped {
                 checkpoints.finish()?;
@@ -136,23 +142,38 @@ pub fn train<O: Objective>(
             }
             if finished {
                 checkpoints.finish()?;
+                // Gone on from a file whose loss was never reached again, there are no better ones than the last.
+                if ranks.any(ranks.is_first() && !checkpoints.best().is_file())? {
+                    save_best::<O>(&mut checkpoints, network, &optimizer, &position, settings)?;
+                    checkpoints.finish()?;
+                }
                 if early {
                     telemetry.event(&Event::StoppedEarly { step: saved, best_epoch: position.best_epoch })?;
                 }
                 return Ok(Outcome::Finished(position.report(checkpoints.best(), path)));
             }
         }
+        let asked = Instant::now();
+        let waiting = Span::new("wait for a batch");
         let Some(step) = steps.next() else {
             steps = load(position.epoch, 0, &objective.epoch(position.epoch));
             continue;
         };
+        drop(waiting);
+        clock.waited += asked.elapsed();
         let factor = schedule::factor(settings.schedule, settings.warmup_steps, length.total, position.scheduled);
         let rate = settings.learning_rate * factor;
         let loss = |input, mode| objective.loss(network, input, mode);
         let done = run_step(settings, &mut optimizer, step?, rate, position.step, loss)?;
         position.advance(&done, steps.examples(), steps.is_over());
+        clock.work += done.work;
         let last = position.step >= length.total;
         position.evaluation_due = last || evaluates(settings, &position);
+        if let Some(profile) = &mut profile
+            && let Some(path) = profile.turn(last)?
+        {
+            telemetry.event(&Event::Profiled { step: position.step, path: path.to_owned() })?;
+        }
         if done.report.skipped {
             telemetry.event(&Event::Skipped { step: position.step, loss: done.loss })?;
             if position.skipped_in_a_row >= MOST_SKIPPED {
@@ -160,17 +181,31 @@ pub fn train<O: Objective>(
             }
         }
         if last || position.step.is_multiple_of(settings.log_every) {
-            for event in clock.log(&mut position, &**objective, &optimizer, rate, done.report.grad_norm)? {
+            for event in clock.log(&mut position, &**objective, &optimizer, settings, rate, done.report.grad_norm)? {
                 telemetry.event(&event)?;
             }
         }
     }
 }
 
+/// Keeps the weights as they are as the best.
+fn save_best<O: Objective>(
+    checkpoints: &mut Checkpoints,
+    network: &O::Network,
+    optimizer: &Optimizer,
+    position: &Position,
+    settings: &Settings,
+) -> Result<()> {
+    match O::WEIGHTS_ALONE {
+        true => checkpoints.save_weights(network),
+        false => checkpoints.save_best(network, optimizer, position, settings),
+    }
+}
+
 /// Refuses ranks that are not of one training.
 fn check_ranks<O: Objective>(settings: &Settings, objective: &O, network: &O::Network) -> Result<()> {
     let ranks = &settings.ranks;
-    let same = Settings { ranks: Ranks::default(), workers: 0, ..settings.clone() };
+    let same = Settings { ranks: Ranks::default(), workers: 0, peak: None, profile: None, ..settings.clone() };
     let examples = [Set::Train, Set::Eval].map(|set| objective.examples(set));
     let shapes: Vec<_> = network.parameters().iter().map(|(name, tensor)| (name, tensor.size())).collect();
     ranks.check_same("settings", &format!("{same:?}"))?;
@@ -235,8 +270,8 @@ pub struct Done {
     pub loss: f64,
     /// The objective's other numbers.
     pub values: Vec<f64>,
-    /// Patches in it.
-    pub patches: u64,
+    /// What it took, on all ranks.
+    pub work: Work,
     /// What the optimizer did.
     pub report: StepReport,
 }
@@ -252,9 +287,13 @@ pub fn run_step<I>(
 ) -> Result<Done> {
     let ranks = &settings.ranks;
     let weight: i64 = step.iter().map(|part| part.weight).sum();
-    let patches: i64 = step.iter().map(|part| part.patches).sum();
-    let totals = ranks.sum(&[weight as f64, patches as f64])?;
-    let (weight, patches) = (totals[0] as i64, totals[1] as u64);
+    let mut work = Work::default();
+    for part in &step {
+        work += part.work;
+    }
+    let totals = ranks.sum(&[weight as f64, work.patches, work.tokens, work.operations])?;
+    let weight = totals[0] as i64;
+    let work = Work { patches: totals[1], tokens: totals[2], operations: totals[3] };
     let (first_part, parts) = ((ranks.rank() * settings.accumulation_steps) as u64, step.len());
     let device = optimizer.device();
     let mut total = Tensor::f_zeros([], (Kind::Float, device))?;
@@ -264,11 +303,13 @@ pub fn run_step<I>(
         tch::manual_seed(seed);
         let autocast = settings.precision.kind();
         let checkpointing = settings.activation_checkpointing.then_some(Checkpointing { seed, autocast });
-        let region = Autocast::new(device, autocast)?;
+        let region = (Span::new("forward"), Autocast::new(device, autocast)?);
         let loss = loss(part.input, Mode { train: true, checkpointing })?;
         drop(region);
         let mean = loss.sum.f_div_scalar(weight)?;
+        let backward = Span::new("backward");
         optimizer.backward(Some(&mean), number_of_part + 1 == parts)?;
+        drop(backward);
         total = total.f_add(&mean.f_detach()?)?;
         if let Some(more) = loss.values {
             let more = more.f_detach()?.f_to_kind(Kind::Double)?.f_div_scalar(weight)?;
@@ -278,10 +319,12 @@ pub fn run_step<I>(
     if parts == 0 {
         optimizer.backward(None, true)?;
     }
+    let span = Span::new("optimizer");
     let report = optimizer.step(learning_rate)?;
+    drop(span);
     let values: Vec<f64> = values.map_or(Ok(Vec::new()), |values| Vec::try_from(&values))?;
     let (loss, values) = sums(ranks, total.f_double_value(&[])?, values, parts > 0)?;
-    Ok(Done { loss, values, patches, report })
+    Ok(Done { loss, values, work, report })
 }
 
 /// Adds up what the ranks found; one without a part does not know how many numbers there are.
@@ -337,21 +380,28 @@ impl Steps {
 struct Clock {
     since: Instant,
     logged: Instant,
-    patches: u64,
+    /// Since the last log: what was computed, and how long a step waited for its batch.
+    work: Work,
+    waited: Duration,
     /// Whether nothing has been logged yet.
     first: bool,
 }
 
 impl Clock {
-    fn start(position: &Position) -> Clock {
+    fn start() -> Clock {
         let now = Instant::now();
-        Clock { since: now, logged: now, patches: position.patches, first: true }
+        Clock { since: now, logged: now, work: Work::default(), waited: Duration::ZERO, first: true }
     }
 
     /// Adds the time since the last reading to the training's.
     fn read(&mut self, position: &mut Position) {
         position.seconds += self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
+    }
+
+    /// Keeps the time since then, spent on an evaluation or a checkpoint, out of the speed of the steps.
+    fn set_aside(&mut self, since: Instant) {
+        self.logged += since.elapsed();
     }
 
     /// Leaves out the time since the last reading.
@@ -366,14 +416,18 @@ impl Clock {
         position: &mut Position,
         objective: &O,
         optimizer: &Optimizer,
+        settings: &Settings,
         learning_rate: f64,
         grad_norm: f64,
     ) -> Result<Vec<Event>> {
         self.read(position);
-        let memory = match optimizer.device() {
-            tch::Device::Cpu => torch_ext::process_memory()?.resident,
-            device => torch_ext::device_memory(device)?.peak,
+        let (memory, memory_peak) = match optimizer.device() {
+            tch::Device::Cpu => torch_ext::process_memory().map(|memory| (memory.resident, memory.peak))?,
+            device => torch_ext::device_memory(device).map(|memory| (memory.allocated, memory.peak))?,
         };
+        let elapsed = self.logged.elapsed().as_secs_f64();
+        let (work, waited) = (std::mem::take(&mut self.work), std::mem::take(&mut self.waited));
+        let peak = settings.peak.map(|peak| peak * settings.ranks.size() as f64);
         let (loss, values) = std::mem::take(&mut position.window).means();
         let values = O::VALUES.iter().map(|&name| name.to_owned()).zip(values).collect();
         let message = objective.warning(&values);
@@ -384,14 +438,17 @@ impl Clock {
             learning_rate,
             grad_norm,
             scale: optimizer.scale().map_or(1.0, |(scale, _)| scale),
-            patches_per_second: (position.patches - self.patches) as f64 / self.logged.elapsed().as_secs_f64(),
+            patches_per_second: work.patches / elapsed,
+            tokens_per_second: work.tokens / elapsed,
+            mfu: peak.map(|peak| work.operations / elapsed / peak),
+            data_wait: waited.as_secs_f64() / elapsed,
             memory,
+            memory_peak,
             skipped: position.skipped,
             seconds: position.seconds,
             values,
         };
         self.logged = Instant::now();
-        self.patches = position.patches;
         let warning = message.map(|message| Event::Warning { step: position.step, message });
         let exchange = optimizer.exchange().filter(|_| std::mem::take(&mut self.first));
         let exchange = exchange.map(|exchange| Event::Exchange { step: position.step, exchange });

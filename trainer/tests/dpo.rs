@@ -116,7 +116,9 @@ impl Run {
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let mut steps: Vec<Value> = lines.filter(|line| line["event"] == "step").collect();
         for step in &mut steps {
-            for clock in ["seconds", "patches_per_second", "memory"] {
+            for clock in
+                ["seconds", "patches_per_second", "tokens_per_second", "mfu", "data_wait", "memory", "memory_peak"]
+            {
                 step.as_object_mut().unwrap().remove(clock);
             }
         }

@@ -6,7 +6,9 @@ use common::{network, pieces, root, settings};
 use model::{Batch, NotaGen};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-use trainer::{Done, DpoSettings, Event, Length, Loss, Optimizer, Outcome, Part, Precision, Settings, dpo, run_step};
+use trainer::{
+    Done, DpoSettings, Event, Length, Loss, Optimizer, Outcome, Part, Precision, Settings, Work, dpo, run_step,
+};
 
 const BETA: f64 = 0.1;
 const LAMBDA: f64 = 10.0;
@@ -105,7 +107,7 @@ fn steps(run: &str, parts: usize, share: f64) {
             let of_part: Vec<_> = order.iter().map(|&i| pieces[pairs[i] as usize].clone()).collect();
             let values: Vec<f32> = order.iter().map(|&i| reference[i] as f32).collect();
             let input = (Batch::new(&of_part, 64).unwrap(), Tensor::from_slice(&values));
-            Part { input, weight: places.len() as i64, patches: 0 }
+            Part { input, weight: places.len() as i64, work: Work::default() }
         };
         let step_of = if parts == 1 { vec![part(&[0, 1])] } else { vec![part(&[0]), part(&[1])] };
         let Done { loss, report, values, .. } =

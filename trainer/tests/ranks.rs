@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::{Group, Join, Server, World};
 use trainer::{
     Event, Length, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Precision, Ranks, Report,
-    Result, Set, Settings, in_order, language, run_step, shuffled, train,
+    Result, Set, Settings, Work, in_order, language, run_step, shuffled, train,
 };
 
 /// Runs `work` on every rank and returns what they give, by rank.
@@ -53,7 +53,7 @@ fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
         let mine = settings.ranks.share(&of_step);
         let parts = mine.chunks(mine.len() / accumulation).map(|part| {
             let part: Vec<_> = part.iter().map(|&i| pieces[i].clone()).collect();
-            language::part(Batch::new(&part, 64).unwrap())
+            language::part(model.architecture(), Batch::new(&part, 64).unwrap())
         });
         let of = |batch, mode| language::loss(&model, batch, mode);
         let done = run_step(&settings, &mut optimizer, parts.collect(), 1e-4, step as u64, of).unwrap();
@@ -203,7 +203,11 @@ impl Objective for Fit {
         }
         let broken = place.set == Set::Train && self.broken.is_some_and(|broken| examples.contains(&broken));
         let weight = examples.iter().map(|example| *example as i64 + 1).sum();
-        Ok(Part { input: (examples.to_vec(), broken), weight, patches: examples.len() as i64 })
+        Ok(Part {
+            input: (examples.to_vec(), broken),
+            weight,
+            work: Work { patches: examples.len() as f64, ..Work::default() },
+        })
     }
 
     fn loss(&self, network: &Row, (examples, broken): Self::Input, _: Mode) -> Result<Loss> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Outcome, Part, Place, Precision, Result, Set, Settings,
+    Event, Length, Loss, Network, Objective, Observer, Outcome, Part, Place, Precision, Result, Set, Settings, Work,
     in_order, train,
 };
 
@@ -57,7 +57,7 @@ impl Objective for Move {
     }
 
     fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Set>> {
-        Ok(Part { input: place.set, weight: examples.len() as i64, patches: 1 })
+        Ok(Part { input: place.set, weight: examples.len() as i64, work: Work { patches: 1.0, ..Work::default() } })
     }
 
     fn loss(&self, network: &Number, set: Set, _: model::Mode) -> Result<Loss> {

@@ -214,6 +214,9 @@ pub struct GenerateArgs {
     /// Pieces to write.
     #[arg(long, value_name = "N")]
     pub samples: u64,
+    /// Record a Chrome trace of N rounds: profile.json in the output folder.
+    #[arg(long, value_name = "N")]
+    pub profile: Option<u64>,
     /// Pieces written at a time (as many as the memory holds).
     #[arg(long, value_name = "B")]
     pub batch_size: Option<u64>,

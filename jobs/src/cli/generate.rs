@@ -55,6 +55,7 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         max_patches: args.max_patches.map(size),
         precision: args.on.precision,
         device: device::choose(args.on.device.into())?,
+        profile: args.profile.map(|rounds| (rounds, args.output.join("profile.json"))),
     };
     let mark = mark(&job)?;
     if read_mark(&job.output).is_some_and(|found| found != mark) {

@@ -150,6 +150,9 @@ fn show(plan: &Plan, json: bool) {
             progress::output(&object(plan, planned, cost.as_ref()));
         }
     }
+    if let Some(line) = device::foretold(plan) {
+        eprintln!("{line}");
+    }
     if let Some(line) = device::slow_format(plan) {
         eprintln!("warning: {line}");
     }

@@ -1,8 +1,10 @@
 //! The device that a run computes on.
 use crate::{
-    common::failure::{Failure, Result},
-    launch::products::Products,
-    plan::Plan,
+    common::{
+        failure::{Failure, Result},
+        progress,
+    },
+    plan::{Plan, foretold, products},
     recipe::{Device, Native},
 };
 use std::sync::Once;
@@ -56,15 +58,28 @@ pub fn foreseen(choice: Device) -> Native {
 pub fn slow_format(plan: &Plan) -> Option<String> {
     let (dtype, stages) = plan.slow_formats()?;
     let best = plan.native.best();
-    let cost = match plan.recipe.device == Device::Cpu || count(plan.recipe.device) == 0 {
-        true => {
-            let products = Products::of_this_processor();
-            format!(": a matrix product takes {:.1} times as long as in {best}", products.of(best) / products.of(dtype))
+    let cost = match count(plan.recipe.device) {
+        0 => {
+            let of = |dtype| products::of(tch::Device::Cpu, dtype);
+            format!(": a matrix product takes {:.1} times as long as in {best}", of(best) / of(dtype))
         }
-        false => String::new(),
+        _ => String::new(),
     };
     let (why, stages) = (&plan.native.why, stages.join(", "));
     Some(format!("{dtype} is slow here{cost} ({why}); precision: auto would be {best} in {stages}"))
+}
+
+/// How long the stages to run take on this machine's processor, for people; nothing on a card.
+pub fn foretold(plan: &Plan) -> Option<String> {
+    if count(plan.recipe.device) > 0 {
+        return None;
+    }
+    let (seconds, unknown) = foretold::total(plan);
+    let more = match unknown {
+        0 => String::new(),
+        unknown => format!(", and {unknown} stages whose inputs are not there yet"),
+    };
+    (seconds >= 1.0).then(|| format!("about {} on this processor{more}", progress::duration(seconds)))
 }
 
 /// The device that a recipe's or a command's choice means on this machine.

@@ -1,7 +1,6 @@
 //! Which processes run a recipe: one, those that this program starts (`--nproc`), or those that torchrun or srun started.
 pub mod device;
 mod environment;
-pub mod products;
 mod supervisor;
 pub mod team;
 

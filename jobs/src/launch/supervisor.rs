@@ -25,6 +25,8 @@ pub const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
 pub const PEER: u8 = 76;
 
 const LOOK: Duration = Duration::from_millis(50);
+/// What wait(2) says of a process that left with exit code 1.
+const FAILED: i32 = 1 << 8;
 /// After a failure the others have so long to fail themselves, then to end when told to.
 const GRACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Lines of a worker's log that are shown when it fails.
@@ -162,8 +164,8 @@ impl Workers {
         loop {
             for (child, ended) in self.children.iter_mut().zip(&mut self.ended) {
                 if ended.is_none() {
-                    // A child that cannot be waited for is no more.
-                    *ended = child.try_wait().unwrap_or(Some(ExitStatus::from_raw(0)));
+                    // How one ended that cannot be waited for is not known, and so no success.
+                    *ended = child.try_wait().unwrap_or(Some(ExitStatus::from_raw(FAILED)));
                 }
             }
             if failed.is_none() && self.ended.iter().flatten().any(|status| self.is_failure(status)) {

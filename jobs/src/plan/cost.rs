@@ -45,7 +45,7 @@ impl Cost {
             &Step {
                 pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
                 predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
-                precision: training.precision.unwrap_or_default().format().into(),
+                precision: training.precision.unwrap_or_default().dtype().into(),
                 checkpointing: training.activation_checkpointing,
                 dropout: architecture.dropout > 0.0,
                 offload: training.optimizer_offload,
@@ -62,7 +62,7 @@ impl Cost {
             &Step {
                 pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
                 predicted: None,
-                precision: dpo.precision.unwrap_or_default().format().into(),
+                precision: dpo.precision.unwrap_or_default().dtype().into(),
                 checkpointing: dpo.activation_checkpointing,
                 dropout: dpo.dropout && architecture.dropout > 0.0,
                 offload: dpo.optimizer_offload,
@@ -86,29 +86,20 @@ impl Cost {
     }
 }
 
-/// Two operations for each weight that a position meets, attention's two products over half a context on average,
-/// and the backward pass at twice the forward one.
+/// The forward pass, and the backward pass at twice that, with a full context.
 fn flops_per_patch(a: &Architecture) -> f64 {
-    let (patch, characters) = decoders(a);
-    3.0 * (patch + characters)
+    3.0 * (a.patch_operations(a.patch_length as f64) + characters(a))
 }
 
 /// The part of the arithmetic that the character decoder does.
 pub fn share_of_characters(a: &Architecture) -> f64 {
-    let (patch, characters) = decoders(a);
-    characters / (patch + characters)
+    3.0 * characters(a) / flops_per_patch(a)
 }
 
-/// The forward passes of the patch decoder and of the character decoder.
-fn decoders(a: &Architecture) -> (f64, f64) {
-    let [size, length, patch_layers, char_layers, h] =
-        [a.patch_size, a.patch_length, a.patch_layers, a.char_layers, a.hidden_size].map(|value| value as f64);
-    let layer = |context: f64| 24.0 * h * h + 4.0 * h * (context / 2.0);
-    let embedding = 2.0 * size * h;
-    let patch = patch_layers * layer(length) + embedding;
-    // Most patches are not full; a full one is what is counted, its end included.
-    let characters = (size + 1.0) * (char_layers * layer(size + 1.0) + 2.0 * 128.0 * h);
-    (patch, characters)
+/// The forward pass of the character decoder for a full patch and its end. Most patches have fewer characters.
+fn characters(a: &Architecture) -> f64 {
+    let full = a.patch_size as f64 + 1.0;
+    full * a.character_operations(full)
 }
 
 /// The pieces of an index whose name matches a glob; nothing if there is no such index.

@@ -1,6 +1,8 @@
 //! What a run would do: the stages resolved, what each depends on, and how each stands.
 pub mod cost;
 pub mod fingerprint;
+pub mod foretold;
+pub mod products;
 pub mod scaling;
 pub mod state;
 
@@ -280,7 +282,7 @@ impl Plan {
             // A CPU writes music in fp32, whatever is asked for.
             let computes = !matches!(planned.stage, Stage::Generate(_));
             if let Some(format) =
-                planned.stage.clone().precision().filter(|_| computes).map(|precision| precision.format())
+                planned.stage.clone().precision().filter(|_| computes).map(|precision| precision.dtype())
                 && !self.native.formats.is_empty()
                 && !self.native.multiplies(format)
             {
@@ -527,7 +529,7 @@ fn is_present(path: &Path, hub: Option<&Reference>) -> bool {
 }
 
 /// Whether a stage writes this path.
-fn writes(stage: &Stage, path: &Path) -> bool {
+pub fn writes(stage: &Stage, path: &Path) -> bool {
     match stage {
         Stage::Preprocess(stage) => {
             stage.interleaved.as_deref() == Some(path)

@@ -1,4 +1,4 @@
-//! How fast this machine's processor computes: measured once, in a second, and kept for the next command.
+//! How fast this machine computes: measured once, in a fraction of a second, and of a processor kept for the next command.
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -15,90 +14,80 @@ use crate::{
     recipe::Dtype,
 };
 
-/// The width of the products that are measured.
-const WIDTH: i64 = 512;
+/// The width of the products that are measured, on a processor and on a card.
+const WIDTH: (i64, i64) = (512, 8192);
 /// How long each is measured.
 const TURN: Duration = Duration::from_millis(150);
 
-/// Floating-point operations a second: those of one thread, measured, times the threads.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Products {
-    pub fp32: f64,
-    pub bf16: f64,
-    pub fp16: f64,
-    /// What is not a matrix product: elements through GELU a second.
-    pub elements: f64,
-}
-
-impl Products {
-    /// Those of this processor: measured, unless a command before has.
-    pub fn of_this_processor() -> Products {
-        let path = cache();
-        let mut known: BTreeMap<String, Products> =
-            path.as_ref().and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).unwrap_or_default();
-        let here = key();
-        if let Some(products) = known.get(&here) {
-            return *products;
+/// Floating-point operations a second of matrix products on a device, the most that it reaches.
+pub fn of(device: Device, dtype: Dtype) -> f64 {
+    let kind = trainer::Precision::from(dtype).kind();
+    match device {
+        Device::Cuda(_) => {
+            let rate = product(device, kind, WIDTH.1);
+            // What this took is the training's.
+            let _ = torch_ext::empty_cache(device);
+            rate
         }
-        let threads = tch::get_num_threads();
-        // Two threads wait for each other where other programs run; the best of one shows what the processor can do.
-        tch::set_num_threads(1);
-        let all = |kind| f64::from(threads) * measure(kind);
-        let products = Products {
-            fp32: all(Kind::Float),
-            bf16: all(Kind::BFloat16),
-            fp16: all(Kind::Half),
-            elements: f64::from(threads) * elements(),
-        };
-        tch::set_num_threads(threads);
-        known.insert(here, products);
-        // Without the file the next command measures again.
-        if let (Some(path), Ok(bytes)) = (path, serde_json::to_vec_pretty(&known)) {
-            let _ = path.parent().map(fs::create_dir_all);
-            let _ = atomic::write(&path, &bytes);
-        }
-        products
-    }
-
-    pub fn of(&self, dtype: Dtype) -> f64 {
-        match dtype {
-            Dtype::Fp32 => self.fp32,
-            Dtype::Bf16 => self.bf16,
-            Dtype::Fp16 => self.fp16,
-        }
+        _ => of_threads(&dtype.to_string(), || product(device, kind, WIDTH.0)),
     }
 }
 
-/// What the speed depends on.
-fn key() -> String {
+/// What is no matrix product: elements that go through GELU in a second, on this processor.
+pub fn elements() -> f64 {
+    let x = Tensor::ones([64, WIDTH.0], (Kind::Float, Device::Cpu));
+    of_threads("elements", || x.numel() as f64 / fastest(|| drop(x.f_gelu("tanh"))))
+}
+
+/// What is known of this processor under a name, or else is measured on one thread and taken times the threads: two wait
+/// for each other where other programs run, and the best of one shows what the processor can do.
+fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
+    let path = cache();
+    let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+    let mut known: BTreeMap<String, BTreeMap<String, f64>> = path.as_ref().and_then(read).unwrap_or_default();
+    let here = known.entry(processor()).or_default();
+    if let Some(rate) = here.get(name) {
+        return *rate;
+    }
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
+    let rate = f64::from(threads) * measure();
+    tch::set_num_threads(threads);
+    here.insert(name.to_owned(), rate);
+    // Without the file the next command measures again.
+    if let (Some(path), Ok(bytes)) = (path, serde_json::to_vec_pretty(&known)) {
+        let _ = path.parent().map(fs::create_dir_all);
+        let _ = atomic::write(&path, &bytes);
+    }
+    rate
+}
+
+/// What its speed depends on.
+fn processor() -> String {
     let (cpu, libtorch) = (machine::cpu(), machine::libtorch());
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let caps = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"];
     let caps: Vec<String> = caps.iter().filter_map(|name| Some(format!(", {name}={}", env::var(name).ok()?))).collect();
-    format!(
-        "{}, {} threads, libtorch {}{}",
-        text(&cpu["model"]),
-        cpu["threads"],
-        text(&libtorch["version"]),
-        caps.concat()
-    )
+    let (model, version) = (text(&cpu["model"]), text(&libtorch["version"]));
+    format!("{model}, {} threads, libtorch {version}{}", cpu["threads"], caps.concat())
 }
 
 fn cache() -> Option<PathBuf> {
     let folder = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let folder = folder.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
-    Some(folder.join("notagen-train/products.json"))
+    Some(folder.join("notagen-train/speed.json"))
 }
 
-fn measure(kind: Kind) -> f64 {
-    let matrix = || Tensor::ones([WIDTH, WIDTH], (kind, Device::Cpu));
+fn product(device: Device, kind: Kind, width: i64) -> f64 {
+    let matrix = || Tensor::ones([width, width], (kind, device));
     let (a, b) = (matrix(), matrix());
-    2.0 * (WIDTH as f64).powi(3) / fastest(|| drop(a.f_matmul(&b)))
-}
-
-fn elements() -> f64 {
-    let x = Tensor::ones([WIDTH, 64], (Kind::Float, Device::Cpu));
-    x.numel() as f64 / fastest(|| drop(x.f_gelu("tanh")))
+    let seconds = fastest(|| {
+        drop(a.f_matmul(&b));
+        if let Device::Cuda(index) = device {
+            tch::Cuda::synchronize(index as i64);
+        }
+    });
+    2.0 * (width as f64).powi(3) / seconds
 }
 
 /// Seconds of the fastest of several turns, so that other work on the machine counts little.
@@ -122,10 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_are_measured() {
-        for kind in [Kind::Float, Kind::BFloat16] {
-            let rate = measure(kind);
-            assert!(rate > 1e7 && rate.is_finite(), "{kind:?}: {rate}");
+    fn what_is_measured_is_a_speed() {
+        for rate in [product(Device::Cpu, Kind::Float, 128), product(Device::Cpu, Kind::BFloat16, 64)] {
+            assert!(rate > 1e6 && rate.is_finite(), "{rate}");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Native {
 
 impl Precision {
     /// The format; where nobody has settled what `auto` is, the one that every machine computes in.
-    pub fn format(self) -> Dtype {
+    pub fn dtype(self) -> Dtype {
         match self {
             Precision::Auto | Precision::Fp32 => Dtype::Fp32,
             Precision::Bf16 => Dtype::Bf16,

@@ -130,7 +130,7 @@ macro_rules! training {
                     weight_decay: self.weight_decay.get(),
                     max_grad_norm: self.max_grad_norm.map(Positive::get),
                     evaluate_every: self.evaluate_every.map(u64::from),
-                    precision: self.precision.unwrap_or_default().format(),
+                    precision: self.precision.unwrap_or_default().dtype(),
                     activation_checkpointing: self.activation_checkpointing,
                     gradient_precision: self.gradient_precision,
                     shard_optimizer: self.shard_optimizer,
@@ -219,6 +219,9 @@ training! {
         /// Train on this many patches of a piece at a time, drawn at random; 0 is whole pieces.
         #[serde(default)]
         pub patch_sampling: u64,
+        /// Which pieces make a step: any, or pieces of like length, so that no process waits long for another.
+        #[serde(default, skip_serializing_if = "BatchBy::is_random")]
+        pub batch_by: BatchBy,
         /// Write pieces during the training, to listen to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub listen: Option<Listen>,
@@ -289,6 +292,33 @@ impl M3 {
             hidden_size: size(self.hidden_size),
             dropout: self.dropout.get(),
             ..Default::default()
+        }
+    }
+}
+
+/// Which pieces make a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchBy {
+    /// Any, as the original draws them.
+    #[default]
+    Random,
+    /// Pieces of like length.
+    Length,
+}
+
+impl BatchBy {
+    /// What is left out of a resolved recipe, so that runs from before there was a choice are what they were.
+    fn is_random(&self) -> bool {
+        *self == BatchBy::Random
+    }
+}
+
+impl From<BatchBy> for trainer::BatchBy {
+    fn from(by: BatchBy) -> trainer::BatchBy {
+        match by {
+            BatchBy::Random => trainer::BatchBy::Random,
+            BatchBy::Length => trainer::BatchBy::Length,
         }
     }
 }

@@ -33,7 +33,8 @@ pub struct Curves {
 }
 
 /// What is no curve of its own.
-const NOT_DRAWN: [&str; 8] = ["event", "step", "epoch", "loss", "memory", "skipped", "seconds", "scale"];
+const NOT_DRAWN: [&str; 10] =
+    ["event", "step", "epoch", "loss", "memory", "memory_peak", "tokens_per_second", "skipped", "seconds", "scale"];
 
 impl Curves {
     /// Of a stage's folder; nothing where it wrote no metrics. Lines that cannot be read are passed over.

@@ -25,6 +25,10 @@ pub struct RunArgs {
     /// names. It is done once all shares are there and the stage is run without this.
     #[arg(long, value_name = "I/N", value_parser = shard, requires = "only")]
     pub shard: Option<(usize, usize)>,
+    /// Record a Chrome trace of N steps of each training stage, and of N rounds of each that writes music: profile.json in
+    /// the stage's folder.
+    #[arg(long, value_name = "N")]
+    pub profile: Option<u64>,
     /// Processes on this machine (one a GPU; on the CPU one).
     #[arg(long, value_name = "N")]
     pub nproc: Option<u32>,

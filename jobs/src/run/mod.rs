@@ -176,13 +176,16 @@ fn lead(
     let device = device::choose_for(plan.recipe.device, team.local_rank)?;
     write_recipe(&plan)?;
     announce(&plan, &mut reporter);
+    if let Some(line) = device::foretold(&plan) {
+        reporter.say(line);
+    }
     if let Some(line) = device::slow_format(&plan) {
         reporter.warn(line);
     }
     if plan.stages.iter().any(|stage| stage.selected && stage.standing != Standing::Done) {
         provenance::note(&folder, device, &plan.native, team.size())?;
     }
-    let mut runner = Runner { plan, state, digests, reporter, report, stop, device, team };
+    let mut runner = Runner { plan, state, digests, reporter, report, stop, device, profile: args.profile, team };
     if let Some(shard) = args.shard {
         return runner.share(shard, lock);
     }
@@ -219,6 +222,7 @@ fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team, stop: &Arc<Atomi
                 device,
                 shard: if by_pieces { team.shard() } else { (0, 1) },
                 stop,
+                profile: args.profile,
                 reporter: &mut reporter,
                 team,
             },
@@ -243,6 +247,7 @@ struct Runner<'a> {
     report: Report,
     stop: &'a Arc<AtomicBool>,
     device: tch::Device,
+    profile: Option<u64>,
     team: &'a mut Team,
 }
 
@@ -338,6 +343,7 @@ impl Runner<'_> {
                 device: self.device,
                 shard,
                 stop: self.stop,
+                profile: self.profile,
                 reporter: &mut self.reporter,
                 team: self.team,
             },

@@ -102,6 +102,8 @@ pub fn stages(plan: &Plan, state: &State) -> Vec<Vec<String>> {
             result(record),
         ]);
     }
+    let seconds: f64 = plan.stages.iter().filter_map(|planned| Some(state.stages.get(&planned.name)?.seconds)).sum();
+    rows.push(["in all", "", "", "", &duration(seconds)].map(str::to_owned).to_vec());
     rows
 }
 

@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub shard: (usize, usize),
     /// Raised when the stage shall save and leave.
     pub stop: &'a Arc<AtomicBool>,
+    /// Steps or rounds to record a Chrome trace of.
+    pub profile: Option<u64>,
     pub reporter: &'a mut Reporter,
     /// The processes that train together.
     pub team: &'a mut Team,

@@ -7,7 +7,7 @@ use crate::{
         failure::{Failure, Result},
         loading,
     },
-    plan::{Planned, state::Outputs},
+    plan::{Planned, products, state::Outputs},
     recipe::Dpo,
     stages::{
         context::{Context, Ended},
@@ -17,9 +17,10 @@ use crate::{
 
 /// Load, build, resume, run.
 pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ended> {
+    let dtype = stage.precision.unwrap_or_default().dtype();
     let settings = Settings {
         seed: context.plan.recipe.seed,
-        precision: stage.precision.unwrap_or_default().format().into(),
+        precision: dtype.into(),
         learning_rate: stage.learning_rate.get(),
         batch_size: size(stage.batch_size.get())?,
         accumulation_steps: size(stage.accumulation_steps.get())?,
@@ -39,6 +40,8 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
         optimizer_offload: stage.optimizer_offload,
         resume_from: None,
         workers: 2,
+        profile: context.profile,
+        peak: Some(products::of(context.device, dtype)),
         ranks: context.team.ranks(context.device)?,
     };
     let dpo = DpoSettings {

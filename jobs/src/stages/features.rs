@@ -52,7 +52,7 @@ pub fn run(stage: &Features, planned: &Planned, context: &mut Context) -> Result
         pieces: stage.pieces.clone(),
         output: stage.output.clone(),
         shard: context.shard,
-        precision: stage.precision.format(),
+        precision: stage.precision.dtype(),
         device: context.device,
     };
     extract(&job, &planned.fingerprint.digest, context.stop, context.reporter)

@@ -46,6 +46,8 @@ pub struct Job {
     pub max_patches: Option<usize>,
     pub precision: Dtype,
     pub device: Device,
+    /// Rounds to record a Chrome trace of, and its file.
+    pub profile: Option<(u64, PathBuf)>,
 }
 
 impl Job {
@@ -80,8 +82,9 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
         max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
         max_characters: stage.max_characters.map(|characters| size(characters.get())),
         max_patches: stage.max_patches.map(|patches| size(patches.get())),
-        precision: stage.precision.unwrap_or_default().format(),
+        precision: stage.precision.unwrap_or_default().dtype(),
         device: context.device,
+        profile: context.profile.map(|rounds| (rounds, context.folder.join("profile.json"))),
     };
     let mark = planned.fingerprint.digest.as_str();
     fs::create_dir_all(&job.output).map_err(|error| Failure::io("make", &job.output, error))?;
@@ -135,6 +138,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
         sampling: job.sampling,
         starts: pieces.starts(),
         shard: job.shard,
+        profile: job.profile.clone(),
         max_patches: job.max_patches,
         skip: &|index| is_written(&job.output, index),
         check: &check,

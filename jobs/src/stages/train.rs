@@ -20,7 +20,7 @@ use crate::{
 pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let architecture = context.plan.architecture.clone().ok_or_else(|| Failure::usage("the key `model` is missing"))?;
     let processes = context.team.size() as u64;
-    let mut settings = settings(&stage.course(), context.plan.recipe.seed, || {
+    let mut settings = settings(&stage.course(), context.plan.recipe.seed, context.device, || {
         let steps = Cost::of(stage, &architecture, false).steps;
         let steps = match stage.steps {
             Some(steps) => Some(steps.into()),
@@ -30,6 +30,7 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
     })?;
     settings.resume_from.clone_from(&stage.resume_from);
     settings.ranks = context.team.ranks(context.device)?;
+    settings.profile = context.profile;
     let language = language(stage)?;
     let model = match &planned.init {
         None => {
@@ -46,7 +47,7 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
     let listen = stage.listen.as_ref().map(|listen| Listen {
         settings: listen,
         model: &model,
-        precision: stage.precision.unwrap_or_default().format(),
+        precision: stage.precision.unwrap_or_default().dtype(),
         seed: context.plan.recipe.seed,
         folder: context.folder.join("samples"),
         stop: context.stop,
@@ -67,6 +68,7 @@ fn language(stage: &Training) -> Result<LanguageSettings> {
             KeyAugmentation::Nearby => trainer::KeyAugmentation::Nearby,
             KeyAugmentation::None => trainer::KeyAugmentation::None,
         },
+        batch_by: stage.batch_by.into(),
         patch_sampling: (stage.patch_sampling > 0).then(|| size(stage.patch_sampling)).transpose()?,
     })
 }

@@ -1,5 +1,6 @@
 //! What every stage that trains has in common: the course of its steps, its end, and what people see of it.
 use serde_json::{Map, Value, json};
+use tch::Device;
 use trainer::{Event, Length, Observer, Outcome, Ranks, Settings};
 
 use crate::{
@@ -7,13 +8,18 @@ use crate::{
         failure::{Failure, Result},
         progress::{self, Reporter, bytes},
     },
-    plan::state::Outputs,
+    plan::{products, state::Outputs},
     recipe::{Course, Schedule},
     stages::{context::Ended, listen::Listen},
 };
 
 /// The settings of the loop. `total_steps` is asked for where the schedule counts from the end.
-pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result<u64>) -> Result<Settings> {
+pub fn settings(
+    course: &Course,
+    seed: u64,
+    device: Device,
+    total_steps: impl FnOnce() -> Result<u64>,
+) -> Result<Settings> {
     let length = match (course.steps, course.epochs) {
         (Some(steps), _) => Length::Steps(steps),
         (None, Some(epochs)) => Length::Epochs(epochs),
@@ -52,6 +58,8 @@ pub fn settings(course: &Course, seed: u64, total_steps: impl FnOnce() -> Result
         shard_optimizer: course.shard_optimizer,
         optimizer_offload: course.optimizer_offload,
         resume_from: None,
+        profile: None,
+        peak: Some(products::of(device, course.precision)),
         workers: size(course.workers)?,
         ranks: Ranks::default(),
     })
@@ -138,11 +146,16 @@ impl Observer for Watch<'_> {
                      {total_steps} steps, {steps_per_epoch} an epoch{resumed}"
                 ));
             }
-            Event::Step { step, epoch, loss, patches_per_second, memory, skipped, seconds, .. } => {
+            Event::Step { step, epoch, loss, patches_per_second, mfu, data_wait, memory, skipped, seconds, .. } => {
                 let left = seconds / *step as f64 * self.total_steps.saturating_sub(*step) as f64;
                 let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+                let used = mfu.map_or_else(String::new, |mfu| format!(" ({:.0} % of the device)", mfu * 100.0));
+                let waits = match data_wait {
+                    0.05.. => format!(", {:.0} % of the time without a batch", data_wait * 100.0),
+                    _ => String::new(),
+                };
                 let text = format!(
-                    "epoch {epoch}, loss {loss:.4}, {patches_per_second:.0} patches/s, {}, {} left{skipped}",
+                    "epoch {epoch}, loss {loss:.4}, {patches_per_second:.0} patches/s{used}{waits}, {}, {} left{skipped}",
                     bytes(*memory),
                     progress::duration(left)
                 );
@@ -156,6 +169,9 @@ impl Observer for Watch<'_> {
                 self.reporter.say(format!(
                     "step {step}, epoch {epoch}: train loss {train_loss:.4}, eval loss {eval_loss:.4}{best}"
                 ));
+            }
+            Event::Profiled { path, .. } => {
+                self.reporter.say(format!("profile: {}, a Chrome trace for ui.perfetto.dev", path.display()));
             }
             Event::Warning { step, message } => self.reporter.say(format!("warning: step {step}: {message}")),
             Event::Checkpoint { .. } | Event::Reference { .. } | Event::Exchange { .. } => {}

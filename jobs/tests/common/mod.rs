@@ -58,6 +58,8 @@ impl Workplace {
         let mut command = Command::new(env!("CARGO_BIN_EXE_notagen-train"));
         // One thread each: tests run side by side, and idle threads that spin slow all of them down.
         command.args(arguments).current_dir(self.folder.path()).env("OMP_NUM_THREADS", "1");
+        // What is measured of this machine is so once for all tests.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command
     }
 

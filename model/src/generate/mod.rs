@@ -20,10 +20,12 @@ use notation::rests;
 pub use session::{Order, Paused, Session};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 pub use together::Recordings;
+use torch_ext::{ProfiledTurns, Span};
 use track::{Beginning, Limits, Next, Track};
 pub use track::{Failure, Outcome, tag_lines};
 
@@ -66,6 +68,8 @@ pub struct Options<'a> {
     pub max_attempts: u32,
     /// (i, n): only the pieces whose number leaves the remainder i when divided by n.
     pub shard: (usize, usize),
+    /// Rounds to record a Chrome trace of, and its file.
+    pub profile: Option<(u64, PathBuf)>,
     /// Pieces that exist already.
     pub skip: &'a dyn Fn(usize) -> bool,
     /// Says what is wrong with a complete text; the piece is then tried again.
@@ -86,6 +90,7 @@ impl Default for Options<'_> {
             max_patches: None,
             max_attempts: 10,
             shard: (0, 1),
+            profile: None,
             skip: &|_| false,
             check: &|_| Ok(()),
         }
@@ -355,12 +360,21 @@ impl<'r, 'o> Run<'r, 'o> {
         if let Err(error) = made {
             flow = self.lower(error, on_event)?;
         }
+        let profile = self.options.profile.as_ref();
+        let device = self.network.device;
+        let mut profile = profile.map(|(rounds, path)| ProfiledTurns::new(*rounds, path.clone(), device));
         while flow.is_continue() {
             flow = self.refill(on_event);
             if flow.is_break() || self.slots.iter().all(Option::is_none) {
                 break;
             }
             flow = self.round(on_event)?;
+            if let Some(profile) = &mut profile {
+                profile.turn(false)?;
+            }
+        }
+        if let Some(profile) = &mut profile {
+            profile.turn(true)?;
         }
         Ok(flow)
     }
@@ -427,6 +441,7 @@ impl<'r, 'o> Run<'r, 'o> {
             }
         }
         if !readings.is_empty() {
+            let _span = Span::new("read");
             self.network.read(&readings)?;
         }
         if ready.is_empty() {
@@ -440,7 +455,9 @@ impl<'r, 'o> Run<'r, 'o> {
                 sampling.push(terms.sampling);
             }
         }
+        let span = Span::new("write");
         let written = self.network.write(&ready, &uniform, &sampling)?;
+        drop(span);
         Ok(ready.into_iter().map(|(slot, _)| slot).zip(written).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{Error, HEAD_SIZE, VOCABULARY, check_sizes, gpt2};
+use crate::architecture::{Error, HEAD_SIZE, VOCABULARY, causal_layer, check_sizes, gpt2};
 
 /// The output layer's name in the state dict.
 pub(crate) const TIED: &str = "decoder.base.lm_head.weight";
@@ -37,6 +37,19 @@ impl M3Architecture {
     /// Attention heads in a layer.
     pub fn heads(&self) -> i64 {
         self.hidden_size / HEAD_SIZE
+    }
+
+    /// Floating-point operations of a forward pass for a patch among so many: two for each weight that it meets, and
+    /// attention's two products over the whole context.
+    pub fn patch_operations(&self, context: f64) -> f64 {
+        let [size, layers, h] = [self.patch_size, self.patch_layers, self.hidden_size].map(|value| value as f64);
+        layers * causal_layer(h, 2.0 * context) + 2.0 * size * h
+    }
+
+    /// The same for a character of a masked patch with so many, its distribution included.
+    pub fn character_operations(&self, characters: f64) -> f64 {
+        let [layers, h] = [self.token_layers, self.hidden_size].map(|value| value as f64);
+        layers * causal_layer(h, characters) + 2.0 * VOCABULARY as f64 * h
     }
 
     /// Refuses sizes that no network to be trained can have.

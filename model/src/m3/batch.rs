@@ -36,6 +36,11 @@ pub struct M3Batch {
 }
 
 impl M3Batch {
+    /// Patches whose characters are predicted.
+    pub fn predicted(&self) -> i64 {
+        self.selected.numel() as i64
+    }
+
     /// Pieces of no more than `patch_length` patches of `patch_size` characters, with something to write in each.
     pub fn new(pieces: &[Masked], patch_size: i64, patch_length: i64) -> Result<M3Batch> {
         for (p, piece) in pieces.iter().enumerate() {

@@ -13,9 +13,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+pub fn architecture() -> Architecture {
+    Architecture { dropout: 0.0, ..Architecture::sized(64, 2, 2, 128) }
+}
+
 pub fn network() -> NotaGen {
-    let architecture = Architecture { dropout: 0.0, ..Architecture::sized(64, 2, 2, 128) };
-    let model = NotaGen::new(&architecture, Device::Cpu, 0).unwrap();
+    let model = NotaGen::new(&architecture(), Device::Cpu, 0).unwrap();
     let state = model::weights::load_state(&root().join("model/tests/golden/model.pth")).unwrap();
     model.load::<model::Error>(|name| Ok(state.load(name, Device::Cpu)?)).unwrap();
     model
@@ -37,7 +40,10 @@ pub fn golden() -> HashMap<String, Tensor> {
 /// The pieces of a step, as the golden script takes them.
 pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<Part<Batch>> {
     let batch: Vec<Patches> = (0..BATCH).map(|i| pieces[(step * BATCH + i) % pieces.len()].clone()).collect();
-    batch.chunks(BATCH / accumulation).map(|part| language::part(Batch::new(part, 64).unwrap())).collect()
+    batch
+        .chunks(BATCH / accumulation)
+        .map(|part| language::part(&architecture(), Batch::new(part, 64).unwrap()))
+        .collect()
 }
 
 pub fn settings(precision: Precision) -> Settings {
@@ -62,6 +68,8 @@ pub fn settings(precision: Precision) -> Settings {
         shard_optimizer: false,
         optimizer_offload: false,
         resume_from: None,
+        peak: None,
+        profile: None,
         workers: 1,
         ranks: Ranks::default(),
     }

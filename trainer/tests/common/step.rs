@@ -69,6 +69,8 @@ pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &Step) -> R
         shard_optimizer: false,
         optimizer_offload: how.offload,
         resume_from: None,
+        peak: None,
+        profile: None,
         workers: 0,
         ranks: Ranks::default(),
     };
@@ -82,7 +84,7 @@ pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &Step) -> R
         let most = how.predicted.unwrap_or(u64::MAX) as usize;
         let length = architecture.patch_length as usize;
         let batch = Batch::of_targets(&pieces, architecture.patch_length, |p, place| p * (length - 1) + place <= most)?;
-        let step = vec![language::part(batch)];
+        let step = vec![language::part(&architecture, batch)];
         let begun = Instant::now();
         run_step(&settings, &mut optimizer, step, 1e-5, number, |batch, mode| language::loss(&model, batch, mode))?;
         seconds = begun.elapsed().as_secs_f64();

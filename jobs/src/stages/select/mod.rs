@@ -50,7 +50,7 @@ pub fn run(stage: &Select, planned: &Planned, context: &mut Context) -> Result<E
         output: stage.output.clone(),
         scores: context.folder.to_owned(),
         shard: context.shard,
-        precision: stage.precision.unwrap_or_default().format(),
+        precision: stage.precision.unwrap_or_default().dtype(),
         device: context.device,
     };
     choose(&job, context.stop, context.reporter)
