@@ -304,13 +304,13 @@ fn a_profile_has_the_parts_of_steps_and_rounds() {
     let run = workplace.good(&["tiny.yaml", "--profile", "2"]);
     assert!(run.stderr().contains("profile: runs/tiny/02-pretrain/profile.json"), "{}", run.stderr());
     for (stage, parts) in [
-        ("02-pretrain", ["wait for a batch", "forward", "backward", "optimizer"]),
-        ("04-generate", ["write", "write", "aten::embedding", "aten::layer_norm"]),
+        ("02-pretrain", &["wait for a batch", "forward", "backward", "optimizer", "aten::mm"][..]),
+        ("04-generate", &["write", "aten::layer_norm"]),
     ] {
         let trace = workplace.json(&format!("runs/tiny/{stage}/profile.json"));
         let events = trace["traceEvents"].as_array().unwrap();
         for part in parts {
-            let count = events.iter().filter(|event| event["name"] == part && event["ph"] == "X").count();
+            let count = events.iter().filter(|event| event["name"] == *part && event["ph"] == "X").count();
             assert!(if part.starts_with("aten") { count > 0 } else { count == 2 }, "{count} times {part} in {stage}");
         }
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 const RECIPE: &str = "\
 name: s
 device: cpu
+precision: fp32
 model: {patch_length: 48, patch_layers: 1, char_layers: 1, hidden_size: 64, dropout: 0}
 stages:
   - preprocess: {scores: scores, interleaved: data/interleaved, augmented: data/augmented, eval_split: 0}
