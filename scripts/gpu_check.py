@@ -198,8 +198,8 @@ def training_speed(work):
             row("the same, times PyTorch", f"{rate / there:.2f}", "", None)
     if DEVICE == "cuda" and not options.quick:
         mine, _ = train_here(work, "large", "fp16", indexed(work, 110, 4), 6, checkpointing=True)
-        row("fine-tuning large, fp16, 1 x 1,024, checkpointed: peak memory", f"{mine[-1]['memory'] / 1e9:.1f} GB",
-            "24 GB", mine[-1]["memory"] < 24e9)
+        row("fine-tuning large, fp16, 1 x 1,024, checkpointed: peak memory", f"{mine[-1]['memory_peak'] / 1e9:.1f} GB",
+            "24 GB", mine[-1]["memory_peak"] < 24e9)
 
 
 def generation(work):

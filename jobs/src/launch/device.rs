@@ -60,8 +60,8 @@ pub fn slow_format(plan: &Plan) -> Option<String> {
     let best = plan.native.best();
     let cost = match count(plan.recipe.device) {
         0 => {
-            let of = |dtype| products::of(tch::Device::Cpu, dtype);
-            format!(": a matrix product takes {:.1} times as long as in {best}", of(best) / of(dtype))
+            let times = products::of_processor(best) / products::of_processor(dtype);
+            format!(": a matrix product takes {times:.1} times as long as in {best}")
         }
         _ => String::new(),
     };

@@ -3,7 +3,6 @@
 use std::{fs, path::Path};
 
 use model::Architecture;
-use tch::Device;
 
 use crate::{
     plan::{Plan, Planned, Standing, cost::Cost, products},
@@ -81,12 +80,12 @@ struct Forward {
 
 impl Forward {
     fn training(&self, dtype: Dtype) -> f64 {
-        3.0 * self.operations / products::of(Device::Cpu, dtype) + REST.0 * self.elements / products::elements()
+        3.0 * self.operations / products::of_processor(dtype) + REST.0 * self.elements / products::elements()
     }
 
     /// A CPU writes music in fp32.
     fn writing(&self) -> f64 {
-        self.operations / products::of(Device::Cpu, Dtype::Fp32) + REST.1 * self.elements / products::elements()
+        self.operations / products::of_processor(Dtype::Fp32) + REST.1 * self.elements / products::elements()
     }
 }
 

@@ -41,7 +41,7 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
         resume_from: None,
         workers: 2,
         profile: context.profile,
-        peak: Some(products::of(context.device, dtype)),
+        peak: products::of(context.device, dtype),
         ranks: context.team.ranks(context.device)?,
     };
     let dpo = DpoSettings {

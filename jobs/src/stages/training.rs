@@ -59,7 +59,7 @@ pub fn settings(
         optimizer_offload: course.optimizer_offload,
         resume_from: None,
         profile: None,
-        peak: Some(products::of(device, course.precision)),
+        peak: products::of(device, course.precision),
         workers: size(course.workers)?,
         ranks: Ranks::default(),
     })
