@@ -165,7 +165,8 @@ pub fn driver_version() -> Result<String> {
     Ok(cuda_name(driver_state()?.0))
 }
 
-fn cuda_name(version: i64) -> String {
+/// The name of a version of CUDA, `13.0` for 13000.
+pub fn cuda_name(version: i64) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 

@@ -24,9 +24,9 @@ pub use autocast::Autocast;
 pub use bytes::filled;
 pub use checkpoint::checkpoint;
 pub use device::{
-    Attention, Card, DeviceMemory, ProcessMemory, attention, card, cuda_runtime_version, device_memory, device_named,
-    driver_version, empty_cache, find_driver, keep_freed_memory, library_version, load_cuda, load_cuda_library,
-    process_memory,
+    Attention, Card, DeviceMemory, ProcessMemory, attention, card, cuda_name, cuda_runtime_version, device_memory,
+    device_named, driver_version, empty_cache, find_driver, keep_freed_memory, library_version, load_cuda,
+    load_cuda_library, process_memory,
 };
 pub use gelu::gelu;
 pub use graph::Graph;

@@ -84,7 +84,7 @@ pub fn cuda() -> Value {
         "usable": usable,
         "driver": driver,
         "driver_cuda": torch_ext::driver_version().ok(),
-        "runtime_cuda": torch_ext::cuda_runtime_version().ok().map(|v| format!("{}.{}", v / 1000, v % 1000 / 10)),
+        "runtime_cuda": torch_ext::cuda_runtime_version().ok().map(torch_ext::cuda_name),
         "problem": problem,
         "nccl": nccl,
         "nccl_version": nccl.as_deref().and_then(library_version),

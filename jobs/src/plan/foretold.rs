@@ -36,7 +36,7 @@ fn seconds(plan: &Plan, planned: &Planned) -> Option<f64> {
     match &planned.stage {
         Stage::Preprocess(stage) => Some(names(&stage.scores, None)?.len() as f64 / SCORES / threads()),
         Stage::M3(stage) => {
-            let pieces = pieces(plan, &stage.train, stage.pieces.as_deref())?;
+            let pieces = pieces(plan, planned, &stage.train, stage.pieces.as_deref())?;
             let steps = match (stage.steps, stage.epochs) {
                 (Some(steps), _) => steps.get() as f64,
                 (None, epochs) => epochs.map_or(1, u64::from) as f64 * pieces / batch(stage),
@@ -59,11 +59,12 @@ fn seconds(plan: &Plan, planned: &Planned) -> Option<f64> {
         Stage::Features(_) | Stage::Select(_) | Stage::Score(_) | Stage::Prefer(_) | Stage::Rl(_) => Some(0.0),
         stage => {
             let (training, a) = (stage.training()?, plan.architecture.as_ref()?);
-            let pieces = pieces(plan, &training.train, training.pieces.as_deref());
-            let seen = match (Cost::of(training, a, true).steps, training.steps, training.epochs) {
-                (Some(steps), ..) => steps as f64 * training.batch_size.map_or(1, u64::from) as f64,
-                (None, Some(steps), _) => steps.get() as f64 * training.batch_size.map_or(1, u64::from) as f64,
-                (None, None, epochs) => epochs.map_or(1, u64::from) as f64 * pieces?,
+            let seen = match Cost::of(training, a, true).steps {
+                Some(steps) => steps as f64 * training.batch_size.map_or(1, u64::from) as f64,
+                None => {
+                    let pieces = pieces(plan, planned, &training.train, training.pieces.as_deref())?;
+                    training.epochs.map_or(1, u64::from) as f64 * pieces
+                }
             };
             let patches = patches(&training.train).map_or(length(a) * FILLED, |patches| patches.min(length(a)));
             Some(seen * patches * of_notagen(a).training(dtype))
@@ -118,14 +119,12 @@ fn threads() -> f64 {
 }
 
 /// How many pieces an index or a folder will have: those that are there, or those of the scores that it is made from.
-fn pieces(plan: &Plan, path: &Path, glob: Option<&str>) -> Option<f64> {
-    if let Ok(entries) = trainer::read_index(path, glob) {
+fn pieces(plan: &Plan, planned: &Planned, train: &Path, glob: Option<&str>) -> Option<f64> {
+    if let Ok(entries) = trainer::read_index(train, glob) {
         return Some(entries.len() as f64);
     }
-    let maker = plan.stages.iter().find_map(|planned| match &planned.stage {
-        Stage::Preprocess(stage) if crate::plan::writes(&planned.stage, path) => Some(stage),
-        _ => None,
-    })?;
+    let maker = planned.inputs.iter().find(|input| input.key == "train")?.made_by.as_ref()?;
+    let Stage::Preprocess(maker) = &plan.stages.iter().find(|stage| stage.name == *maker)?.stage else { return None };
     Some(names(&maker.scores, glob)?.len() as f64 * (1.0 - maker.eval_split.get()))
 }
 

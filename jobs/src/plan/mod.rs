@@ -529,7 +529,7 @@ fn is_present(path: &Path, hub: Option<&Reference>) -> bool {
 }
 
 /// Whether a stage writes this path.
-pub fn writes(stage: &Stage, path: &Path) -> bool {
+fn writes(stage: &Stage, path: &Path) -> bool {
     match stage {
         Stage::Preprocess(stage) => {
             stage.interleaved.as_deref() == Some(path)

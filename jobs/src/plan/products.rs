@@ -3,6 +3,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::PathBuf,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -42,8 +43,10 @@ fn kind(dtype: Dtype) -> Kind {
 
 /// What is no matrix product: elements that go through GELU in a second, on this processor.
 pub fn elements() -> f64 {
-    let x = Tensor::ones([64, WIDTH.0], (Kind::Float, Device::Cpu));
-    of_threads("elements", || x.numel() as f64 / fastest(|| drop(x.f_gelu("tanh"))))
+    of_threads("elements", || {
+        let x = Tensor::ones([64, WIDTH.0], (Kind::Float, Device::Cpu));
+        x.numel() as f64 / fastest(|| drop(x.f_gelu("tanh")))
+    })
 }
 
 /// What is known of this processor under a name, or else is measured on one thread and taken times the threads: two wait
@@ -52,7 +55,7 @@ fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     let path = cache();
     let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
     let mut known: BTreeMap<String, BTreeMap<String, f64>> = path.as_ref().and_then(read).unwrap_or_default();
-    let here = known.entry(processor()).or_default();
+    let here = known.entry(PROCESSOR.clone()).or_default();
     if let Some(rate) = here.get(name) {
         return *rate;
     }
@@ -69,7 +72,9 @@ fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     rate
 }
 
-/// What its speed depends on.
+/// What this processor's speed depends on, which stays as it is while the program runs.
+static PROCESSOR: LazyLock<String> = LazyLock::new(processor);
+
 fn processor() -> String {
     let (cpu, libtorch) = (machine::cpu(), machine::libtorch());
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
