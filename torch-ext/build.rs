@@ -36,6 +36,8 @@ fn main() {
         .file("shim/linear.cpp")
         .file("shim/gelu.cpp")
         .file("shim/onednn.cpp")
+        .file("shim/attention.cpp")
+        .file("shim/flash_on_cpu.cpp")
         .file("shim/profile.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");

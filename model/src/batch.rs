@@ -3,14 +3,14 @@
 //! The original pads pieces to the longest and patches to their full size (`collate_batch`, `CharLevelDecoder.forward`)
 //! and masks what it added; here only what counts is computed, and a few tokens more: the kernels of matrix products
 //! are made for one number of rows, so these numbers are rounded up to be met again.
-use crate::gpt2::{Group, push};
 use crate::notagen::VOCABULARY;
 use crate::patches::Patches;
+use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
-const PATCHES_ROUNDED_TO: usize = 32;
-const TOKENS_ROUNDED_TO: usize = 256;
+const PATCHES_ROUNDED_TO: i64 = 32;
+const TOKENS_ROUNDED_TO: i64 = 256;
 
 /// The input of [`crate::NotaGen`]: all patches of all pieces, and the characters of all patches but the first of
 /// each piece, ordered by the patch's length.
@@ -26,14 +26,14 @@ pub struct Batch {
     pub(crate) patch_rows: Tensor,
     /// (patches, rounded up): place in the piece.
     pub(crate) patch_position: Tensor,
-    pub(crate) patch_groups: Vec<Group>,
+    pub(crate) patch_sequences: Sequences,
     /// (target patches): the patch whose feature predicts this one.
     pub(crate) source: Tensor,
     /// (tokens, rounded up): a character, or 128 + the target patch where the patch's feature goes in.
     pub(crate) char_rows: Tensor,
     /// (tokens, rounded up): place in the patch.
     pub(crate) char_position: Tensor,
-    pub(crate) char_groups: Vec<Group>,
+    pub(crate) char_sequences: Sequences,
     /// (tokens): the character to predict.
     pub(crate) labels: Tensor,
     /// (tokens): the piece that the character belongs to.
@@ -59,7 +59,7 @@ impl Batch {
         let size = pieces.first().map_or(0, Patches::patch_size);
         let mut patch_rows = Vec::new();
         let mut patch_position = Vec::new();
-        let mut patch_groups = Vec::new();
+        let mut patch_lengths = Lengths::default();
         let mut targets = Vec::new();
         let mut first = 0;
         for (p, piece) in pieces.iter().enumerate() {
@@ -82,7 +82,7 @@ impl Batch {
                     targets.push((length, p, place, first + place as i64 - 1));
                 }
             }
-            push(&mut patch_groups, piece.len() as i64);
+            patch_lengths.push(piece.len() as i64);
             first += piece.len() as i64;
         }
         // A stable sort: patches of one length lie together and become one group of attention.
@@ -92,23 +92,25 @@ impl Batch {
             batch.push(row, &pieces[p].row(place)[..length], p, source);
         }
         let (patches, tokens) = (patch_position.len() as i64, batch.labels.len() as i64);
-        // Sequences of one token each: they see nothing and nothing sees them.
-        let rows = patch_position.len().next_multiple_of(PATCHES_ROUNDED_TO);
-        patch_groups.push(Group { rows: rows as i64 - patches, len: 1 });
+        // What rounds up sees none of the pieces, and none of them sees it.
+        let patch_sequences = patch_lengths.long(PATCHES_ROUNDED_TO);
+        let char_sequences = batch.lengths.short(TOKENS_ROUNDED_TO);
+        let (rows, chars) = (patch_sequences.tokens() as usize, char_sequences.tokens() as usize);
         patch_position.resize(rows, 0);
         patch_rows.resize(rows * size, 0);
-        batch.round();
+        batch.rows.resize(chars, 0);
+        batch.position.resize(chars, 0);
         Ok(Batch {
             pieces: pieces.len() as i64,
             patches,
             tokens,
             patch_rows: Tensor::from_slice(&patch_rows).f_view([rows as i64, size as i64])?,
             patch_position: Tensor::from_slice(&patch_position),
-            patch_groups,
+            patch_sequences,
             source: Tensor::from_slice(&batch.source),
             char_rows: Tensor::from_slice(&batch.rows),
             char_position: Tensor::from_slice(&batch.position),
-            char_groups: batch.groups,
+            char_sequences,
             labels: Tensor::from_slice(&batch.labels),
             token_piece: Tensor::from_slice(&batch.piece),
             targets: targets.iter().map(|&(_, p, place, _)| (p, place)).collect(),
@@ -118,6 +120,8 @@ impl Batch {
     /// The batch on another device.
     pub fn to_device(mut self, device: Device) -> Result<Batch> {
         if device != Device::Cpu {
+            self.patch_sequences = self.patch_sequences.on_device(device)?;
+            self.char_sequences = self.char_sequences.on_device(device)?;
             for tensor in [
                 &mut self.patch_rows,
                 &mut self.patch_position,
@@ -145,8 +149,9 @@ impl Batch {
     /// For each predicted character, in the order of [`crate::NotaGen::logits`]: its piece, its patch, its place in
     /// the patch.
     pub fn order(&self) -> Vec<(usize, usize, usize)> {
-        let lengths = self.char_groups.iter().flat_map(|g| std::iter::repeat_n(g.len as usize, g.rows as usize));
-        self.targets.iter().zip(lengths).flat_map(|(&(p, place), len)| (0..len).map(move |t| (p, place, t))).collect()
+        let lengths = self.char_sequences.lengths();
+        let characters = |(&(p, place), len): (&(usize, usize), i64)| (0..len as usize).map(move |t| (p, place, t));
+        self.targets.iter().zip(lengths).flat_map(characters).collect()
     }
 }
 
@@ -155,7 +160,7 @@ struct Targets {
     source: Vec<i64>,
     rows: Vec<i64>,
     position: Vec<i64>,
-    groups: Vec<Group>,
+    lengths: Lengths,
     labels: Vec<i64>,
     piece: Vec<i64>,
 }
@@ -169,14 +174,7 @@ impl Targets {
             self.labels.push(i64::from(c));
             self.piece.push(piece as i64);
         }
-        push(&mut self.groups, characters.len() as i64);
-    }
-
-    fn round(&mut self) {
-        let rows = self.rows.len().next_multiple_of(TOKENS_ROUNDED_TO);
-        self.groups.push(Group { rows: (rows - self.rows.len()) as i64, len: 1 });
-        self.rows.resize(rows, 0);
-        self.position.resize(rows, 0);
+        self.lengths.push(characters.len() as i64);
     }
 }
 
@@ -188,14 +186,15 @@ fn content(row: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sequences::Group;
 
     #[test]
     fn targets_are_grouped_by_length_and_know_where_they_came_from() {
         let piece = Patches::from_rows(4, &[&[1, 1, 1, 2], &[65, 66, 67, 68], &[65, 2, 0, 0], &[1, 2, 2, 2]]).unwrap();
         let batch = Batch::new(&[piece], 8).unwrap();
         assert_eq!((batch.patches, batch.tokens), (4, 10));
-        let rounding = Group { rows: 246, len: 1 };
-        assert_eq!(batch.char_groups, [Group { rows: 1, len: 2 }, Group { rows: 2, len: 4 }, rounding]);
+        assert_eq!(batch.char_sequences.groups(), [Group { rows: 1, len: 2 }, Group { rows: 2, len: 4 }]);
+        assert_eq!(batch.char_sequences.tokens(), 256);
         assert_eq!(batch.order()[..3], [(0, 2, 0), (0, 2, 1), (0, 1, 0)]);
         assert_eq!(Vec::<i64>::try_from(&batch.source).unwrap(), [1, 0, 2]);
         assert_eq!(Vec::<i64>::try_from(batch.char_rows.slice(0, 0, 4, 1)).unwrap(), [128, 65, 129, 65]);

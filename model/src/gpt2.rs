@@ -1,33 +1,14 @@
 //! GPT-2 blocks (Radford et al. 2019), after transformers' `modeling_gpt2.py`: pre-norm, `gelu_new`, `Conv1D` weights
 //! of shape (in, out), learned positions.
 //!
-//! Sequences of different lengths share one tensor of shape (tokens, hidden) without padding: a [`Group`] says that
-//! the next `rows * len` tokens are `rows` sequences of `len`. All but attention works on tokens alone.
+//! Sequences of different lengths share one tensor of shape (tokens, hidden) without padding (see [`crate::sequences`]). All
+//! but attention works on tokens alone.
+use crate::sequences::Sequences;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 const LAYER_NORM_EPS: f64 = 1e-5;
 const INITIAL_STD: f64 = 0.02;
-/// Features of one attention head.
-pub(crate) const HEAD_SIZE: i64 = 64;
-
-/// `rows` consecutive sequences of `len` tokens each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Group {
-    /// Sequences.
-    pub rows: i64,
-    /// Tokens in each.
-    pub len: i64,
-}
-
-/// Appends one sequence of `len` tokens, in the last group where it fits.
-pub(crate) fn push(groups: &mut Vec<Group>, len: i64) {
-    match groups.last_mut() {
-        Some(last) if last.len == len => last.rows += 1,
-        _ => groups.push(Group { rows: 1, len }),
-    }
-}
-
 /// How one forward pass is run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mode {
@@ -134,7 +115,6 @@ pub(crate) struct Block {
     c_fc: Conv1d,
     mlp_proj: Conv1d,
     dropout: f64,
-    pub(crate) heads: i64,
 }
 
 type TorchResult = std::result::Result<Tensor, tch::TchError>;
@@ -156,7 +136,6 @@ impl Block {
             c_fc: Conv1d::new(b, &format!("{name}.mlp.c_fc"), hidden, 4 * hidden, INITIAL_STD)?,
             mlp_proj: Conv1d::new(b, &format!("{name}.mlp.c_proj"), 4 * hidden, hidden, residual)?,
             dropout,
-            heads: hidden / HEAD_SIZE,
         })
     }
 
@@ -169,13 +148,13 @@ impl Block {
             c_fc: self.c_fc.map(f),
             mlp_proj: self.mlp_proj.map(f),
             dropout: self.dropout,
-            heads: self.heads,
         }
     }
 
     /// (tokens, hidden) to (tokens, hidden).
-    fn forward(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
-        let attended = self.attention(&self.c_attn.forward(&self.ln_1.forward(x)?)?, groups, train)?;
+    fn forward(&self, x: &Tensor, sequences: &Sequences, train: bool) -> TorchResult {
+        let qkv = self.c_attn.forward(&self.ln_1.forward(x)?)?;
+        let attended = sequences.attend_packed(&qkv, if train { self.dropout } else { 0.0 })?;
         let x = x.f_add(&self.attn_proj.forward(&attended)?.f_dropout(self.dropout, train)?)?;
         let mlp = self.mlp(&x)?.f_dropout(self.dropout, train)?;
         x.f_add(&mlp)
@@ -184,27 +163,6 @@ impl Block {
     /// The feed-forward half, without its residual connection.
     pub(crate) fn mlp(&self, x: &Tensor) -> TorchResult {
         self.mlp_proj.forward(&gelu(&self.c_fc.forward(&self.ln_2.forward(x)?)?)?)
-    }
-
-    /// Causal attention inside each sequence; `qkv` is (tokens, 3 * hidden).
-    fn attention(&self, qkv: &Tensor, groups: &[Group], train: bool) -> TorchResult {
-        let dropout = if train { self.dropout } else { 0.0 };
-        // A rounding group may be empty.
-        let groups: Vec<&Group> = groups.iter().filter(|g| g.rows > 0).collect();
-        let sizes: Vec<i64> = groups.iter().map(|g| g.rows * g.len).collect();
-        let parts = if groups.len() == 1 { vec![qkv.shallow_clone()] } else { qkv.f_split_with_sizes(&sizes, 0)? };
-        let mut out = Vec::with_capacity(parts.len());
-        for (part, group) in parts.iter().zip(groups) {
-            let heads = part
-                .f_view([group.rows, group.len, 3, self.heads, HEAD_SIZE])?
-                .f_permute([2, 0, 3, 1, 4])?
-                .f_unbind(0)?;
-            let attended = Tensor::f_scaled_dot_product_attention::<Tensor>(
-                &heads[0], &heads[1], &heads[2], None, dropout, true, None, false,
-            )?;
-            out.push(attended.f_transpose(1, 2)?.f_reshape([group.rows * group.len, self.heads * HEAD_SIZE])?);
-        }
-        if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::f_cat(&out, 0) }
     }
 }
 
@@ -236,8 +194,14 @@ impl Decoder {
     }
 
     /// `embedded` (tokens, hidden) and each token's place in its sequence (tokens) to features (tokens, hidden).
-    pub(crate) fn forward(&self, embedded: &Tensor, position: &Tensor, groups: &[Group], mode: Mode) -> Result<Tensor> {
-        let tokens: i64 = groups.iter().map(|g| g.rows * g.len).sum();
+    pub(crate) fn forward(
+        &self,
+        embedded: &Tensor,
+        position: &Tensor,
+        sequences: &Sequences,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let tokens = sequences.tokens();
         if embedded.size()[0] != tokens {
             let found = embedded.size();
             return Err(Error::Shape { what: "embedded tokens".into(), expected: vec![tokens, found[1]], found });
@@ -246,16 +210,16 @@ impl Decoder {
         let mut x = embedded.f_add(&place)?.f_dropout(self.dropout, mode.train)?;
         for (i, block) in self.blocks.iter().enumerate() {
             x = match mode.checkpointing {
-                None => block.forward(&x, groups, mode.train)?,
+                None => block.forward(&x, sequences, mode.train)?,
                 Some(how) => {
-                    let (block, groups) = (block.map(&Tensor::shallow_clone), groups.to_vec());
+                    let (block, sequences) = (block.map(&Tensor::shallow_clone), sequences.share());
                     torch_ext::checkpoint(&x, move |x| {
                         let _region = torch_ext::Autocast::new(x.device(), how.autocast)
                             .map_err(|e| tch::TchError::Torch(e.to_string()))?;
                         if mode.train {
                             tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
                         }
-                        block.forward(x, &groups, mode.train)
+                        block.forward(x, &sequences, mode.train)
                     })?
                 }
             };

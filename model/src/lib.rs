@@ -12,10 +12,11 @@ pub mod patches;
 pub mod prompts;
 pub mod pth;
 pub mod sampling;
+mod sequences;
 pub mod weights;
 
 pub use architecture::Architecture;
 pub use batch::Batch;
 pub use error::{Error, Result};
-pub use gpt2::{Checkpointing, Group, Mode};
+pub use gpt2::{Checkpointing, Mode};
 pub use notagen::{Loss, NotaGen, UNUSED_PARAMETER, VOCABULARY};

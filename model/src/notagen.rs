@@ -103,12 +103,12 @@ impl NotaGen {
     /// The logits of every predicted character, (tokens, 128), in the order of [`Batch::order`].
     pub fn logits(&self, batch: &Batch, mode: Mode) -> Result<Tensor> {
         let embedded = embed_patches(&self.patch_embedding, &batch.patch_rows)?;
-        let encoded = self.patch_decoder.forward(&embedded, &batch.patch_position, &batch.patch_groups, mode)?;
+        let encoded = self.patch_decoder.forward(&embedded, &batch.patch_position, &batch.patch_sequences, mode)?;
         let encoded = Tensor::f_embedding(&encoded, &batch.source, -1, false, false)?;
         let wte = &self.char_decoder.wte;
         let table = Tensor::f_cat(&[wte.shallow_clone(), encoded.f_to_kind(wte.kind())?], 0)?;
         let embedded = Tensor::f_embedding(&table, &batch.char_rows, -1, false, false)?;
-        let decoded = self.char_decoder.forward(&embedded, &batch.char_position, &batch.char_groups, mode)?;
+        let decoded = self.char_decoder.forward(&embedded, &batch.char_position, &batch.char_sequences, mode)?;
         Ok(decoded.f_linear::<&Tensor>(wte, None)?.f_narrow(0, 0, batch.tokens)?)
     }
 

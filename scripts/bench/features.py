@@ -54,8 +54,9 @@ def text_of(path):
 @torch.no_grad()
 def extract(encoder, path, output):
     patches = encode(text_of(path))
-    feature = m3.feature(encoder, torch.nn.Identity(), patches, A.patch_length)
-    np.save(output / (path.stem + ".npy"), feature[None].float().numpy())
+    device = next(encoder.parameters()).device
+    feature = m3.feature(encoder, torch.nn.Identity(), patches.to(device), A.patch_length)
+    np.save(output / (path.stem + ".npy"), feature[None].float().cpu().numpy())
     return len(patches)
 
 
@@ -66,6 +67,7 @@ def main():
     parser.add_argument("--files", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
@@ -77,7 +79,7 @@ def main():
     state = torch.load(options.weights, weights_only=True)["model"]
     encoder = m3.Encoder(A).eval()
     encoder.load_state_dict({name[8:]: tensor for name, tensor in state.items() if name.startswith("encoder.")})
-    encoder.to(PRECISIONS[options.precision])
+    encoder.to(options.device, PRECISIONS[options.precision])
     files = [pathlib.Path(line) for line in options.files.read_text().splitlines()]
     extract(encoder, files[0], options.output)
     start = CLOCKS[options.clock]()

@@ -93,11 +93,11 @@ def feature(encoder, projection, patches, patch_length):
     segments[-1] = patches[-patch_length:]
     features = []
     for segment in segments:
-        padded = torch.zeros(1, patch_length, patches.shape[1], dtype=torch.long)
+        padded = torch.zeros(1, patch_length, patches.shape[1], dtype=torch.long, device=patches.device)
         padded[0, :len(segment)] = segment
-        mask = (torch.arange(patch_length) < len(segment)).float()[None]
+        mask = (torch.arange(patch_length, device=patches.device) < len(segment)).float()[None]
         hidden = encoder(padded, mask) * mask[..., None]
         features.append(projection(hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)))
     weights = [patch_length] * (length // patch_length) + [length % patch_length] * (length % patch_length > 0)
-    weights = torch.tensor(weights)[:, None]
+    weights = torch.tensor(weights, device=patches.device)[:, None]
     return (torch.cat(features) * weights).sum(dim=0) / weights.sum()

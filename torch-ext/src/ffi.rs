@@ -71,6 +71,18 @@ unsafe extern "C" {
     pub(crate) fn te_profile_end(path: *const c_char) -> *mut c_char;
     pub(crate) fn te_span_begin(name: *const c_char, span: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_span_end(span: Ptr);
+    pub(crate) fn te_attention_of_sequences(
+        query: Ptr,
+        key: Ptr,
+        value: Ptr,
+        starts: Ptr,
+        longest: i64,
+        dropout: c_double,
+        causal: c_int,
+        out: *mut Ptr,
+    ) -> *mut c_char;
+    pub(crate) fn te_gather_rows(input: Ptr, rows: Ptr, back: Ptr, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_flash_on_cpu() -> *mut c_char;
     pub(crate) fn te_gelu(x: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_linear_set() -> c_int;
     pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, set: c_int, out: *mut Ptr) -> *mut c_char;

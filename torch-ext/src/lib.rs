@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod allocations;
+mod attention;
 mod autocast;
 mod bytes;
 mod checkpoint;
@@ -20,6 +21,7 @@ mod reducer;
 mod store;
 
 pub use allocations::Allocations;
+pub use attention::{attend_to_sequences_on_cpu, attends_to_sequences, attention_of_sequences, gather_rows};
 pub use autocast::Autocast;
 pub use bytes::filled;
 pub use checkpoint::checkpoint;

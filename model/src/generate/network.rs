@@ -3,7 +3,8 @@
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
 use super::together::{LOOK, Recordings, Together, Trial};
-use crate::gpt2::{HEAD_SIZE, gelu};
+use crate::architecture::HEAD_SIZE;
+use crate::gpt2::gelu;
 use crate::notagen::embed_patches;
 use crate::sampling::{Draws, Sampling};
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};

@@ -5,11 +5,11 @@ use tch::{Device, Tensor};
 
 use super::Masked;
 use super::pack::Pack;
-use crate::gpt2::{Group, push};
 use crate::notagen::VOCABULARY;
+use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
 
-const TOKENS_ROUNDED_TO: usize = 256;
+const TOKENS_ROUNDED_TO: i64 = 256;
 /// What the cross-entropy passes over.
 const NO_LABEL: i64 = -100;
 
@@ -30,7 +30,7 @@ pub struct M3Batch {
     pub(super) char_rows: Tensor,
     /// (tokens, rounded up): place in the patch.
     pub(super) char_position: Tensor,
-    pub(super) char_groups: Vec<Group>,
+    pub(super) char_sequences: Sequences,
     /// (tokens): the character to predict.
     pub(super) labels: Tensor,
 }
@@ -64,7 +64,8 @@ impl M3Batch {
         }
         // A stable sort: patches of one length lie together and become one group of attention.
         targets.sort_by_key(|target| target.0);
-        let (mut rows, mut position, mut labels, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut position, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lengths = Lengths::default();
         for (i, &(content, p, place, _)) in targets.iter().enumerate() {
             let characters = &pieces[p].target.row(place)[..content];
             for (t, &c) in characters[1..].iter().enumerate() {
@@ -72,12 +73,11 @@ impl M3Batch {
                 position.push(t as i64);
                 labels.push(if c == 0 { NO_LABEL } else { i64::from(c) });
             }
-            push(&mut groups, content as i64 - 1);
+            lengths.push(content as i64 - 1);
         }
-        let rounded = rows.len().next_multiple_of(TOKENS_ROUNDED_TO);
-        groups.push(Group { rows: (rounded - rows.len()) as i64, len: 1 });
-        rows.resize(rounded, 0);
-        position.resize(rounded, 0);
+        let char_sequences = lengths.short(TOKENS_ROUNDED_TO);
+        rows.resize(char_sequences.tokens() as usize, 0);
+        position.resize(char_sequences.tokens() as usize, 0);
         let selected: Vec<i64> = targets.iter().map(|target| target.3).collect();
         Ok(M3Batch {
             pieces: pieces.len() as i64,
@@ -87,7 +87,7 @@ impl M3Batch {
             selected: Tensor::from_slice(&selected),
             char_rows: Tensor::from_slice(&rows),
             char_position: Tensor::from_slice(&position),
-            char_groups: groups,
+            char_sequences,
             labels: Tensor::from_slice(&labels),
         })
     }
@@ -96,6 +96,7 @@ impl M3Batch {
     pub fn to_device(mut self, device: Device) -> Result<M3Batch> {
         if device != Device::Cpu {
             self.pack = self.pack.on_device(device)?;
+            self.char_sequences = self.char_sequences.on_device(device)?;
             for tensor in [&mut self.selected, &mut self.char_rows, &mut self.char_position, &mut self.labels] {
                 *tensor = tensor.f_to_device(device)?;
             }

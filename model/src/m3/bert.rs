@@ -1,7 +1,7 @@
 //! The encoder: BERT (Devlin et al. 2019) over patches, after transformers' `modeling_bert.py` and the original's
 //! `M3PatchEncoder`: post-norm, `gelu` by the error function, learned positions, the first token-type row added.
 //!
-//! Runs of different lengths share one tensor of shape (patches, hidden); see [`crate::gpt2`].
+//! Runs of different lengths share one tensor of shape (patches, hidden); see [`crate::sequences`].
 
 use tch::{Device, Kind, TchError, Tensor};
 use torch_ext::ManyRows;
@@ -9,9 +9,10 @@ use torch_ext::ManyRows;
 use super::M3Architecture;
 use super::pack::Pack;
 use crate::Result;
-use crate::architecture::{HEAD_SIZE, VOCABULARY};
-use crate::gpt2::{Group, Init, Mode};
+use crate::architecture::VOCABULARY;
+use crate::gpt2::{Init, Mode};
 use crate::notagen::embed_patches;
+use crate::sequences::Sequences;
 
 const LAYER_NORM_EPS: f64 = 1e-12;
 const INITIAL_STD: f64 = 0.02;
@@ -143,33 +144,17 @@ impl Layer {
     }
 
     /// (patches, hidden) to (patches, hidden).
-    fn forward(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
-        let attended = self.attended.forward(&self.attention(x, groups, train)?)?.f_dropout(self.dropout, train)?;
+    fn forward(&self, x: &Tensor, sequences: &Sequences, train: bool) -> TorchResult {
+        let attended = self.attended.forward(&self.attention(x, sequences, train)?)?.f_dropout(self.dropout, train)?;
         let x = self.attended_norm.forward(&attended.f_add(x)?)?;
         let output = self.output.forward(&self.intermediate.forward_gelu(&x)?)?;
         self.output_norm.forward(&output.f_dropout(self.dropout, train)?.f_add(&x)?)
     }
 
     /// Attention inside each run, in both directions.
-    fn attention(&self, x: &Tensor, groups: &[Group], train: bool) -> TorchResult {
-        let dropout = if train { self.dropout } else { 0.0 };
+    fn attention(&self, x: &Tensor, sequences: &Sequences, train: bool) -> TorchResult {
         let qkv = [self.query.forward(x)?, self.key.forward(x)?, self.value.forward(x)?];
-        let hidden = qkv[0].size()[1];
-        let mut out = Vec::with_capacity(groups.len());
-        let mut first = 0;
-        for group in groups.iter().filter(|group| group.rows > 0) {
-            let rows = group.rows * group.len;
-            let heads = |t: &Tensor| {
-                let part = t.f_narrow(0, first, rows)?;
-                part.f_view([group.rows, group.len, hidden / HEAD_SIZE, HEAD_SIZE])?.f_transpose(1, 2)
-            };
-            let (q, k, v) = (heads(&qkv[0])?, heads(&qkv[1])?, heads(&qkv[2])?);
-            let attended =
-                Tensor::f_scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, dropout, false, None, false)?;
-            out.push(attended.f_transpose(1, 2)?.f_reshape([rows, hidden])?);
-            first += rows;
-        }
-        if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::f_cat(&out, 0) }
+        sequences.attend(qkv.each_ref(), if train { self.dropout } else { 0.0 }, false)
     }
 }
 
@@ -223,15 +208,15 @@ impl Encoder {
         let mut x = self.norm.forward(&embedded)?.f_dropout(self.dropout, mode.train)?;
         for (i, layer) in self.layers.iter().enumerate() {
             x = match mode.checkpointing {
-                None => layer.forward(&x, &pack.groups, mode.train)?,
+                None => layer.forward(&x, &pack.sequences, mode.train)?,
                 Some(how) => {
-                    let (layer, groups) = (layer.share(), pack.groups.clone());
+                    let (layer, sequences) = (layer.share(), pack.sequences.share());
                     torch_ext::checkpoint(&x, move |x| {
                         let _region = torch_ext::Autocast::new(x.device(), how.autocast).map_err(torch)?;
                         if mode.train {
                             tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
                         }
-                        layer.forward(x, &groups, mode.train)
+                        layer.forward(x, &sequences, mode.train)
                     })?
                 }
             };
@@ -244,12 +229,10 @@ impl Encoder {
 pub(super) fn pool(encoded: &Tensor, pack: &Pack) -> Result<Tensor> {
     let hidden = encoded.size2()?.1;
     let (mut means, mut first) = (Vec::new(), 0);
-    for group in &pack.groups {
+    for group in pack.sequences.groups() {
         let rows = group.rows * group.len;
-        if (first as usize) < pack.patches {
-            let runs = encoded.f_narrow(0, first, rows)?.f_view([group.rows, group.len, hidden])?;
-            means.push(runs.f_mean_dim([1].as_slice(), false, Kind::Float)?);
-        }
+        let runs = encoded.f_narrow(0, first, rows)?.f_view([group.rows, group.len, hidden])?;
+        means.push(runs.f_mean_dim([1].as_slice(), false, Kind::Float)?);
         first += rows;
     }
     Ok(Tensor::f_cat(&means, 0)?)

@@ -74,7 +74,7 @@ impl M3 {
         let wte = &self.decoder.wte;
         let table = Tensor::f_cat(&[wte.shallow_clone(), features.f_to_kind(wte.kind())?], 0)?;
         let embedded = Tensor::f_embedding(&table, &batch.char_rows, -1, false, false)?;
-        let decoded = self.decoder.forward(&embedded, &batch.char_position, &batch.char_groups, mode)?;
+        let decoded = self.decoder.forward(&embedded, &batch.char_position, &batch.char_sequences, mode)?;
         let logits = decoded.f_linear::<&Tensor>(wte, None)?.f_narrow(0, 0, batch.labels.size()[0])?;
         let logits = logits.f_to_kind(Kind::Float)?;
         let sum = logits.f_cross_entropy_loss::<Tensor>(&batch.labels, None, tch::Reduction::Sum, -100, 0.0)?;

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use crate::gpt2::{Group, push};
 use crate::notagen::VOCABULARY;
 use crate::patches::Patches;
+use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
 
 /// As in [`crate::Batch`]: kernels are made for one number of rows.
-const ROUNDED_TO: usize = 32;
+const ROUNDED_TO: i64 = 32;
 
 /// Runs of patches behind one another.
 #[derive(Debug)]
@@ -19,8 +19,7 @@ pub(super) struct Pack {
     pub(super) rows: Tensor,
     /// (patches, rounded up): place in the run.
     pub(super) position: Tensor,
-    /// Runs of one length are one group; the last group rounds up, with runs of one patch.
-    pub(super) groups: Vec<Group>,
+    pub(super) sequences: Sequences,
     /// Patches.
     pub(super) patches: usize,
 }
@@ -28,13 +27,13 @@ pub(super) struct Pack {
 impl Pack {
     /// Runs of one length share their attention where they follow each other.
     pub(super) fn new<'a>(runs: impl IntoIterator<Item = (&'a Patches, Range<usize>)>, size: i64) -> Result<Pack> {
-        let (mut rows, mut position, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut position, mut lengths) = (Vec::new(), Vec::new(), Lengths::default());
         for (piece, run) in runs {
             if piece.patch_size() as i64 != size {
                 let (expected, found) = (vec![size], vec![piece.patch_size() as i64]);
                 return Err(Error::Shape { what: "a patch".into(), expected, found });
             }
-            push(&mut groups, run.len() as i64);
+            lengths.push(run.len() as i64);
             for (place, patch) in run.enumerate() {
                 position.push(place as i64);
                 for (i, &c) in piece.row(patch).iter().enumerate() {
@@ -46,18 +45,19 @@ impl Pack {
             }
         }
         let patches = position.len();
-        let rounded = patches.next_multiple_of(ROUNDED_TO);
-        groups.push(Group { rows: (rounded - patches) as i64, len: 1 });
-        position.resize(rounded, 0);
-        rows.resize(rounded * size as usize, 0);
-        let rows = Tensor::from_slice(&rows).f_view([rounded as i64, size])?;
-        Ok(Pack { rows, position: Tensor::from_slice(&position), groups, patches })
+        let sequences = lengths.long(ROUNDED_TO);
+        let rounded = sequences.tokens();
+        position.resize(rounded as usize, 0);
+        rows.resize((rounded * size) as usize, 0);
+        let rows = Tensor::from_slice(&rows).f_view([rounded, size])?;
+        Ok(Pack { rows, position: Tensor::from_slice(&position), sequences, patches })
     }
 
     pub(super) fn on_device(mut self, device: Device) -> Result<Pack> {
         if device != Device::Cpu {
             self.rows = self.rows.f_to_device(device)?;
             self.position = self.position.f_to_device(device)?;
+            self.sequences = self.sequences.on_device(device)?;
         }
         Ok(self)
     }
