@@ -39,6 +39,7 @@ fn main() {
         .file("shim/attention.cpp")
         .file("shim/flash_on_cpu.cpp")
         .file("shim/profile.cpp")
+        .file("shim/upload.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");
     let cuda = build_cuda(&libtorch, &include).unwrap_or_default();

@@ -89,6 +89,7 @@ unsafe extern "C" {
     pub(crate) fn te_onednn_supported() -> c_int;
     pub(crate) fn te_onednn_pack(weight: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_onednn_linear(x: Ptr, packed: Ptr, bias: Ptr, gelu: c_int, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_upload(from: Ptr, into: Ptr) -> *mut c_char;
     pub(crate) fn te_empty_cache(device: c_int) -> *mut c_char;
     pub(crate) fn te_store_new(
         host: *const c_char,

@@ -19,6 +19,7 @@ mod profile;
 mod ranks;
 mod reducer;
 mod store;
+mod upload;
 
 pub use allocations::Allocations;
 pub use attention::{attend_to_sequences_on_cpu, attends_to_sequences, attention_of_sequences, gather_rows};
@@ -39,6 +40,7 @@ pub use profile::{Profile, ProfiledTurns, Span};
 pub use ranks::{Group, Reduce};
 pub use reducer::{Bucket, Reducer, ReducerOptions};
 pub use store::{Join, Server, World};
+pub use upload::upload;
 
 /// A failure inside libtorch, or arguments that do not belong together.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,8 @@
 //! keys and values of all earlier ones kept; the character decoder then writes the next patch of every slot character
 //! by character. A piece that ends leaves its slot to the next one at once, and a piece whose context is full reads
 //! the shortened one in parts beside the others.
+mod attention;
+mod each;
 mod network;
 mod random;
 mod session;
@@ -15,7 +17,7 @@ mod track;
 use crate::patches::Patchiliser;
 use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result};
-use network::{Network, Reading};
+use network::{Network, Reading, Ready};
 use notation::rests;
 pub use session::{Order, Paused, Session};
 use std::collections::VecDeque;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 pub use together::Recordings;
-use torch_ext::{ProfiledTurns, Span};
+use torch_ext::ProfiledTurns;
 use track::{Beginning, Limits, Next, Track};
 pub use track::{Failure, Outcome, tag_lines};
 
@@ -33,7 +35,9 @@ pub use track::{Failure, Outcome, tag_lines};
 const READ_AT_ONCE: usize = 128;
 /// More pieces at once gain nothing.
 const MOST_SLOTS_CPU: usize = 64;
-const MOST_SLOTS_GPU: usize = 256;
+const MOST_SLOTS_GPU: usize = 1024;
+/// Above it the number of slots is a multiple of it: products of matrices are made of such blocks.
+const SLOTS: u64 = 64;
 
 /// What a piece begins with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -233,7 +237,10 @@ impl Generator {
             Device::Cpu => (available_memory()?, MOST_SLOTS_CPU),
             device => (torch_ext::device_memory(device)?.free, MOST_SLOTS_GPU),
         };
-        let fitting = free / 10 * 8 / self.bytes_per_piece().max(1);
+        let mut fitting = network::slots_in(free / 10 * 8, self.architecture(), self.network.kind);
+        if fitting > SLOTS {
+            fitting -= fitting % SLOTS;
+        }
         Ok(usize::try_from(fitting).unwrap_or(most).clamp(1, most))
     }
 
@@ -264,11 +271,32 @@ struct Terms {
 struct Writing {
     track: Track,
     terms: Terms,
+    /// Random numbers made ahead, and which patch they are for.
+    ahead: Option<(u64, Vec<f32>)>,
 }
 
 impl Writing {
     fn new(index: usize, attempt: u32, terms: Terms) -> Writing {
-        Writing { track: Track::new(index, attempt, &terms.beginning), terms }
+        Writing { track: Track::new(index, attempt, &terms.beginning), terms, ahead: None }
+    }
+
+    /// What the characters of a patch are drawn with.
+    fn numbers(&self, patch: u64, size: usize) -> Vec<f32> {
+        random::uniform(self.terms.seed, self.terms.number, u64::from(self.track.attempt), patch, size)
+    }
+
+    /// The same for the next patch.
+    fn next_numbers(&mut self, size: usize) -> Vec<f32> {
+        match self.ahead.take() {
+            Some((patch, numbers)) if patch == self.track.draws => numbers,
+            _ => self.numbers(self.track.draws, size),
+        }
+    }
+
+    /// Makes those of the patch behind the one that is being written.
+    fn make_ahead(&mut self, size: usize) {
+        let patch = self.track.draws + 1;
+        self.ahead = Some((patch, self.numbers(patch, size)));
     }
 }
 
@@ -427,38 +455,31 @@ impl<'r, 'o> Run<'r, 'o> {
         let size = self.patchiliser.patch_size();
         let (mut readings, mut ready) = (Vec::new(), Vec::new());
         for (slot, writing) in self.slots.iter_mut().enumerate() {
-            let Some(Writing { track, .. }) = writing else { continue };
-            let (mut unread, open) = track.input(size);
-            if unread.len() <= READ_AT_ONCE * size {
-                ready.push((slot, open));
-            } else {
-                unread.truncate(READ_AT_ONCE * size);
-            }
+            let Some(writing) = writing else { continue };
+            let (mut unread, given) = writing.track.input(size);
+            let whole = unread.len() <= READ_AT_ONCE * size;
+            unread.truncate(READ_AT_ONCE * size);
+            let start = writing.track.cached;
+            let cached = start + unread.len() / size;
+            writing.track.cached = cached;
             if !unread.is_empty() {
-                let start = track.cached;
-                track.cached += unread.len() / size;
                 readings.push(Reading { slot, start, characters: unread });
             }
-        }
-        if !readings.is_empty() {
-            let _span = Span::new("read");
-            self.network.read(&readings)?;
-        }
-        if ready.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (mut uniform, mut sampling) = (Vec::with_capacity(ready.len() * size), Vec::with_capacity(ready.len()));
-        for (slot, _) in &ready {
-            if let Some(Writing { track, terms }) = &self.slots[*slot] {
-                let attempt = u64::from(track.attempt);
-                uniform.extend(random::uniform(terms.seed, terms.number, attempt, track.draws, size));
-                sampling.push(terms.sampling);
+            if whole {
+                let (uniform, sampling) = (writing.next_numbers(size), writing.terms.sampling);
+                ready.push(Ready { slot, cached, given, uniform, sampling });
             }
         }
-        let span = Span::new("write");
-        let written = self.network.write(&ready, &uniform, &sampling)?;
-        drop(span);
-        Ok(ready.into_iter().map(|(slot, _)| slot).zip(written).collect())
+        let slots = &mut self.slots;
+        let mut meanwhile = || {
+            for ready in &ready {
+                if let Some(writing) = &mut slots[ready.slot] {
+                    writing.make_ahead(size);
+                }
+            }
+        };
+        let written = self.network.round(readings, &ready, &mut meanwhile)?;
+        Ok(ready.iter().map(|ready| ready.slot).zip(written).collect())
     }
 
     /// Counts the time of one round.
@@ -521,7 +542,7 @@ impl<'r, 'o> Run<'r, 'o> {
 
     fn fail(
         &mut self,
-        Writing { track, terms }: Writing,
+        Writing { track, terms, .. }: Writing,
         reason: &Failure,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {

@@ -2,67 +2,77 @@
 //!
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
-use super::together::{LOOK, Recordings, Together, Trial};
+use super::READ_AT_ONCE;
+use super::attention::{At, Plan, append_attend, caches};
+use super::together::{Recordings, Together, Trial};
 use crate::architecture::HEAD_SIZE;
 use crate::gpt2::gelu;
 use crate::notagen::embed_patches;
-use crate::sampling::{Draws, Sampling};
+use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
-use std::ops::Range;
 use tch::{Device, Kind, Tensor};
-use torch_ext::Linear;
+use torch_ext::{Linear, Span};
 
-const EOS: u8 = 2;
+pub(super) const EOS: u8 = 2;
 const LAYER_NORM_EPS: f64 = 1e-5;
-/// Batched attention reads keys up to the longest piece, rounded up to this.
-const KEYS: i64 = 64;
+/// Patches read in one pass at most, of all slots together: what a pass needs beside the caches stays within bounds.
+const READ_IN_ONE_PASS: usize = 64 * READ_AT_ONCE;
 
-/// Patches for one slot to read: (slot, patches that its cache holds, characters of new patches).
+/// Patches for one slot to read, at least one.
 pub(super) struct Reading {
     pub(super) slot: usize,
+    /// Patches that its cache holds.
     pub(super) start: usize,
     pub(super) characters: Vec<u8>,
 }
 
-/// The next patch of some slots, a row each.
-pub(super) struct Rows {
-    /// (rows, hidden), float32: what the next character is predicted from.
-    pub(super) x: Tensor,
-    /// (rows, patch size), float32: what characters are drawn with.
-    pub(super) uniform: Tensor,
-    /// (rows, patch size), int64: characters that are given, -1 where there is none.
-    pub(super) fixed: Tensor,
-    /// Behind so many characters none is given.
-    pub(super) given: i64,
+impl Reading {
+    pub(super) fn patches(&self, size: usize) -> usize {
+        self.characters.len() / size
+    }
 }
 
-/// There is no end mark among the characters behind those given.
-fn goes_on(given: &[u8], written: &[u8]) -> bool {
-    !written[given.len().min(written.len())..].contains(&EOS)
+/// A slot that is to write its next patch.
+pub(super) struct Ready {
+    pub(super) slot: usize,
+    /// Patches that its cache holds when this round has read.
+    pub(super) cached: usize,
+    /// What the patch begins with.
+    pub(super) given: Vec<u8>,
+    /// What its characters are drawn with, a number each.
+    pub(super) uniform: Vec<f32>,
+    pub(super) sampling: Sampling,
 }
 
-/// How keys are attended to, and characters written.
+impl Ready {
+    /// The given characters of the patch, -1 where one is to be drawn.
+    pub(super) fn fixed(&self, size: usize) -> impl Iterator<Item = i64> {
+        (0..size).map(|t| self.given.get(t).map_or(-1, |&c| i64::from(c)))
+    }
+}
+
+/// How a round is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attention {
     /// Slot after slot, each with its own length: no wasted reading (CPU).
     Each,
-    /// All slots at once behind a mask: few launches (GPU).
+    /// All slots at once behind a mask, recorded where that can be: few launches (GPU).
     Together,
 }
 
-struct Norm {
+pub(super) struct Norm {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Norm {
-    fn forward(&self, x: &Tensor, kind: Kind) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, kind: Kind) -> Result<Tensor> {
         let y = x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)?;
         Ok(y.f_to_kind(kind)?)
     }
 }
 
-struct Layer {
+pub(super) struct Layer {
     ln_1: Norm,
     qkv: Linear,
     attended: Linear,
@@ -72,6 +82,12 @@ struct Layer {
 }
 
 impl Layer {
+    /// One new token a row: (rows, hidden) to (rows, hidden). The rest as in [`append_attend`].
+    pub(super) fn forward(&self, x: &Tensor, kind: Kind, cache: &Tensor, at: &At, keys: i64) -> Result<Tensor> {
+        let qkv = self.qkv.forward(&self.ln_1.forward(x, kind)?)?;
+        self.finish(x, &append_attend(&qkv, cache, at, keys)?)
+    }
+
     /// The rest of the block behind its attention: (tokens, hidden) of both to (tokens, hidden).
     fn finish(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let x = x.f_add(&self.attended.forward(attention)?)?;
@@ -80,30 +96,32 @@ impl Layer {
     }
 }
 
-struct Stack {
-    positions: Tensor,
-    layers: Vec<Layer>,
-    ln_f: Norm,
+pub(super) struct Stack {
+    pub(super) positions: Tensor,
+    pub(super) layers: Vec<Layer>,
+    pub(super) ln_f: Norm,
 }
 
-/// Keys and values of one layer, each (slots, heads, positions, 64).
-struct Cache {
-    keys: Tensor,
-    values: Tensor,
+/// Bytes of float32 that a token needs at work: the widest layer and a few of the others.
+fn bytes_per_token(a: &Architecture) -> u64 {
+    (16 * a.hidden_size * 4) as u64
 }
 
 /// Bytes of caches and working memory that one slot takes.
 pub(super) fn bytes_per_slot(a: &Architecture, kind: Kind) -> u64 {
-    let positions = a.patch_layers * a.patch_length + a.char_layers * (a.patch_size + 1);
+    let positions = a.patch_layers * a.patch_length + a.char_layers * a.patch_size;
     let cache = 2 * positions * a.hidden_size * kind.elt_size_in_bytes() as i64;
-    // Reading 128 patches at once: the widest layer and a few of the others, in float32.
-    let work = 128 * 16 * a.hidden_size * 4;
-    (cache + work) as u64
+    cache as u64 + (READ_AT_ONCE as u64 + 1) * bytes_per_token(a)
 }
 
-fn caches(layers: usize, shape: [i64; 4], kind: Kind, device: Device) -> Result<Vec<Cache>> {
-    let zeros = || Tensor::f_zeros(shape, (kind, device));
-    (0..layers).map(|_| Ok(Cache { keys: zeros()?, values: zeros()? })).collect()
+/// Slots that so many bytes hold. Those behind the first 64 take no memory for reading: they read in another pass.
+pub(super) fn slots_in(bytes: u64, a: &Architecture, kind: Kind) -> u64 {
+    let slot = bytes_per_slot(a, kind);
+    let few = (READ_IN_ONE_PASS / READ_AT_ONCE) as u64;
+    match bytes.checked_sub(few * slot) {
+        None => bytes / slot,
+        Some(rest) => few + rest / (slot - READ_AT_ONCE as u64 * bytes_per_token(a)),
+    }
 }
 
 /// The inference copy of a [`NotaGen`].
@@ -113,17 +131,18 @@ pub(super) struct Network {
     pub(super) kind: Kind,
     pub(super) attention: Attention,
     /// (hidden, patch size * 128) and (hidden), float32.
-    patch_embedding: (Tensor, Tensor),
-    patch: Stack,
+    pub(super) patch_embedding: (Tensor, Tensor),
+    pub(super) patch: Stack,
+    /// (patch size, 128, hidden), float32: what is fed at a place for each character at the place before it.
     character_embedding: Tensor,
-    character: Stack,
-    to_logits: Linear,
-    patch_caches: Vec<Cache>,
-    character_caches: Vec<Cache>,
-    /// (slots, hidden): what the patch decoder says about the next patch of each slot.
-    features: Tensor,
-    together: Option<Together>,
-    trial: Trial,
+    pub(super) character: Stack,
+    pub(super) to_logits: Linear,
+    pub(super) patch_caches: Vec<Tensor>,
+    pub(super) character_caches: Vec<Tensor>,
+    /// (slots, hidden), float32: what the patch decoder says about the next patch of each slot.
+    pub(super) features: Tensor,
+    pub(super) together: Option<Together>,
+    pub(super) trial: Trial,
     /// What the weights give was looked at.
     sound: bool,
 }
@@ -168,14 +187,16 @@ impl Network {
         let patch = "patch_level_decoder.patch_embedding";
         let characters = "char_level_decoder.base.transformer";
         let wte = format!("{characters}.wte.weight");
+        let character = stack(characters, architecture.char_layers)?;
+        let places = character.positions.f_narrow(0, 0, architecture.patch_size)?.f_unsqueeze(1)?;
         Ok(Network {
             patch_embedding: (
                 get(&format!("{patch}.weight"), Kind::Float)?.f_transpose(0, 1)?.f_contiguous()?.f_transpose(0, 1)?,
                 get(&format!("{patch}.bias"), Kind::Float)?,
             ),
             patch: stack("patch_level_decoder.base", architecture.patch_layers)?,
-            character_embedding: get(&wte, Kind::Float)?,
-            character: stack(characters, architecture.char_layers)?,
+            character_embedding: get(&wte, Kind::Float)?.f_unsqueeze(0)?.f_add(&places)?,
+            character,
             to_logits: Linear::new(&get(&wte, kind)?, None)?,
             patch_caches: Vec::new(),
             character_caches: Vec::new(),
@@ -194,12 +215,10 @@ impl Network {
     pub(super) fn resize(&mut self, slots: i64) -> Result<()> {
         self.release();
         let a = &self.architecture;
-        let (kind, device) = (self.kind, self.device);
-        let shape = [slots, a.heads(), a.patch_length, HEAD_SIZE];
-        self.patch_caches = caches(self.patch.layers.len(), shape, kind, device)?;
-        let shape = [slots, a.heads(), a.patch_size + 1, HEAD_SIZE];
-        self.character_caches = caches(self.character.layers.len(), shape, kind, device)?;
-        self.features = Tensor::f_zeros([slots, a.hidden_size], (Kind::Float, device))?;
+        let (of, heads) = ((self.kind, self.device), a.heads());
+        self.patch_caches = caches(self.patch.layers.len(), [slots, heads, a.patch_length], of)?;
+        self.character_caches = caches(self.character.layers.len(), [slots, heads, a.patch_size], of)?;
+        self.features = Tensor::f_zeros([slots, a.hidden_size], (Kind::Float, self.device))?;
         Ok(())
     }
 
@@ -215,13 +234,56 @@ impl Network {
         self.trial.recordings(self.device)
     }
 
-    /// Reads new patches of some slots, each slot at most once and at least one patch.
-    pub(super) fn read(&mut self, readings: &[Reading]) -> Result<()> {
+    /// Reads new patches of some slots and writes the next patch of others, each slot at most once in either: the
+    /// characters behind those given, up to and with the first end mark, in the order of `ready`.
+    ///
+    /// `meanwhile` is what the host can do while a GPU writes. It may not be called.
+    pub(super) fn round(
+        &mut self,
+        readings: Vec<Reading>,
+        ready: &[Ready],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut written = match self.attention {
+            Attention::Each => {
+                self.read(&readings)?;
+                let _span = Span::new("write");
+                if ready.is_empty() { Vec::new() } else { self.write_each(ready)? }
+            }
+            Attention::Together => self.round_together(readings, ready, meanwhile)?,
+        };
+        for (ready, written) in ready.iter().zip(&mut written) {
+            written.drain(..ready.given.len());
+            if let Some(end) = written.iter().position(|&c| c == EOS) {
+                written.truncate(end + 1);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Reads new patches of some slots, each slot at most once.
+    pub(super) fn read(&mut self, mut readings: &[Reading]) -> Result<()> {
+        let size = self.architecture.patch_size as usize;
+        while !readings.is_empty() {
+            let _span = Span::new("read");
+            let mut patches = 0;
+            let fits = |reading: &&Reading| {
+                patches += reading.patches(size);
+                patches <= READ_IN_ONE_PASS
+            };
+            let now = readings.iter().take_while(fits).count().max(1);
+            self.pass(&readings[..now])?;
+            readings = &readings[now..];
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, readings: &[Reading]) -> Result<()> {
         let size = self.architecture.patch_size as usize;
         let (mut rows, mut slots, mut positions, mut ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for reading in readings {
             for (i, patch) in reading.characters.chunks_exact(size).enumerate() {
-                rows.extend(patch.iter().enumerate().map(|(t, &c)| t as i64 * VOCABULARY + i64::from(c)));
+                rows.extend(embedded(patch));
                 slots.push(reading.slot as i64);
                 positions.push((reading.start + i) as i64);
             }
@@ -231,15 +293,13 @@ impl Network {
         let tokens = slots.len() as i64;
         let rows = upload(&rows)?.f_view([tokens, size as i64])?;
         let (slots, positions, ends) = (upload(&slots)?, upload(&positions)?, upload(&ends)?);
-        let plan = Plan::new(readings, size, self.attention, &self.features)?;
-        let mut x =
-            embed_patches(&self.patch_embedding, &rows)?.f_add(&self.patch.positions.f_index_select(0, &positions)?)?;
-        let at = [Some(&slots), None, Some(&positions)];
+        let plan = Plan::new(readings, size, self.device)?;
+        let mut x = self.patches(&rows, &positions)?;
+        let at = [Some(&slots), None, None, Some(&positions)];
         for (layer, cache) in self.patch.layers.iter().zip(&mut self.patch_caches) {
             let qkv = layer.qkv.forward(&layer.ln_1.forward(&x, self.kind)?)?;
             let heads = qkv.f_view([tokens, 3, -1, HEAD_SIZE])?;
-            let _ = cache.keys.f_index_put_(&at, &heads.f_select(1, 1)?, false)?;
-            let _ = cache.values.f_index_put_(&at, &heads.f_select(1, 2)?, false)?;
+            let _ = cache.f_index_put_(&at, &heads.f_narrow(1, 1, 2)?, false)?;
             let attended = plan.attend(&heads.f_select(1, 0)?, cache)?;
             x = layer.finish(&x, &attended)?;
         }
@@ -248,263 +308,49 @@ impl Network {
         Ok(())
     }
 
-    /// Writes the next patch of some slots: the characters behind those given, up to and with the first end mark.
-    ///
-    /// `given` has each slot's number and characters, `uniform` one number a slot and character of a patch, `sampling`
-    /// how each slot's characters are drawn.
-    pub(super) fn write(
-        &mut self,
-        given: &[(usize, Vec<u8>)],
-        uniform: &[f32],
-        sampling: &[Sampling],
-    ) -> Result<Vec<Vec<u8>>> {
-        let size = self.architecture.patch_size;
-        let slots: Vec<i64> = given.iter().map(|(slot, _)| *slot as i64).collect();
-        // -1 where a character is to be drawn.
-        let fixed =
-            |characters: &[u8]| (0..size as usize).map(|t| characters.get(t).map_or(-1, |&c| i64::from(c))).collect();
-        let fixed: Vec<Vec<i64>> = given.iter().map(|(_, characters)| fixed(characters)).collect();
-        let rows = Rows {
-            x: self.features.f_index_select(0, &Tensor::from_slice(&slots).f_to_device(self.device)?)?,
-            uniform: Tensor::from_slice(uniform).f_view([-1, size])?,
-            fixed: Tensor::from_slice(&fixed.concat()).f_view([-1, size])?,
-            given: given.iter().map(|(_, characters)| characters.len()).max().unwrap_or(0) as i64,
-        };
-        if !self.sound {
-            let logits = self.to_logits.forward(&self.step(&rows.x, 0)?)?;
-            if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                let kind = self.kind;
-                return Err(Error::Invalid(format!("in {kind:?} the weights predict what is not a finite number")));
-            }
-            self.sound = true;
-        }
-        let mut written = match self.attention {
-            Attention::Each => self.write_each(rows, given, sampling)?,
-            Attention::Together => self.write_together(&rows, given, sampling)?,
-        };
-        for ((_, characters), written) in given.iter().zip(&mut written) {
-            written.drain(..characters.len());
-            if let Some(end) = written.iter().position(|&c| c == EOS) {
-                written.truncate(end + 1);
-            }
-        }
-        Ok(written)
+    /// What the patch decoder is fed: `rows` (tokens, patch size) as of [`embedded`] and positions (tokens) to (tokens,
+    /// hidden), float32.
+    pub(super) fn patches(&self, rows: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let places = self.patch.positions.f_index_select(0, positions)?;
+        Ok(embed_patches(&self.patch_embedding, rows)?.f_add(&places)?)
     }
 
-    /// The host looks at every character, and ended patches leave the batch once it gets a good deal smaller without them.
-    fn write_each(
-        &mut self,
-        mut rows: Rows,
-        given: &[(usize, Vec<u8>)],
-        sampling: &[Sampling],
-    ) -> Result<Vec<Vec<u8>>> {
-        let size = self.architecture.patch_size;
-        let mut live: Vec<usize> = (0..given.len()).collect();
-        let mut draws = Draws::new(sampling, self.device)?;
-        let mut written: Vec<Vec<u8>> = vec![Vec::with_capacity(size as usize); given.len()];
-        for place in 0..size {
-            let mut character = self.character(&rows, place, &draws)?;
-            for (row, &c) in live.iter().zip(&Vec::<i64>::try_from(&character)?) {
-                written[*row].push(c as u8);
-            }
-            let going: Vec<i64> = (0..live.len() as i64)
-                .filter(|&i| goes_on(&given[live[i as usize]].1, &written[live[i as usize]]))
-                .collect();
-            if going.is_empty() || place + 1 == size {
-                break;
-            }
-            if going.len() * 4 <= live.len() * 3 {
-                live = going.iter().map(|&i| live[i as usize]).collect();
-                draws = Draws::new(&live.iter().map(|&row| sampling[row]).collect::<Vec<_>>(), self.device)?;
-                let going = Tensor::from_slice(&going);
-                self.keep_rows(&going, place + 1)?;
-                rows.uniform = rows.uniform.f_index_select(0, &going)?;
-                rows.fixed = rows.fixed.f_index_select(0, &going)?;
-                character = character.f_index_select(0, &going)?;
-            }
-            rows.x = self.character_embedding.f_index_select(0, &character)?;
-        }
-        Ok(written)
+    /// What the character decoder is fed at the first place of a patch: features to inputs, (rows, hidden).
+    pub(super) fn first(&self, features: &Tensor) -> Result<Tensor> {
+        Ok(features.f_add(&self.character.positions.f_select(0, 0)?)?)
     }
 
-    /// All slots go on together, whether there is something to write for them or not.
-    fn write_together(
-        &mut self,
-        rows: &Rows,
-        given: &[(usize, Vec<u8>)],
-        sampling: &[Sampling],
-    ) -> Result<Vec<Vec<u8>>> {
-        let slots = self.features.size()[0];
-        let mut together = match self.together.take() {
-            Some(together) => together,
-            None => Together::new(slots, &self.architecture, self.device)?,
-        };
-        let mut trial = std::mem::take(&mut self.trial);
-        together.fill(rows)?;
-        let mut sampling = sampling.to_vec();
-        sampling.resize(slots as usize, sampling.first().copied().unwrap_or_default());
-        let draws = Draws::new(&sampling, self.device)?;
-        let mut written: Vec<Vec<u8>> = vec![Vec::new(); given.len()];
-        let size = self.architecture.patch_size;
-        for (part, start) in (0..size).step_by(LOOK as usize).enumerate() {
-            let places = start..size.min(start + LOOK);
-            let work = |rows: &Rows, out: &Tensor| self.characters(rows, places.clone(), &draws, out);
-            let read = together.part(&mut trial, part, given.len() as i64, draws.alike(), &work)?;
-            for (row, new) in written.iter_mut().zip(read.chunks_exact(LOOK as usize)) {
-                row.extend(new.iter().take(places.clone().count()).map(|&c| c as u8));
-            }
-            if !given.iter().zip(&written).any(|((_, given), written)| goes_on(given, written)) {
-                break;
-            }
-        }
-        (self.together, self.trial) = (Some(together), trial);
-        Ok(written)
+    /// What it is fed behind the characters (rows) at `place`: (rows, hidden).
+    pub(super) fn next(&self, characters: &Tensor, place: i64) -> Result<Tensor> {
+        Ok(self.character_embedding.f_select(0, place + 1)?.f_index_select(0, characters)?)
     }
 
-    /// Characters at these places of a patch, into the first columns of `out`; `rows` is left ready for the next place.
-    fn characters(&self, rows: &Rows, places: Range<i64>, draws: &Draws, out: &Tensor) -> Result<()> {
-        for (column, place) in places.enumerate() {
-            let character = self.character(rows, place, draws)?;
-            out.f_select(1, column as i64)?.f_copy_(&character)?;
-            rows.x.shallow_clone().f_copy_(&self.character_embedding.f_index_select(0, &character)?)?;
+    /// What the weights give was looked at.
+    pub(super) fn is_checked(&self) -> bool {
+        self.sound
+    }
+
+    /// Looks once at what the weights give for these inputs.
+    pub(super) fn check(&mut self, first: &Tensor) -> Result<()> {
+        if !self.sound && self.logits(first, 0)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            let kind = self.kind;
+            return Err(Error::Invalid(format!("in {kind:?} the weights predict what is not a finite number")));
         }
+        self.sound = true;
         Ok(())
     }
 
-    /// The character of every row at a place of its patch, int64.
-    fn character(&self, rows: &Rows, place: i64, draws: &Draws) -> Result<Tensor> {
-        let logits = self.to_logits.forward(&self.step(&rows.x, place)?)?;
-        let drawn = draws.draw(&logits, &rows.uniform.f_select(1, place)?)?;
-        if place >= rows.given {
-            return Ok(drawn);
-        }
-        let fixed = rows.fixed.f_select(1, place)?;
-        Ok(fixed.f_where_self(&fixed.f_ge(0)?, &drawn)?)
-    }
-
-    /// One character of all rows: inputs (rows, hidden) at a place in the patch to the final features, in `kind`.
-    fn step(&self, input: &Tensor, place: i64) -> Result<Tensor> {
-        let rows = input.size()[0];
-        let mut x = input.f_add(&self.character.positions.f_select(0, place)?)?;
+    /// Logits (rows, 128) of the characters at a place of their patches, whose inputs are `x`, (rows, hidden).
+    pub(super) fn logits(&self, x: &Tensor, place: i64) -> Result<Tensor> {
+        let mut x = x.shallow_clone();
         for (layer, cache) in self.character.layers.iter().zip(&self.character_caches) {
-            let qkv = layer.qkv.forward(&layer.ln_1.forward(&x, self.kind)?)?;
-            let heads = qkv.f_view([rows, 3, -1, 1, HEAD_SIZE])?.f_unbind(1)?;
-            let (keys, values) = (cache.keys.f_narrow(0, 0, rows)?, cache.values.f_narrow(0, 0, rows)?);
-            keys.f_narrow(2, place, 1)?.f_copy_(&heads[1])?;
-            values.f_narrow(2, place, 1)?.f_copy_(&heads[2])?;
-            let attended =
-                attend(&heads[0], &keys.f_narrow(2, 0, place + 1)?, &values.f_narrow(2, 0, place + 1)?, None, false)?;
-            x = layer.finish(&x, &attended.f_view([rows, -1])?)?;
+            x = layer.forward(&x, self.kind, cache, &At::Place(place), place + 1)?;
         }
-        self.character.ln_f.forward(&x, self.kind)
-    }
-
-    /// Moves the character caches of these rows to the front.
-    fn keep_rows(&mut self, rows: &Tensor, places: i64) -> Result<()> {
-        let n = rows.size()[0];
-        for tensor in self.character_caches.iter().flat_map(|cache| [&cache.keys, &cache.values]) {
-            let kept = tensor.f_narrow(2, 0, places)?.f_index_select(0, rows)?;
-            tensor.f_narrow(0, 0, n)?.f_narrow(2, 0, places)?.f_copy_(&kept)?;
-        }
-        Ok(())
+        Ok(self.to_logits.forward(&self.character.ln_f.forward(&x, self.kind)?)?)
     }
 }
 
-fn attend(query: &Tensor, keys: &Tensor, values: &Tensor, mask: Option<&Tensor>, causal: bool) -> Result<Tensor> {
-    Ok(Tensor::f_scaled_dot_product_attention(query, keys, values, mask, 0.0, causal, None, false)?)
-}
-
-/// Who attends to what in one reading, the same for every layer.
-struct Plan {
-    /// Tokens of new patches one after the other: their number, slot, and patches before them.
-    runs: Vec<Run>,
-    /// Slots with one new patch that attend together: token numbers, slots, keys and a mask (slots, 1, 1, keys).
-    together: Option<(Tensor, Tensor, i64, Tensor)>,
-    slots: i64,
-}
-
-struct Run {
-    token: i64,
-    slot: i64,
-    /// Neighbouring slots of the same length that attend in one call.
-    slots: i64,
-    start: i64,
-    len: i64,
-    mask: Option<Tensor>,
-}
-
-impl Plan {
-    fn new(readings: &[Reading], size: usize, attention: Attention, features: &Tensor) -> Result<Plan> {
-        let (slots, device) = (features.size()[0], features.device());
-        let (mut runs, mut tokens, mut single, mut starts): (Vec<Run>, Vec<i64>, Vec<i64>, Vec<i64>) =
-            Default::default();
-        let mut token = 0;
-        for reading in readings {
-            let (slot, start) = (reading.slot as i64, reading.start as i64);
-            let len = (reading.characters.len() / size) as i64;
-            if len == 1 && attention == Attention::Together {
-                tokens.push(token);
-                single.push(slot);
-                starts.push(start);
-            } else if let Some(run) = runs.last_mut().filter(|run| {
-                (run.start, run.len) == (start, len)
-                    && run.slot + run.slots == slot
-                    && run.token + run.slots * len == token
-            }) {
-                run.slots += 1;
-            } else {
-                let mask = if start > 0 && len > 1 {
-                    Some(Tensor::f_ones([len, start + len], (Kind::Bool, device))?.f_tril(start)?)
-                } else {
-                    None
-                };
-                runs.push(Run { token, slot, slots: 1, start, len, mask });
-            }
-            token += len;
-        }
-        let together = if tokens.is_empty() {
-            None
-        } else {
-            let longest = starts.iter().max().map_or(1, |start| start + 1);
-            let keys = (longest as u64).next_multiple_of(KEYS as u64) as i64;
-            // A slot that has nothing to read attends to its first key: without any it would not be a number.
-            let mut last = vec![0; slots as usize];
-            for (&slot, &start) in single.iter().zip(&starts) {
-                last[slot as usize] = start;
-            }
-            let last = Tensor::from_slice(&last).f_to_device(device)?.f_unsqueeze(1)?;
-            let mask =
-                Tensor::f_arange(keys, (Kind::Int64, device))?.f_le_tensor(&last)?.f_view([slots, 1, 1, keys])?;
-            let upload = |numbers: &[i64]| Tensor::from_slice(numbers).f_to_device(device);
-            Some((upload(&tokens)?, upload(&single)?, keys, mask))
-        };
-        Ok(Plan { runs, together, slots })
-    }
-
-    /// Queries (tokens, heads, 64) to what they attend to, (tokens, hidden).
-    fn attend(&self, query: &Tensor, cache: &Cache) -> Result<Tensor> {
-        let (tokens, heads, _) = query.size3()?;
-        let out = Tensor::f_empty([tokens, heads * HEAD_SIZE], (query.kind(), query.device()))?;
-        for run in &self.runs {
-            let n = run.slots * run.len;
-            let query = query.f_narrow(0, run.token, n)?.f_view([run.slots, run.len, heads, HEAD_SIZE])?;
-            let of = |t: &Tensor| t.f_narrow(0, run.slot, run.slots)?.f_narrow(2, 0, run.start + run.len);
-            let (keys, values) = (of(&cache.keys)?, of(&cache.values)?);
-            let causal = run.len > 1 && run.mask.is_none();
-            let attended = attend(&query.f_transpose(1, 2)?, &keys, &values, run.mask.as_ref(), causal)?;
-            let attended = attended.f_transpose(1, 2)?.f_reshape([n, heads * HEAD_SIZE])?;
-            out.f_narrow(0, run.token, n)?.f_copy_(&attended)?;
-        }
-        if let Some((token, slot, longest, mask)) = &self.together {
-            let longest = (*longest).min(cache.keys.size()[2]);
-            let mut queries = Tensor::f_zeros([self.slots, heads, HEAD_SIZE], (query.kind(), query.device()))?;
-            let _ = queries.f_index_copy_(0, slot, &query.f_index_select(0, token)?)?;
-            let (keys, values) = (cache.keys.f_narrow(2, 0, longest)?, cache.values.f_narrow(2, 0, longest)?);
-            let mask = mask.f_narrow(3, 0, longest)?;
-            let attended = attend(&queries.f_unsqueeze(2)?, &keys, &values, Some(&mask), false)?;
-            let attended = attended.f_view([self.slots, -1])?.f_index_select(0, slot)?;
-            let _ = out.shallow_clone().f_index_copy_(0, token, &attended)?;
-        }
-        Ok(out)
-    }
+/// The rows of the patch embedding's table that a patch is the sum of.
+pub(super) fn embedded(patch: &[u8]) -> impl Iterator<Item = i64> {
+    patch.iter().enumerate().map(|(t, &c)| t as i64 * VOCABULARY + i64::from(c))
 }

@@ -87,6 +87,99 @@ fn caches_change_nothing_whatever_the_lengths_and_the_kind_of_attention() {
     }
 }
 
+/// Pieces drawn in ways of their own that come and go, each long enough to fill its context and slide.
+fn drawn(model: &NotaGen, attention: Attention, slots: usize) -> Vec<String> {
+    let mut generator = Generator::new(model, Kind::Float).unwrap();
+    generator.network.attention = attention;
+    let options = Options { batch_size: Some(slots), ..Options::default() };
+    let mut session = generator.session(&options).unwrap();
+    let mut texts = vec![String::new(); 7];
+    for index in 0..texts.len() {
+        let sampling = Sampling { top_k: [9, 1, 0, 4][index % 4], top_p: 0.9, temperature: 1.0 + 0.2 * index as f64 };
+        let line = format!("[r:0/9][V:1]{}|\n", "ABcd ".repeat(3 + index));
+        let start = Start { prompt: vec!["%A\n".to_owned()], music: Some(format!("K:C\n{}", line.repeat(9))) };
+        let order = Order { seed: 40 + index as u64, sampling, start, max_patches: Some(20 + 11 * index) };
+        session.add(index, &order).unwrap();
+    }
+    while !session.is_empty() {
+        session
+            .round(&mut |event| match event {
+                Event::Finished(piece) => texts[piece.index] = piece.text.clone(),
+                Event::Failed { reason, .. } => panic!("{reason}"),
+                _ => (),
+            })
+            .unwrap();
+    }
+    texts
+}
+
+#[test]
+fn the_round_of_a_gpu_writes_what_the_round_of_a_cpu_writes() {
+    tch::set_num_threads(1);
+    let architecture = Architecture { dropout: 0.0, ..Architecture::sized(64, 2, 2, 64) };
+    let model = NotaGen::new(&architecture, Device::Cpu, 5).unwrap();
+    // No character ends a patch or a piece: contexts fill.
+    let _no_grad = tch::no_grad_guard();
+    for (name, parameter) in model.parameters() {
+        let _ = parameter.shallow_clone().multiply_scalar_(4.0);
+        if name == "char_level_decoder.base.transformer.wte.weight" {
+            let _ = parameter.narrow(0, 0, 32).zero_();
+        }
+    }
+    let each = drawn(&model, Attention::Each, 3);
+    assert!(each.iter().collect::<HashSet<_>>().len() == 7 && each.iter().any(|text| text.len() > 64 * 16), "{each:?}");
+    for slots in [1, 3, 7] {
+        assert_eq!(drawn(&model, Attention::Together, slots), each, "{slots} slots");
+    }
+}
+
+#[test]
+fn what_a_slot_without_a_patch_holds_stays_as_it_is() {
+    let model = network();
+    let _no_grad = tch::no_grad_guard();
+    let mut generator = Generator::new(&model, Kind::Float).unwrap();
+    generator.network.attention = Attention::Together;
+    generator.network.resize(3).unwrap();
+    let reading = |slot, start, patches| Reading { slot, start, characters: vec![b'A'; 16 * patches] };
+    let ready = |slot, cached| Ready {
+        slot,
+        cached,
+        given: b"[r:0/".to_vec(),
+        uniform: vec![0.5; 16],
+        sampling: Sampling::default(),
+    };
+    let network = &mut generator.network;
+    let mut round = |readings, ready: &[Ready]| network.round(readings, ready, &mut || ()).unwrap();
+    let first = round(vec![reading(0, 0, 4), reading(2, 0, 255)], &[ready(0, 4), ready(2, 255)]);
+    // Slot 2 writes again and again behind a context that is as full as it gets, slot 1 is empty.
+    let second = round(vec![reading(0, 4, 1)], &[ready(0, 5), ready(2, 255)]);
+    let third = round(vec![], &[ready(2, 255)]);
+    assert_eq!((&first[1], &first[1]), (&second[1], &third[0]));
+    let last = round(vec![reading(0, 5, 1), reading(2, 255, 1)], &[ready(0, 6), ready(2, 256)]);
+    let mut alone = Generator::new(&model, Kind::Float).unwrap();
+    alone.network.resize(1).unwrap();
+    for (slot, written) in [(0, &last[0]), (1, &last[1])] {
+        let patches = [6, 256][slot];
+        let expected = alone.network.round(vec![reading(0, 0, patches)], &[ready(0, patches)], &mut || ()).unwrap();
+        assert_eq!(&expected[0], written);
+    }
+}
+
+#[test]
+fn numbers_made_ahead_are_those_of_their_patch() {
+    let limits = Limits { patch_length: 8, characters: 9, seconds: 9.0, patches: None };
+    let beginning = Arc::new(Beginning::new(&Patchiliser::new(16).unwrap(), &Start::default(), &limits).unwrap());
+    let terms = Terms { seed: 1, number: 2, sampling: Sampling::default(), beginning, limits };
+    let mut writing = Writing::new(0, 3, terms);
+    assert_eq!(writing.next_numbers(16), random::uniform(1, 2, 3, 0, 16));
+    writing.make_ahead(16);
+    // A round that has failed is repeated.
+    assert_eq!(writing.next_numbers(16), random::uniform(1, 2, 3, 0, 16));
+    writing.make_ahead(16);
+    writing.track.draws += 1;
+    assert_eq!(writing.next_numbers(16), random::uniform(1, 2, 3, 1, 16));
+}
+
 #[test]
 fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
     let model = network();
@@ -97,8 +190,9 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
         max_patches: Some(6),
         ..Options::default()
     };
-    let texts = |lower_in_round: usize| {
+    let texts = |attention: Attention, lower_in_round: usize| {
         let mut generator = Generator::new(&model, Kind::Float).unwrap();
+        generator.network.attention = attention;
         let (mut texts, mut lowered, mut rounds) = (vec![String::new(); 5], 0, 0);
         let mut run = Run::new(&mut generator, &options).unwrap();
         let _no_grad = tch::no_grad_guard();
@@ -127,10 +221,11 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
         }
         (texts, lowered)
     };
-    let (whole, none) = texts(0);
+    let (whole, none) = texts(Attention::Each, 0);
     assert_eq!(none, 0);
     assert!(whole.iter().all(|text| text.len() > 40));
-    assert_eq!(texts(3), (whole, 1));
+    assert_eq!(texts(Attention::Each, 3), (whole.clone(), 1));
+    assert_eq!(texts(Attention::Together, 3), (whole, 1));
 }
 
 #[test]
@@ -159,6 +254,10 @@ fn the_batch_size_follows_the_memory() {
     let weights = 2 * large.parameter_count() as u64;
     let piece = network::bytes_per_slot(&large, Kind::Half);
     assert!(weights + piece < 6_000_000_000 && weights + 128 * piece < 24_000_000_000, "{piece} bytes a piece");
+    let slots = |bytes| network::slots_in(bytes, &large, Kind::Half);
+    assert_eq!((slots(piece), slots(10 * piece + 1), slots(64 * piece)), (1, 10, 64));
+    // Four fifths of what an H100 has beside the weights, and of an H200.
+    assert!((512..600).contains(&slots(60_000_000_000)) && slots(108_000_000_000) > 960, "{}", slots(60_000_000_000));
 }
 
 #[test]
