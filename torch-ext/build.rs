@@ -3,10 +3,12 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");
+    println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
         fail("LIBTORCH is not set: run scripts/setup, or build inside the project's folder")
@@ -44,6 +46,7 @@ fn main() {
         .compile("torch_ext_shim");
     let cuda = build_cuda(&libtorch, &include).unwrap_or_default();
     println!("cargo:rustc-env=TORCH_EXT_CUDA={}", cuda.display());
+    println!("cargo:rustc-env=TORCH_EXT_LIBTORCH={}", libtorch.display());
     println!("cargo:lib={}", lib.display());
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=dylib=torch_cpu");
@@ -60,20 +63,27 @@ fn openmp(lib: &Path) -> Option<String> {
     names.find(|name| name.starts_with("libgomp"))
 }
 
-/// The CUDA part (NCCL, CUDA graphs): a library of its own that is loaded after `libtorch_cuda`. The CUDA set of libtorch
-/// has the headers for it (they lie beside the folder of torch); without them there is none.
+/// The CUDA part (NCCL, CUDA graphs, our own kernels): a library of its own that is loaded after `libtorch_cuda`. The CUDA
+/// set of libtorch has headers and compiler for it (they lie beside the folder of torch); without headers there is none.
 fn build_cuda(libtorch: &Path, include: &Path) -> Option<PathBuf> {
     let beside = libtorch.parent()?.join("nvidia");
-    let headers = ["nccl/include", "cu13/include"].map(|folder| beside.join(folder));
+    let cuda = beside.join("cu13");
+    let headers = [beside.join("nccl/include"), cuda.join("include")];
     let needed =
         [headers[0].join("nccl.h"), headers[1].join("crt/host_config.h"), libtorch.join("lib/libtorch_cuda.so")];
     if !needed.iter().all(|file| file.is_file()) {
         return None;
     }
-    let library = PathBuf::from(env::var_os("OUT_DIR")?).join("libtorch_ext_cuda.so");
+    let out = PathBuf::from(env::var_os("OUT_DIR")?);
+    let library = out.join("libtorch_ext_cuda.so");
     let compiler = cc::Build::new().cpp(true).std("c++17").warnings(false).pic(true).get_compiler();
     let mut command = compiler.to_command();
-    command.args(["-shared", "-O2", "shim/nccl.cpp", "shim/graph.cpp", "-o"]).arg(&library);
+    command.args(["-shared", "-O2", "-DAT_PER_OPERATOR_HEADERS", "shim/nccl.cpp", "shim/graph.cpp"]);
+    if let Some(kernels) = build_kernels(&cuda, &out) {
+        command.arg("shim/kernels.cpp").args(kernels);
+        command.arg("-L").arg(cuda.join("lib")).arg("-l:libcudart.so.13");
+    }
+    command.arg("-o").arg(&library);
     for folder in [Path::new("shim"), include, &include.join("torch/csrc/api/include"), &headers[0], &headers[1]] {
         command.arg("-I").arg(folder);
     }
@@ -81,6 +91,32 @@ fn build_cuda(libtorch: &Path, include: &Path) -> Option<PathBuf> {
         Ok(status) if status.success() => Some(library),
         _ => fail("the CUDA part could not be compiled (the compiler's messages are above)"),
     }
+}
+
+/// Our own kernels, for compute capability 8.0, 9.0 and, compiled by the driver when they are loaded, those above. What the
+/// compiler says of registers and memory lies in a file beside each.
+fn build_kernels(cuda: &Path, out: &Path) -> Option<Vec<PathBuf>> {
+    let nvcc = cuda.join("bin/nvcc");
+    if !nvcc.is_file() {
+        println!("cargo:warning=no nvcc in the CUDA set: built without our own kernels (scripts/setup --cuda)");
+        return None;
+    }
+    let compile = |name: &str| {
+        let object = out.join(format!("{name}.o"));
+        let mut command = Command::new(&nvcc);
+        command.args(["-std=c++17", "-O3", "-Xcompiler", "-fPIC", "-Xptxas", "-v", "--threads", "2"]);
+        command.args(["-gencode", "arch=compute_80,code=sm_80", "-gencode", "arch=compute_90,code=sm_90"]);
+        command.args(["-gencode", "arch=compute_90,code=compute_90", "-c"]);
+        let run = command.arg(format!("kernels/{name}.cu")).arg("-o").arg(&object).output();
+        let Ok(run) = run else { fail(&format!("{} cannot be run", nvcc.display())) };
+        let said = String::from_utf8_lossy(&run.stderr);
+        if !run.status.success() || std::fs::write(out.join(format!("{name}.ptxas")), said.as_bytes()).is_err() {
+            eprintln!("{said}");
+            fail(&format!("the kernels of {name}.cu could not be compiled (nvcc's messages are above)"));
+        }
+        object
+    };
+    Some(["attention", "append", "draw"].map(compile).into())
 }
 
 fn fail(message: &str) -> ! {

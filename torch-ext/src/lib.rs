@@ -12,6 +12,7 @@ mod device;
 mod ffi;
 mod gelu;
 mod graph;
+pub mod kernels;
 mod linear;
 mod onednn;
 mod optim;
@@ -49,3 +50,10 @@ pub struct Error(pub(crate) String);
 
 /// The result of a call into libtorch.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<tch::TchError> for Error {
+    /// The first line: libtorch appends pages of C++ frames.
+    fn from(error: tch::TchError) -> Error {
+        Error(error.to_string().lines().next().unwrap_or("libtorch failed without a message").to_owned())
+    }
+}

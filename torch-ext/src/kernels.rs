@@ -1,0 +1,222 @@
+//! Kernels of our own for NVIDIA cards from compute capability 8.0, where libtorch's are far from what the card can do:
+//! attention inside short sequences, attention of one new token behind kept keys and values, drawing characters.
+//!
+//! The sources are in `torch-ext/kernels`. Each kernel has libtorch's path beside it (`libtorch.rs`), which is used on other
+//! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
+//! `NOTAGEN_TRAIN_KERNELS` is `libtorch`. Nothing here waits for the device but [`ready`].
+use crate::device::{card, cuda_part};
+use crate::ffi::{Ptr, check, owned, ptr};
+use crate::{Error, Result};
+use std::ffi::{c_char, c_int};
+use std::sync::{Mutex, PoisonError};
+use tch::{Device, Kind, Tensor};
+
+mod check;
+mod libtorch;
+#[cfg(test)]
+mod tests;
+
+/// Features of one attention head, for which the kernels are made.
+const HEAD_SIZE: i64 = 64;
+/// The most tokens of a short sequence.
+const LONGEST: i64 = 24;
+const SWITCH: &str = "NOTAGEN_TRAIN_KERNELS";
+
+/// A kernel of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// [`short_attention`].
+    ShortAttention,
+    /// [`append_attend`].
+    AppendAttend,
+    /// [`draw`].
+    Draw,
+}
+
+impl Kernel {
+    /// All there are.
+    pub const ALL: [Kernel; 3] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw];
+
+    fn takes(self, kind: Kind) -> bool {
+        matches!(kind, Kind::Half | Kind::BFloat16) || (kind == Kind::Float && self != Kernel::ShortAttention)
+    }
+}
+
+impl std::fmt::Display for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kernel::ShortAttention => "attention of short sequences",
+            Kernel::AppendAttend => "attention of new tokens",
+            Kernel::Draw => "drawing characters",
+        })
+    }
+}
+
+/// What [`ready`] found: kernel, device, kind and whether ours is used.
+static FOUND: Mutex<Vec<(Kernel, Device, Kind, bool)>> = Mutex::new(Vec::new());
+
+fn found(kernel: Kernel, device: Device, kind: Kind) -> Option<bool> {
+    let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.iter().find(|(k, d, t, _)| (*k, *d, *t) == (kernel, device, kind)).map(|(.., ours)| *ours)
+}
+
+/// Whether our own kernels can be used on the device at all. An error says why not.
+pub fn available(device: Device) -> Result<()> {
+    api(device).map(drop)
+}
+
+/// Tries each kernel on the device against libtorch's, once a process, and settles which is used from then on. Without this
+/// libtorch's are used. It waits for the device: not while work is recorded. Draws no random numbers.
+///
+/// Returns why kernels that could be used are not, as lines for a warning; each is told once.
+///
+/// # Errors
+/// `NOTAGEN_TRAIN_KERNELS` is neither `own` nor `libtorch`.
+pub fn ready(device: Device, kind: Kind) -> Result<Vec<String>> {
+    if !wanted()? || !device.is_cuda() {
+        return Ok(Vec::new());
+    }
+    let api = api(device);
+    let mut warnings = Vec::new();
+    if let Err(error) = &api
+        && Kernel::ALL.iter().all(|&kernel| found(kernel, device, kind).is_none())
+    {
+        warnings.push(format!("libtorch's kernels are used instead of our own: {error}"));
+    }
+    for kernel in Kernel::ALL.into_iter().filter(|&kernel| found(kernel, device, kind).is_none()) {
+        let ours = match &api {
+            Ok(api) if kernel.takes(kind) => match check::agrees(api, kernel, device, kind) {
+                Ok(()) => true,
+                Err(error) => {
+                    let what = format!("{kernel} in {kind:?} on {device:?}");
+                    warnings.push(format!("{what}: libtorch's kernel is used instead of our own: {error}"));
+                    false
+                }
+            },
+            _ => false,
+        };
+        FOUND.lock().unwrap_or_else(PoisonError::into_inner).push((kernel, device, kind, ours));
+    }
+    Ok(warnings)
+}
+
+/// Whether our own kernel is used for tensors of this kind on this device: after [`ready`] found it right.
+pub fn is_own(kernel: Kernel, device: Device, kind: Kind) -> bool {
+    found(kernel, device, kind) == Some(true)
+}
+
+/// softmax(Q K' / 8) V inside each sequence of packed tokens, with a derivative. Dropout is on the weights.
+///
+/// `qkv` is (tokens, 3 * heads * 64); `starts`, int32 on the same device, has the first token of each sequence and the number
+/// of tokens at its end; no sequence has more than `max_len` tokens. Returns (tokens, heads * 64). Our own kernel is for 16 bits and
+/// `max_len` up to 24. Its dropout takes its seed from the device's generator, and it gives the same bits each time.
+pub fn short_attention(
+    qkv: &Tensor,
+    starts: &Tensor,
+    heads: i64,
+    max_len: i64,
+    dropout: f64,
+    causal: bool,
+) -> Result<Tensor> {
+    if max_len <= LONGEST && is_own(Kernel::ShortAttention, qkv.device(), qkv.kind()) {
+        return api(qkv.device())?.short_attention(qkv, starts, heads, max_len, dropout, causal);
+    }
+    Ok(libtorch::short_attention(qkv, starts, heads, max_len, dropout, causal)?)
+}
+
+/// Writes each row's key and value at its position and attends to all up to it. No derivative.
+///
+/// `qkv` is (rows, 3 * heads * 64); `keys` and `values` are (slots, heads, positions, 64), of which the first `rows` slots
+/// belong to the rows; `positions` (rows), int32 or int64, has where each row's goes. A row whose position is not in the cache
+/// (-1: an idle slot) changes nothing and gives zeros. Returns (rows, heads * 64). The caches must hold numbers everywhere: libtorch's
+/// path multiplies what lies behind a position by 0.
+pub fn append_attend(qkv: &Tensor, keys: &Tensor, values: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    if is_own(Kernel::AppendAttend, qkv.device(), qkv.kind()) {
+        return api(qkv.device())?.append_attend(qkv, keys, values, positions);
+    }
+    Ok(libtorch::append_attend(qkv, keys, values, positions)?)
+}
+
+/// Draws a character for each row into `out`, as `model::Sampling::draw` does with settings for each row.
+///
+/// `logits` is (rows, 128); `uniform` (rows), float32, has a number from [0, 1) for each; `settings` (rows, 3), float32, has top_k
+/// (0 keeps all), top_p and temperature; `fixed` (rows), int64, what a row gives whatever its logits are, or -1; `out` is (rows),
+/// int64. All but `settings` may have a stride.
+pub fn draw(logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor, out: &Tensor) -> Result<()> {
+    if is_own(Kernel::Draw, logits.device(), logits.kind()) {
+        return api(logits.device())?.draw(logits, uniform, settings, fixed, out);
+    }
+    out.shallow_clone().f_copy_(&libtorch::draw(logits, uniform, settings, fixed)?)?;
+    Ok(())
+}
+
+/// Whether our own kernels are asked for.
+fn wanted() -> Result<bool> {
+    match std::env::var(SWITCH) {
+        Err(std::env::VarError::NotPresent) => Ok(true),
+        Ok(value) if value == "own" => Ok(true),
+        Ok(value) if value == "libtorch" => Ok(false),
+        other => Err(Error(format!("{SWITCH} is {:?}: it must be own or libtorch", other.unwrap_or_default()))),
+    }
+}
+
+fn api(device: Device) -> Result<&'static Api> {
+    let Device::Cuda(index) = device else {
+        return Err(Error(format!("{device:?} is no CUDA device")));
+    };
+    if !wanted()? {
+        return Err(Error(format!("{SWITCH} is libtorch")));
+    }
+    static API: Mutex<Option<&'static Api>> = Mutex::new(None);
+    let mut known = API.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(api) = *known {
+        return Ok(api);
+    }
+    let capability = card(index)?.capability;
+    if capability < (8, 0) {
+        let (major, minor) = capability;
+        return Err(Error(format!("the card has compute capability {major}.{minor}, and they need 8.0")));
+    }
+    let table = cuda_part(c"te_kernels").map_err(|error| {
+        Error(format!("{error}: it was built without nvcc (scripts/setup --cuda installs it with the CUDA set)"))
+    })?;
+    // SAFETY: the name belongs to a constant of that layout, and the library stays loaded.
+    let api = unsafe { &*table.cast::<Api>() };
+    *known = Some(api);
+    Ok(api)
+}
+
+/// `te_kernels` of the CUDA part.
+#[repr(C)]
+struct Api {
+    short_attention: extern "C" fn(Ptr, Ptr, i64, i64, f64, c_int, *mut Ptr) -> *mut c_char,
+    append_attend: extern "C" fn(Ptr, Ptr, Ptr, Ptr, *mut Ptr) -> *mut c_char,
+    draw: extern "C" fn(Ptr, Ptr, Ptr, Ptr, Ptr) -> *mut c_char,
+}
+
+/// The shim checks kinds, devices, layouts and shapes; the tensors are alive during the call.
+impl Api {
+    fn short_attention(
+        &self,
+        qkv: &Tensor,
+        starts: &Tensor,
+        heads: i64,
+        max_len: i64,
+        dropout: f64,
+        causal: bool,
+    ) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        check((self.short_attention)(ptr(qkv), ptr(starts), heads, max_len, dropout, causal.into(), &mut out))?;
+        Ok(owned(out))
+    }
+
+    fn append_attend(&self, qkv: &Tensor, keys: &Tensor, values: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        check((self.append_attend)(ptr(qkv), ptr(keys), ptr(values), ptr(positions), &mut out))?;
+        Ok(owned(out))
+    }
+
+    fn draw(&self, logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor, out: &Tensor) -> Result<()> {
+        check((self.draw)(ptr(logits), ptr(uniform), ptr(settings), ptr(fixed), ptr(out)))
+    }
+}
