@@ -8,6 +8,7 @@ use crate::patches::Patches;
 use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
 use tch::{Device, Tensor};
+use torch_ext::send;
 
 const PATCHES_ROUNDED_TO: i64 = 32;
 const TOKENS_ROUNDED_TO: i64 = 256;
@@ -117,23 +118,25 @@ impl Batch {
         })
     }
 
+    /// All that goes to the device.
+    pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        let mut tensors = vec![
+            &mut self.patch_rows,
+            &mut self.patch_position,
+            &mut self.source,
+            &mut self.char_rows,
+            &mut self.char_position,
+            &mut self.labels,
+            &mut self.token_piece,
+        ];
+        tensors.extend(self.patch_sequences.tensors());
+        tensors.extend(self.char_sequences.tensors());
+        tensors
+    }
+
     /// The batch on another device.
     pub fn to_device(mut self, device: Device) -> Result<Batch> {
-        if device != Device::Cpu {
-            self.patch_sequences = self.patch_sequences.on_device(device)?;
-            self.char_sequences = self.char_sequences.on_device(device)?;
-            for tensor in [
-                &mut self.patch_rows,
-                &mut self.patch_position,
-                &mut self.source,
-                &mut self.char_rows,
-                &mut self.char_position,
-                &mut self.labels,
-                &mut self.token_piece,
-            ] {
-                *tensor = tensor.f_to_device(device)?;
-            }
-        }
+        send(&mut self.tensors_mut(), device)?;
         Ok(self)
     }
 

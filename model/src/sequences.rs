@@ -138,13 +138,6 @@ impl Sequences {
         std::iter::once(&mut self.starts).chain(places.into_iter().flat_map(|(tokens, places)| [tokens, places]))
     }
 
-    pub(crate) fn on_device(mut self, device: Device) -> Result<Sequences> {
-        for tensor in self.tensors() {
-            *tensor = tensor.f_to_device(device)?;
-        }
-        Ok(self)
-    }
-
     /// The same tensors once more.
     pub(crate) fn share(&self) -> Sequences {
         let equal = self.equal.as_ref().map(|Equal { rows, places }| {

@@ -1,5 +1,6 @@
 // Kineto, libtorch's profiler: a Chrome trace of the operators that this thread and its backward passes run, and of what a
 // card does for them.
+#include <ATen/Context.h>
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
@@ -7,11 +8,20 @@
 
 using namespace torch::profiler::impl;
 
+namespace {
+// What a card was given before and has not done yet: the host may be steps ahead of it.
+void wait(int card) {
+  if (card >= 0) at::detail::getCUDAHooks().deviceSynchronize(static_cast<c10::DeviceIndex>(card));
+}
+}  // namespace
+
 extern "C" {
-char* te_profile_begin(int cuda) {
+// A negative card is none.
+char* te_profile_begin(int card) {
   return guarded([&] {
+    wait(card);
     std::set<ActivityType> activities{ActivityType::CPU};
-    if (cuda) activities.insert(ActivityType::CUDA);
+    if (card >= 0) activities.insert(ActivityType::CUDA);
     const ProfilerConfig config(ProfilerState::KINETO);
     torch::autograd::profiler::prepareProfiler(config, activities);
     torch::autograd::profiler::enableProfiler(config, activities);
@@ -19,8 +29,9 @@ char* te_profile_begin(int cuda) {
 }
 
 // Writes what was seen since then.
-char* te_profile_end(const char* path) {
+char* te_profile_end(int card, const char* path) {
   return guarded([&] {
+    wait(card);
     auto result = torch::autograd::profiler::disableProfiler();
     if (path) result->save(path);
   });

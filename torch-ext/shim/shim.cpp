@@ -8,9 +8,11 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_foreach_sub.h>
+#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -194,19 +196,16 @@ char* te_autocast_set(int device, int enabled, int dtype, int enter) {
 }
 
 char* te_fused_adamw(Tensor* const* params, Tensor* const* grads, Tensor* const* exp_avgs, Tensor* const* exp_avg_sqs,
-                     Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay,
-                     double eps, const Tensor* grad_scale, const Tensor* found_inf) {
+                     Tensor* const* steps, size_t n, const Tensor* lr, double beta1, double beta2, double weight_decay,
+                     double eps, const Tensor* found_inf) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto step_list = list(steps, n);
-    std::optional<Tensor> scale, inf;
-    if (grad_scale) scale = *grad_scale;
-    if (found_inf) inf = *found_inf;
     // As torch.optim does: the counters go up, and back down where a non-finite gradient voids the step.
     at::_foreach_add_(step_list, 1);
-    at::_fused_adamw_(list(params, n), list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), {}, step_list, lr, beta1,
-                      beta2, weight_decay, eps, false, false, scale, inf);
-    if (inf) at::_foreach_sub_(step_list, List(n, *inf));
+    at::_fused_adamw_(list(params, n), list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), {}, step_list, *lr, beta1,
+                      beta2, weight_decay, eps, false, false, std::nullopt, *found_inf);
+    at::_foreach_sub_(step_list, List(n, *found_inf));
   });
 }
 
@@ -222,6 +221,13 @@ char* te_update_scale(Tensor* scale, Tensor* growth_tracker, const Tensor* found
   return guarded([&] {
     at::NoGradGuard no_grad;
     at::_amp_update_scale_(*scale, *growth_tracker, *found_inf, growth, backoff, interval);
+  });
+}
+
+char* te_zero(Tensor* const* tensors, size_t n) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_foreach_zero_(list(tensors, n));
   });
 }
 
@@ -258,6 +264,14 @@ char* te_device_memory(int device, int index, uint64_t* free, uint64_t* total, u
     *total = info.second;
     *allocated = stats.allocated_bytes[0].current;
     *peak = stats.allocated_bytes[0].peak;
+  });
+}
+
+// Whether a device has done all that this thread has given it.
+char* te_idle(int device, int index, int* idle) {
+  return guarded([&] {
+    c10::Device of(static_cast<at::DeviceType>(device), static_cast<c10::DeviceIndex>(index));
+    *idle = c10::impl::VirtualGuardImpl(of.type()).getStream(of).query();
   });
 }
 

@@ -1,7 +1,7 @@
 //! Devices and memory.
 use crate::ffi::{
-    Ptr, check, device_type, te_attention, te_card, te_cuda_part, te_cuda_runtime_version, te_device_memory,
-    te_driver_state, te_empty_cache, te_find_driver, te_library_version, te_load_cuda,
+    Ptr, check, device_index, device_type, te_attention, te_card, te_cuda_part, te_cuda_runtime_version,
+    te_device_memory, te_driver_state, te_empty_cache, te_find_driver, te_idle, te_library_version, te_load_cuda,
 };
 use crate::store::c_string;
 use crate::{Error, Result};
@@ -271,6 +271,17 @@ pub fn device_memory(device: Device) -> Result<DeviceMemory> {
         )
     })?;
     Ok(memory)
+}
+
+/// Whether a device has done all that this thread has given it. The CPU has when it is asked.
+pub fn is_idle(device: Device) -> bool {
+    if !device.is_cuda() {
+        return true;
+    }
+    let mut idle = 1;
+    // SAFETY: plain numbers and an out-pointer. What fails here fails in the next call that computes, which tells of it.
+    let _ = check(unsafe { te_idle(device_type(device), device_index(device), &mut idle) });
+    idle != 0
 }
 
 /// Gives the unused part of the device's cache back to the driver. Nothing to do on a CPU.

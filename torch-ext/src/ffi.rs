@@ -33,14 +33,14 @@ unsafe extern "C" {
         exp_avg_sqs: *const Ptr,
         steps: *const Ptr,
         n: usize,
-        lr: c_double,
+        lr: Ptr,
         beta1: c_double,
         beta2: c_double,
         weight_decay: c_double,
         eps: c_double,
-        grad_scale: Ptr,
         found_inf: Ptr,
     ) -> *mut c_char;
+    pub(crate) fn te_zero(tensors: *const Ptr, n: usize) -> *mut c_char;
     pub(crate) fn te_unscale(grads: *const Ptr, n: usize, found_inf: Ptr, inv_scale: Ptr) -> *mut c_char;
     pub(crate) fn te_update_scale(
         scale: Ptr,
@@ -67,8 +67,9 @@ unsafe extern "C" {
         allocated: *mut u64,
         peak: *mut u64,
     ) -> *mut c_char;
-    pub(crate) fn te_profile_begin(cuda: c_int) -> *mut c_char;
-    pub(crate) fn te_profile_end(path: *const c_char) -> *mut c_char;
+    pub(crate) fn te_idle(device: c_int, index: c_int, idle: *mut c_int) -> *mut c_char;
+    pub(crate) fn te_profile_begin(card: c_int) -> *mut c_char;
+    pub(crate) fn te_profile_end(card: c_int, path: *const c_char) -> *mut c_char;
     pub(crate) fn te_span_begin(name: *const c_char, span: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_span_end(span: Ptr);
     pub(crate) fn te_attention_of_sequences(
@@ -83,6 +84,11 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn te_gather_rows(input: Ptr, rows: Ptr, back: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_flash_on_cpu() -> *mut c_char;
+    pub(crate) fn te_pack(tensors: *const Ptr, n: usize, pinned: c_int) -> *mut c_char;
+    pub(crate) fn te_send(tensors: *const Ptr, n: usize, device: c_int, index: c_int) -> *mut c_char;
+    pub(crate) fn te_receive(tensors: *const Ptr, n: usize, out: *mut Ptr) -> *mut c_char;
+    pub(crate) fn te_calls_begin(handle: *mut u64) -> *mut c_char;
+    pub(crate) fn te_calls_end(handle: u64, text: *mut *mut c_char) -> *mut c_char;
     pub(crate) fn te_gelu(x: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_linear_set() -> c_int;
     pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, set: c_int, out: *mut Ptr) -> *mut c_char;
@@ -148,13 +154,20 @@ pub(crate) fn check(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: the shim returns NULL or a NUL-terminated string that it allocated and that is freed once, here.
-    let text = unsafe {
-        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-        te_free(message);
-        text
-    };
-    Err(Error(text.lines().next().unwrap_or("libtorch failed without a message").to_owned()))
+    Err(Error(text(message).lines().next().unwrap_or("libtorch failed without a message").to_owned()))
+}
+
+/// Takes over a string of the shim's; NULL is empty.
+pub(crate) fn text(text: *mut c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the shim hands out NUL-terminated strings that it allocated, and that are freed once, here.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        te_free(text);
+        owned
+    }
 }
 
 /// The `at::Tensor*` that a `tch` tensor holds. It is alive as long as the tensor is; the shim does not free it.
@@ -170,6 +183,14 @@ pub(crate) fn ptrs(tensors: &[Tensor]) -> Vec<Ptr> {
 pub(crate) fn owned(tensor: Ptr) -> Tensor {
     // SAFETY: called once for each pointer that the shim hands out; `tch` frees it with `delete`.
     unsafe { Tensor::from_ptr(tensor.cast()) }
+}
+
+/// libtorch's index of a device; the CPU has none.
+pub(crate) fn device_index(device: tch::Device) -> c_int {
+    match device {
+        tch::Device::Cuda(index) => index as c_int,
+        _ => -1,
+    }
 }
 
 /// libtorch's number of a device type.

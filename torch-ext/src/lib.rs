@@ -7,6 +7,7 @@ mod allocations;
 mod attention;
 mod autocast;
 mod bytes;
+mod calls;
 mod checkpoint;
 mod device;
 mod ffi;
@@ -16,6 +17,7 @@ pub mod kernels;
 mod linear;
 mod onednn;
 mod optim;
+mod pack;
 mod profile;
 mod ranks;
 mod reducer;
@@ -26,17 +28,19 @@ pub use allocations::Allocations;
 pub use attention::{attend_to_sequences_on_cpu, attends_to_sequences, attention_of_sequences, gather_rows};
 pub use autocast::Autocast;
 pub use bytes::filled;
+pub use calls::{Calls, count_calls};
 pub use checkpoint::checkpoint;
 pub use device::{
     Attention, Card, DeviceMemory, ProcessMemory, attention, card, cuda_name, cuda_runtime_version, device_memory,
-    device_named, driver_version, empty_cache, find_driver, keep_freed_memory, library_version, load_cuda,
+    device_named, driver_version, empty_cache, find_driver, is_idle, keep_freed_memory, library_version, load_cuda,
     load_cuda_library, process_memory,
 };
 pub use gelu::gelu;
 pub use graph::Graph;
 pub use linear::Linear;
 pub use onednn::ManyRows;
-pub use optim::{AdamWState, AdamWStep, Scaling, clip_by_norm, fused_adamw, total_norm, unscale, update_scale};
+pub use optim::{AdamWState, AdamWStep, clip_by_norm, fused_adamw, total_norm, unscale, update_scale, zero};
+pub use pack::{pack, receive, send};
 pub use profile::{Profile, ProfiledTurns, Span};
 pub use ranks::{Group, Reduce};
 pub use reducer::{Bucket, Reducer, ReducerOptions};

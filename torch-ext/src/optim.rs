@@ -1,7 +1,7 @@
 //! Kernels over lists of tensors: fused AdamW, gradient-scaler kernels, norm and clipping.
 //! None of them waits for the device.
 use crate::ffi::{
-    Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale,
+    Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale, te_zero,
 };
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -43,24 +43,18 @@ impl AdamWState {
 }
 
 /// The settings of one AdamW step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Learning rate.
-    pub lr: f64,
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWStep<'a> {
+    /// Learning rate: one number on the parameters' device, float32 on a CUDA device.
+    pub lr: &'a Tensor,
     /// Decay rates of the moments.
     pub betas: (f64, f64),
     /// Added to the denominator.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-}
-
-/// What a gradient scaler tells the optimizer: scalars on the parameters' device.
-#[derive(Debug, Clone, Copy)]
-pub struct Scaling<'a> {
-    /// The gradients are divided by this, unless they were unscaled already.
-    pub grad_scale: Option<&'a Tensor>,
-    /// Not 0 where a gradient was not finite: the step then changes nothing.
+    /// 1 where a gradient is not finite, and 0 else: a float32 scalar on the parameters' device. The step then changes
+    /// nothing.
     pub found_inf: &'a Tensor,
 }
 
@@ -69,16 +63,10 @@ fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
 }
 
 /// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
-/// parameter after the other.
+/// parameter after the other, which waits for both.
 ///
 /// `params` and `grads` have equal shapes, pair by pair. Errors where lengths or shapes differ.
-pub fn fused_adamw(
-    params: &[Tensor],
-    grads: &[Tensor],
-    state: &AdamWState,
-    step: AdamWStep,
-    scaling: Option<Scaling>,
-) -> Result<()> {
+pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {
     let n = params.len();
     if n == 0 {
         return Ok(());
@@ -95,17 +83,9 @@ pub fn fused_adamw(
         }
     }
     if state.exp_avgs.first().map(Tensor::device) != params.first().map(Tensor::device) {
-        return match scaling {
-            None => elsewhere(params, grads, state, step),
-            Some(_) => Err(Error("scaled gradients, and the state on another device".to_owned())),
-        };
+        return elsewhere(params, grads, state, step);
     }
-    let null: Ptr = std::ptr::null_mut();
-    let (grad_scale, found_inf) = match &scaling {
-        Some(s) => (s.grad_scale.map_or(null, ptr), ptr(s.found_inf)),
-        None => (null, null),
-    };
-    // SAFETY: five arrays of n live tensors of equal shapes (checked above); the scalars are live or NULL.
+    // SAFETY: five arrays of n live tensors of equal shapes (checked above) and two live scalars.
     check(unsafe {
         te_fused_adamw(
             ptrs(params).as_ptr(),
@@ -114,13 +94,12 @@ pub fn fused_adamw(
             ptrs(&state.exp_avg_sqs).as_ptr(),
             ptrs(&state.steps).as_ptr(),
             n,
-            step.lr,
+            ptr(step.lr),
             step.betas.0,
             step.betas.1,
             step.weight_decay,
             step.eps,
-            grad_scale,
-            found_inf,
+            ptr(step.found_inf),
         )
     })
 }
@@ -129,19 +108,34 @@ pub fn fused_adamw(
 fn elsewhere(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {
     let torch = |error: tch::TchError| Error(error.to_string());
     let _no_grad = tch::no_grad_guard();
+    let device = state.exp_avgs[0].device();
+    let [lr, found_inf] = [step.lr, step.found_inf].map(|tensor| tensor.f_to_device(device));
+    let (lr, found_inf) = (lr.map_err(torch)?, found_inf.map_err(torch)?);
+    if found_inf.f_double_value(&[]).map_err(torch)? != 0.0 {
+        return Ok(());
+    }
+    let step = AdamWStep { lr: &lr, found_inf: &found_inf, ..step };
     for (i, param) in params.iter().enumerate() {
         let one = AdamWState {
             steps: vec![state.steps[i].shallow_clone()],
             exp_avgs: vec![state.exp_avgs[i].shallow_clone()],
             exp_avg_sqs: vec![state.exp_avg_sqs[i].shallow_clone()],
         };
-        let device = one.exp_avgs[0].device();
         let [there, grad] = [param, &grads[i]].map(|tensor| tensor.f_detach()?.f_to_device(device));
         let (there, grad) = (there.map_err(torch)?, grad.map_err(torch)?);
-        fused_adamw(std::slice::from_ref(&there), &[grad], &one, step, None)?;
+        fused_adamw(std::slice::from_ref(&there), &[grad], &one, step)?;
         param.shallow_clone().f_copy_(&there).map_err(torch)?;
     }
     Ok(())
+}
+
+/// Fills tensors with zeros, in one call.
+pub fn zero(tensors: &[Tensor]) -> Result<()> {
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: an array of live tensors.
+    check(unsafe { te_zero(ptrs(tensors).as_ptr(), tensors.len()) })
 }
 
 /// Multiplies the gradients by `inv_scale` (a float32 scalar) and sets `found_inf` to 1 where one is not finite.
@@ -197,13 +191,21 @@ mod tests {
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
+    /// A tenth of everything, and a gradient that is not finite or none.
+    fn numbers(found_inf: bool) -> [Tensor; 2] {
+        [Tensor::from_slice(&[0.1f64]), Tensor::from(f32::from(u8::from(found_inf)))]
+    }
+
+    fn step([lr, found_inf]: &[Tensor; 2]) -> AdamWStep<'_> {
+        AdamWStep { lr, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, found_inf }
+    }
+
     #[test]
     fn adamw_takes_the_textbook_step() {
         let p = [Tensor::from_slice(&[1.0f32, -2.0])];
         let g = [Tensor::from_slice(&[0.5f32, 0.25])];
         let state = AdamWState::new(&p, None);
-        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
-        fused_adamw(&p, &g, &state, step, None).unwrap();
+        fused_adamw(&p, &g, &state, step(&numbers(false))).unwrap();
         // The first bias-corrected step is lr * sign(g), after decay by 1 - lr * weight_decay.
         let expected = Tensor::from_slice(&[0.999f32 - 0.1, -1.998 - 0.1]);
         assert!(p[0].allclose(&expected, 1e-5, 1e-6, false), "{:?}", p[0]);
@@ -214,13 +216,13 @@ mod tests {
     fn one_parameter_after_the_other_is_the_same_step() {
         tch::manual_seed(1);
         let params = || [Tensor::arange(6, CPU).view([2, 3]), Tensor::from_slice(&[0.5f32; 5])];
-        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
         let (together, apart) = (params(), params());
         let states = [&together, &apart].map(|params| AdamWState::new(params, Some(Device::Cpu)));
+        let numbers = numbers(false);
         for _ in 0..3 {
             let grads = together.each_ref().map(Tensor::randn_like);
-            fused_adamw(&together, &grads, &states[0], step, None).unwrap();
-            elsewhere(&apart, &grads, &states[1], step).unwrap();
+            fused_adamw(&together, &grads, &states[0], step(&numbers)).unwrap();
+            elsewhere(&apart, &grads, &states[1], step(&numbers)).unwrap();
         }
         let all = |params: &[Tensor], state: &AdamWState| {
             let lists = [params, &state.exp_avgs, &state.exp_avg_sqs, &state.steps];
@@ -239,9 +241,9 @@ mod tests {
         let found_inf = Tensor::zeros([], CPU);
         unscale(&g, &found_inf, &Tensor::from(0.5f32)).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
-        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 };
-        let scaling = Scaling { grad_scale: None, found_inf: &found_inf };
-        fused_adamw(&p, &g, &state, step, Some(scaling)).unwrap();
+        for take in [fused_adamw, elsewhere] {
+            take(&p, &g, &state, step(&numbers(true))).unwrap();
+        }
         assert_eq!((p[0].double_value(&[0]), state.steps[0].double_value(&[])), (1.0, 0.0));
         let (scale, tracker) = (Tensor::from(1024f32), Tensor::zeros([], (Kind::Int, Device::Cpu)));
         update_scale(&scale, &tracker, &found_inf, 2.0, 0.5, 2000).unwrap();
@@ -261,9 +263,8 @@ mod tests {
     fn lists_that_do_not_belong_together_are_refused() {
         let p = [Tensor::zeros([2], CPU)];
         let state = AdamWState::new(&p, None);
-        let step = AdamWStep { lr: 0.1, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 };
-        assert!(fused_adamw(&p, &[], &state, step, None).is_err());
-        let error = fused_adamw(&p, &[Tensor::zeros([3], CPU)], &state, step, None).unwrap_err().to_string();
+        assert!(fused_adamw(&p, &[], &state, step(&numbers(false))).is_err());
+        let error = fused_adamw(&p, &[Tensor::zeros([3], CPU)], &state, step(&numbers(false))).unwrap_err().to_string();
         assert!(error.contains("[2]") && error.contains("[3]"), "{error}");
         assert!(total_norm(&[]).is_err());
     }

@@ -1,5 +1,5 @@
 //! libtorch's profiler (Kineto): which operators run, for how long, and what a card does for them.
-use crate::ffi::{Ptr, check, te_profile_begin, te_profile_end, te_span_begin, te_span_end};
+use crate::ffi::{Ptr, check, device_index, te_profile_begin, te_profile_end, te_span_begin, te_span_end};
 use crate::store::c_string;
 use crate::{Error, Result};
 use std::marker::PhantomData;
@@ -10,15 +10,16 @@ use tch::Device;
 #[derive(Debug)]
 pub struct Profile {
     running: bool,
+    device: Device,
     thread: PhantomData<*const ()>,
 }
 
 impl Profile {
-    /// Begins one. There is one at a time in a process.
+    /// Begins one, when the device has done what it was given before. There is one at a time in a process.
     pub fn begin(device: Device) -> Result<Profile> {
         // SAFETY: a plain number.
-        check(unsafe { te_profile_begin(device.is_cuda().into()) })?;
-        Ok(Profile { running: true, thread: PhantomData })
+        check(unsafe { te_profile_begin(device_index(device)) })?;
+        Ok(Profile { running: true, device, thread: PhantomData })
     }
 
     /// Ends it and writes it as a Chrome trace (JSON), for `chrome://tracing` and ui.perfetto.dev.
@@ -27,7 +28,7 @@ impl Profile {
         let text = path.to_str().ok_or_else(|| Error(format!("{}: the name is not UTF-8", path.display())))?;
         let text = c_string(text)?;
         // SAFETY: a string that lives through the call.
-        check(unsafe { te_profile_end(text.as_ptr()) })?;
+        check(unsafe { te_profile_end(device_index(self.device), text.as_ptr()) })?;
         // Kineto tells its log of a file that it cannot write, and not its caller.
         match path.is_file() {
             true => Ok(()),
@@ -40,7 +41,7 @@ impl Drop for Profile {
     fn drop(&mut self) {
         if self.running {
             // SAFETY: without a path nothing is written. A failure to end has no one to go to.
-            let _ = check(unsafe { te_profile_end(std::ptr::null()) });
+            let _ = check(unsafe { te_profile_end(device_index(self.device), std::ptr::null()) });
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Checkpoints: everything that a training needs to go on, in the original's `.pth` layout
-//! (`{'model', 'optimizer', 'lr_sched', 'epoch', 'best_epoch', 'min_eval_loss'}`) with one key of our own.
+//! (`{'model', 'optimizer', 'lr_sched', 'epoch', 'best_epoch', 'min_eval_loss'}`), and beside it, as JSON, where the training
+//! is. The best weights and a checkpoint of the same step are one file with two names.
 use crate::error::At;
-use crate::objective::Network;
+use crate::objective::{Network, Work};
 use crate::optimizer::Optimizer;
 use crate::settings::Settings;
+use crate::step::Done;
 use crate::telemetry::Event;
-use crate::train::{Done, Report};
-use crate::{Error, Result, schedule};
+use crate::train::Report;
+use crate::{Error, Result};
 use model::pth::{TensorValue, Value};
 use model::weights::{self, Checkpoint, CheckpointParts, LrSchedule, Moments, OptimizerState, ParamGroup};
 use serde::{Deserialize, Serialize};
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use tch::{Device, Tensor};
 const TOO_MANY_WITHOUT_BETTER: u64 = 5;
 /// The original's loss before the first evaluation.
 const NO_LOSS: f64 = 100.0;
+/// The key under which old checkpoints have the position in themselves.
 const OURS: &str = "notagen_train";
 
 /// Where a training is, and what it has added up.
@@ -109,12 +111,27 @@ impl Position {
         if self.step_in_epoch == 0 { self.epoch.max(1) } else { self.epoch + 1 }
     }
 
-    pub(crate) fn advance(&mut self, done: &Done, examples: usize, epoch_is_over: bool) {
+    /// Of the learning rate at the next step.
+    pub(crate) fn factor(&self, settings: &Settings) -> f64 {
+        settings.factor(self.total_steps, self.scheduled)
+    }
+
+    /// A step has begun; what it comes to is not known yet.
+    pub(crate) fn advance(&mut self, work: &Work, examples: usize, epoch_is_over: bool) {
         self.step += 1;
         self.step_in_epoch += 1;
         let before = if self.step_in_epoch == 1 { Some(0) } else { self.examples_in_epoch };
         self.examples_in_epoch = before.map(|before| before + examples as u64);
-        self.patches += done.work.patches as u64;
+        self.patches += work.patches as u64;
+        if epoch_is_over {
+            self.epoch += 1;
+            self.step_in_epoch = 0;
+            self.examples_in_epoch = None;
+        }
+    }
+
+    /// What the next step that had begun came to.
+    pub(crate) fn settle(&mut self, done: &Done) {
         if done.report.skipped {
             self.skipped += 1;
             self.skipped_in_a_row += 1;
@@ -124,11 +141,6 @@ impl Position {
             self.loss_sum += done.loss;
             self.loss_steps += 1;
             self.window.add(done);
-        }
-        if epoch_is_over {
-            self.epoch += 1;
-            self.step_in_epoch = 0;
-            self.examples_in_epoch = None;
         }
     }
 
@@ -215,6 +227,18 @@ pub struct Checkpoints {
     /// Rank 0 writes, the others do not.
     writes: bool,
     writing: Option<JoinHandle<Result<()>>>,
+    /// The last copies, and the step that they are of.
+    copies: Option<(u64, Copies)>,
+    /// The last whole file, and the step that it is of.
+    file: Option<(u64, PathBuf)>,
+}
+
+/// Copies of weights and moments (by the place of the parameter) in the CPU's memory. There are none where nothing is
+/// written.
+#[derive(Default)]
+struct Copies {
+    weights: Vec<(String, Tensor)>,
+    moments: BTreeMap<usize, Moments>,
 }
 
 impl Checkpoints {
@@ -226,12 +250,19 @@ impl Checkpoints {
         for path in files(&folder, |name| name.starts_with('.') && name.ends_with(".part"))? {
             std::fs::remove_file(&path).at(&path)?;
         }
-        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, writing: None })
+        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, writing: None, copies: None, file: None })
     }
 
     /// Those that another process writes: nothing is touched here.
     pub(crate) fn of_another(folder: &Path) -> Checkpoints {
-        Checkpoints { folder: folder.join("checkpoints"), keep: 1, writes: false, writing: None }
+        Checkpoints {
+            folder: folder.join("checkpoints"),
+            keep: 1,
+            writes: false,
+            writing: None,
+            copies: None,
+            file: None,
+        }
     }
 
     /// Where the best weights are.
@@ -243,10 +274,12 @@ impl Checkpoints {
     pub fn resume(&self, network: &impl Network, optimizer: &mut Optimizer) -> Result<Option<Position>> {
         let Some(path) = steps(&self.folder)?.pop() else { return Ok(None) };
         let checkpoint = load(&path, network, optimizer)?;
-        let text = checkpoint.entry(OURS).and_then(Value::as_str);
-        let position: Position = text
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| problem(&path, format!("no readable `{OURS}`, which says where the training was")))?;
+        let beside = beside(&path);
+        let inside = || checkpoint.entry(OURS).and_then(Value::as_str).map(str::to_owned);
+        let text = std::fs::read_to_string(&beside).ok().or_else(inside);
+        let position: Position = text.and_then(|text| serde_json::from_str(&text).ok()).ok_or_else(|| {
+            problem(&beside, "it is missing or cannot be read, and says where the training was".to_owned())
+        })?;
         if let Some((scale, tracker)) = position.scale {
             optimizer.restore_scale(scale, tracker);
         }
@@ -285,19 +318,24 @@ impl Checkpoints {
         settings: &Settings,
     ) -> Result<PathBuf> {
         let path = self.folder.join(format!("step_{:09}.pth", at.step));
-        let moments = self.moments(optimizer)?;
+        self.copy(network, optimizer, at.step)?;
         if !self.writes {
             return Ok(path);
         }
         let position = Position { scale: optimizer.scale(), ..at.clone() };
-        let mut parts = snapshot(network, moments, &position, settings)?;
+        let parts = self.parts(network, &position, settings);
         let text = serde_json::to_string(&position).map_err(|e| Error::Settings(e.to_string()))?;
-        parts.notagen_train = Some(text.into());
         let (folder, keep) = (self.folder.clone(), self.keep);
-        self.write(path.clone(), parts, move || {
+        let (beside_path, of) = (beside(&path), at.step);
+        let before = move || whole(&beside_path, |part| std::fs::write(part, &text));
+        self.write(of, path.clone(), parts, before, move || {
             let steps = steps(&folder)?;
             for old in &steps[..steps.len().saturating_sub(keep)] {
                 std::fs::remove_file(old).at(old)?;
+                let beside = beside(old);
+                if beside.exists() {
+                    std::fs::remove_file(&beside).at(&beside)?;
+                }
             }
             Ok(())
         })?;
@@ -312,12 +350,12 @@ impl Checkpoints {
         at: &Position,
         settings: &Settings,
     ) -> Result<()> {
-        let moments = self.moments(optimizer)?;
+        self.copy(network, optimizer, at.step)?;
         if !self.writes {
             return Ok(());
         }
-        let parts = snapshot(network, moments, at, settings)?;
-        self.write(self.best(), parts, || Ok(()))
+        let parts = self.parts(network, at, settings);
+        self.write(at.step, self.best(), parts, || Ok(()), || Ok(()))
     }
 
     /// As [`Checkpoints::save_best`], the weights alone.
@@ -325,46 +363,100 @@ impl Checkpoints {
         if !self.writes {
             return Ok(());
         }
-        let model = weights_of(network, &mut Copies::default())?;
-        self.write(self.best(), CheckpointParts { model, ..CheckpointParts::default() }, || Ok(()))
+        self.finish()?;
+        let model = weights_of(network)?;
+        let (path, parts) = (self.best(), CheckpointParts { model, ..CheckpointParts::default() });
+        self.begin(move || Ok(weights::save_checkpoint(&path, &parts)?));
+        Ok(())
     }
 
-    /// Copies of the optimizer's moments by the place of the parameter; all ranks gather them, for the one that writes.
-    fn moments(&self, optimizer: &Optimizer) -> Result<BTreeMap<usize, Moments>> {
-        let mut moments = BTreeMap::new();
+    /// Copies what is to be written, once for all files of a step; all ranks gather it, for the one that writes.
+    fn copy(&mut self, network: &impl Network, optimizer: &Optimizer, step: u64) -> Result<()> {
+        if self.copies.as_ref().is_some_and(|(of, _)| *of == step) {
+            return Ok(());
+        }
+        self.forget();
+        // There is memory for one step's copies.
+        self.finish()?;
+        let mut copies = Copies::default();
         for (i, &place) in optimizer.places.iter().enumerate() {
-            let [step, exp_avg, exp_avg_sq] = optimizer.moments(i)?;
+            let moments = optimizer.moments(i)?;
             if self.writes {
-                let step = step.f_double_value(&[])?;
-                let (exp_avg, exp_avg_sq) = (copy(&exp_avg)?, copy(&exp_avg_sq)?);
+                let [step, exp_avg, exp_avg_sq] = received(moments)?;
                 let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
-                moments.insert(place, Moments { step, exp_avg, exp_avg_sq });
+                copies.moments.insert(place, Moments { step: step.f_double_value(&[])?, exp_avg, exp_avg_sq });
             }
         }
-        Ok(moments)
+        if self.writes {
+            copies.weights = weights_of(network)?;
+        }
+        self.copies = Some((step, copies));
+        Ok(())
     }
 
+    /// Lets go of the copies: the training goes on.
+    pub(crate) fn forget(&mut self) {
+        self.copies = None;
+    }
+
+    /// The state of a training, from the copies.
+    fn parts(&self, network: &impl Network, at: &Position, settings: &Settings) -> CheckpointParts {
+        let (base, factor) = (settings.learning_rate, at.factor(settings));
+        let group = ParamGroup {
+            initial_lr: Some(base),
+            weight_decay: settings.weight_decay,
+            ..ParamGroup::new(base * factor, network.parameters().len())
+        };
+        let (base_lrs, last_lr, last_epoch) = (vec![base], vec![base * factor], at.scheduled as i64);
+        let copies = self.copies.iter().map(|(_, copies)| copies);
+        let weights = copies.clone().flat_map(|copies| &copies.weights);
+        let moments = copies.flat_map(|copies| copies.moments.clone()).collect();
+        CheckpointParts {
+            model: weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
+            optimizer: Some(OptimizerState { moments, groups: vec![group] }),
+            schedule: Some(LrSchedule { base_lrs, last_lr, last_epoch }),
+            epoch: Some(at.current_epoch() as i64),
+            best_epoch: Some(at.best_epoch as i64),
+            min_eval_loss: Some(at.best_eval_loss.unwrap_or(NO_LOSS)),
+            notagen_train: None,
+        }
+    }
+
+    /// Writes a step's file, or gives the one that there is another name.
     fn write(
         &mut self,
+        step: u64,
         path: PathBuf,
         parts: CheckpointParts,
+        before: impl FnOnce() -> Result<()> + Send + 'static,
         then: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        self.finish()?;
-        self.writing = Some(std::thread::spawn(move || {
-            weights::save_checkpoint(&path, &parts)?;
+        let same = self.file.replace((step, path.clone())).filter(|(of, _)| *of == step);
+        self.begin(move || {
+            before()?;
+            match same {
+                Some((_, file)) if file != path => whole(&path, |part| {
+                    std::fs::hard_link(&file, part).or_else(|_| std::fs::copy(&file, part).map(drop))
+                })?,
+                _ => weights::save_checkpoint(&path, &parts)?,
+            }
             then()
-        }));
+        });
         Ok(())
+    }
+
+    /// Writes in the background, behind what is being written.
+    fn begin(&mut self, write: impl FnOnce() -> Result<()> + Send + 'static) {
+        let (before, folder) = (self.writing.take(), self.folder.clone());
+        self.writing = Some(std::thread::spawn(move || {
+            before.map_or(Ok(()), |before| joined(before, &folder))?;
+            write()
+        }));
     }
 
     /// Waits until what was saved is on the disk.
     pub fn finish(&mut self) -> Result<()> {
-        match self.writing.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(problem(&self.folder, "the thread that writes checkpoints has ended".to_owned())),
-        }
+        self.writing.take().map_or(Ok(()), |writing| joined(writing, &self.folder))
     }
 }
 
@@ -375,8 +467,33 @@ impl Drop for Checkpoints {
     }
 }
 
+/// What a thread that writes came to.
+fn joined(writing: JoinHandle<Result<()>>, path: &Path) -> Result<()> {
+    let ended = || problem(path, "the thread that writes checkpoints has ended".to_owned());
+    writing.join().unwrap_or_else(|_| Err(ended()))
+}
+
 fn problem(path: &Path, problem: String) -> Error {
     Error::Checkpoint { path: path.to_owned(), problem }
+}
+
+/// Where a checkpoint's position is.
+fn beside(checkpoint: &Path) -> PathBuf {
+    checkpoint.with_extension("json")
+}
+
+/// Makes a file under a temporary name, and renames it when it is whole.
+fn whole(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.part"));
+    if part.exists() {
+        std::fs::remove_file(&part).at(&part)?;
+    }
+    make(&part).at(path)?;
+    std::fs::File::open(&part).and_then(|file| file.sync_all()).at(&part)?;
+    std::fs::rename(&part, path).at(path)?;
+    // Renaming one name of a file to another of it does nothing, and says that it did.
+    if part.exists() { std::fs::remove_file(&part).at(&part) } else { Ok(()) }
 }
 
 /// The step checkpoints in a folder, oldest first.
@@ -397,56 +514,26 @@ fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Copies of tensors in the CPU's memory; tied tensors stay tied.
-#[derive(Default)]
-struct Copies(HashMap<usize, Tensor>);
+/// Copies of tensors in the CPU's memory.
+fn received<const N: usize>(tensors: [Tensor; N]) -> Result<[Tensor; N]> {
+    let copies = torch_ext::receive(&tensors)?;
+    copies.try_into().map_err(|_| Error::Settings("a copy of a tensor is missing".to_owned()))
+}
 
-impl Copies {
-    fn of(&mut self, tensor: &Tensor) -> Result<Tensor> {
-        let place = tensor.data_ptr() as usize;
-        if let Entry::Vacant(entry) = self.0.entry(place) {
-            entry.insert(copy(tensor)?);
-        }
-        Ok(self.0[&place].shallow_clone())
+/// Copies of the weights in the CPU's memory; tied tensors stay tied.
+fn weights_of(network: &impl Network) -> Result<Vec<(String, Tensor)>> {
+    let (names, weights): (Vec<String>, Vec<Tensor>) = network.state_dict().into_iter().unzip();
+    let mut places = HashMap::new();
+    let mut different = Vec::new();
+    let mut which = Vec::with_capacity(weights.len());
+    for tensor in &weights {
+        which.push(*places.entry(tensor.data_ptr() as usize).or_insert_with(|| {
+            different.push(tensor.shallow_clone());
+            different.len() - 1
+        }));
     }
-}
-
-fn copy(tensor: &Tensor) -> Result<Tensor> {
-    let _no_grad = tch::no_grad_guard();
-    let mut copy = tensor.f_empty_like()?.f_to_device(Device::Cpu)?;
-    copy.f_copy_(tensor)?;
-    Ok(copy)
-}
-
-fn weights_of(network: &impl Network, copies: &mut Copies) -> Result<Vec<(String, Tensor)>> {
-    network.state_dict().into_iter().map(|(name, tensor)| Ok((name, copies.of(&tensor)?))).collect()
-}
-
-/// The state of a training, copied so that training can go on while it is written.
-fn snapshot(
-    network: &impl Network,
-    moments: BTreeMap<usize, Moments>,
-    at: &Position,
-    settings: &Settings,
-) -> Result<CheckpointParts> {
-    let weights = weights_of(network, &mut Copies::default())?;
-    let base = settings.learning_rate;
-    let factor = schedule::factor(settings.schedule, settings.warmup_steps, at.total_steps, at.scheduled);
-    let group = ParamGroup {
-        initial_lr: Some(base),
-        weight_decay: settings.weight_decay,
-        ..ParamGroup::new(base * factor, network.parameters().len())
-    };
-    let (base_lrs, last_lr, last_epoch) = (vec![base], vec![base * factor], at.scheduled as i64);
-    Ok(CheckpointParts {
-        model: weights,
-        optimizer: Some(OptimizerState { moments, groups: vec![group] }),
-        schedule: Some(LrSchedule { base_lrs, last_lr, last_epoch }),
-        epoch: Some(at.current_epoch() as i64),
-        best_epoch: Some(at.best_epoch as i64),
-        min_eval_loss: Some(at.best_eval_loss.unwrap_or(NO_LOSS)),
-        notagen_train: None,
-    })
+    let copies = torch_ext::receive(&different)?;
+    Ok(names.into_iter().zip(which).map(|(name, i)| (name, copies[i].shallow_clone())).collect())
 }
 
 /// Loads weights and optimizer state.

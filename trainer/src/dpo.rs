@@ -185,6 +185,12 @@ impl Objective for Dpo {
         Ok(Part { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
     }
 
+    fn tensors(pairs: &mut Pairs) -> Vec<&mut Tensor> {
+        let mut tensors = pairs.batch.tensors_mut();
+        tensors.push(&mut pairs.reference);
+        tensors
+    }
+
     fn loss(&self, network: &NotaGen, pairs: Pairs, mode: Mode) -> Result<Loss> {
         let mode = Mode { train: mode.train && self.dpo.dropout, ..mode };
         let policy = network.log_probability(&pairs.batch.to_device(network.device())?, mode)?;

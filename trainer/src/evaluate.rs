@@ -1,6 +1,6 @@
 //! The evaluation loss.
 use crate::Result;
-use crate::loader::Loader;
+use crate::loader::{Loader, Workers};
 use crate::objective::{Network, Objective, Set};
 use crate::settings::Settings;
 use model::Mode;
@@ -15,6 +15,7 @@ pub(crate) fn evaluate<O: Objective>(
     objective: &Arc<O>,
     network: &O::Network,
     settings: &Settings,
+    workers: &Workers,
     stop: &AtomicBool,
 ) -> Result<Option<Option<f64>>> {
     if objective.examples(Set::Eval) == 0 {
@@ -23,8 +24,9 @@ pub(crate) fn evaluate<O: Objective>(
     let _no_grad = tch::no_grad_guard();
     let mut sum = Tensor::f_zeros([], (Kind::Double, network.device()))?;
     let (mut weight, mut stopped) = (0, false);
-    for step in Loader::eval(objective, &settings.ranks, settings.workers) {
-        for part in step? {
+    for step in Loader::eval(workers, objective, &settings.ranks) {
+        for mut part in step? {
+            torch_ext::send(&mut O::tensors(&mut part.input), network.device())?;
             let _autocast = Autocast::new(network.device(), settings.precision.kind())?;
             let loss = objective.loss(network, part.input, Mode::EVAL)?;
             sum = sum.f_add(&loss.sum.f_to_kind(Kind::Double)?)?;

@@ -160,6 +160,10 @@ impl Objective for Language {
         Ok(part(&self.architecture, batch))
     }
 
+    fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {
+        batch.tensors_mut()
+    }
+
     fn loss(&self, network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
         loss(network, batch, mode)
     }

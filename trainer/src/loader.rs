@@ -3,13 +3,16 @@ use crate::objective::{Objective, Part, Place, Set};
 use crate::ranks::Ranks;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rand::seq::SliceRandom;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use tch::Device;
 
-/// Steps that each worker has ready at most.
-const AHEAD: usize = 2;
+/// Steps that are read ahead for each worker.
+const AHEAD: usize = 3;
 
 /// Steps whose examples are sorted by length together.
 const STEPS_OF_A_BUCKET: usize = 64;
@@ -47,28 +50,122 @@ pub fn in_order(examples: usize, batch_size: usize) -> Vec<Vec<usize>> {
     order.chunks(batch_size).map(<[usize]>::to_vec).collect()
 }
 
-/// The steps of an epoch in their order.
-pub struct Loader<I> {
-    queues: Vec<Receiver<Result<Step<I>>>>,
-    /// Examples of the steps, those of all ranks.
-    sizes: Vec<usize>,
-    given: usize,
-    workers: Vec<JoinHandle<()>>,
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that read and encode examples, for all epochs and evaluations of a training.
+pub struct Workers {
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Where the examples go: for a CUDA device they are put into memory that it reads by itself.
+    device: Device,
 }
 
-impl<I> Drop for Loader<I> {
-    /// Waits for the workers: one inside libtorch while the process ends would crash.
+impl Workers {
+    /// So many threads, one at least.
+    pub fn new(count: usize, device: Device) -> Workers {
+        let (send, receive) = unbounded::<Job>();
+        let work = |receive: Receiver<Job>| move || receive.iter().for_each(|job| job());
+        let threads = (0..count.max(1)).map(|_| std::thread::spawn(work(receive.clone()))).collect();
+        Workers { jobs: Some(send), threads, device }
+    }
+
+    /// What a job gives, when it is done: nothing where its thread ended with it.
+    fn begin<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+        let (send, receive) = bounded(1);
+        if let Some(jobs) = &self.jobs {
+            // No one waits for a job of a loader that is gone, and none is done where all threads are.
+            let _ = jobs.send(Box::new(move || drop(send.send(job()))));
+        }
+        receive
+    }
+}
+
+impl Drop for Workers {
+    /// Waits for the threads: one inside libtorch while the process ends would crash.
     fn drop(&mut self) {
-        // Without a receiver a worker ends after the step that it reads.
-        self.queues.clear();
-        for worker in self.workers.drain(..) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
             // One that panicked has been told where its steps were missing.
-            let _ = worker.join();
+            let _ = thread.join();
         }
     }
 }
 
-impl<I> Loader<I> {
+/// The steps of an epoch in their order.
+pub struct Loader<'a, O: Objective> {
+    workers: &'a Workers,
+    objective: Arc<O>,
+    first: Place,
+    parts: usize,
+    steps: VecDeque<Vec<usize>>,
+    /// Steps that are being read, in their order.
+    begun: VecDeque<Receiver<Result<Step<O::Input>>>>,
+    /// Whether no one wants them any more.
+    dropped: Arc<AtomicBool>,
+    /// Examples of the steps, those of all ranks.
+    sizes: Vec<usize>,
+    given: usize,
+}
+
+impl<O: Objective> Drop for Loader<'_, O> {
+    fn drop(&mut self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<'a, O: Objective> Loader<'a, O> {
+    /// A rank's share of the steps of an epoch from `first` on, each in `parts`; a step may have none for it.
+    pub fn train(
+        workers: &'a Workers,
+        objective: &Arc<O>,
+        (epoch, first): (u64, u64),
+        steps: &[Vec<usize>],
+        ranks: &Ranks,
+        parts: usize,
+    ) -> Loader<'a, O> {
+        let sizes = steps.iter().map(Vec::len).collect();
+        let mine = steps.iter().map(|examples| ranks.share(examples).to_vec()).collect();
+        let part = (ranks.rank() * parts) as u64;
+        Loader::new(workers, objective, Place { set: Set::Train, epoch, step: first, part }, mine, sizes, parts)
+    }
+
+    /// A rank's share of the batches of an evaluation.
+    pub fn eval(workers: &'a Workers, objective: &Arc<O>, ranks: &Ranks) -> Loader<'a, O> {
+        let place = Place { set: Set::Eval, epoch: 0, step: 0, part: 0 };
+        let batches = objective.evaluation();
+        let mine: VecDeque<_> = batches.into_iter().skip(ranks.rank()).step_by(ranks.size()).collect();
+        let sizes = mine.iter().map(Vec::len).collect();
+        Loader::new(workers, objective, place, mine, sizes, 1)
+    }
+
+    fn new(
+        workers: &'a Workers,
+        objective: &Arc<O>,
+        first: Place,
+        steps: VecDeque<Vec<usize>>,
+        sizes: Vec<usize>,
+        parts: usize,
+    ) -> Loader<'a, O> {
+        let (objective, begun, dropped) = (objective.clone(), VecDeque::new(), Arc::default());
+        let mut loader = Loader { workers, objective, first, parts, steps, begun, dropped, sizes, given: 0 };
+        for _ in 0..workers.threads.len() * AHEAD {
+            loader.begin();
+        }
+        loader
+    }
+
+    /// Begins to read the next step that is not read yet.
+    fn begin(&mut self) {
+        let Some(examples) = self.steps.pop_front() else { return };
+        let place = Place { step: self.first.step + (self.given + self.begun.len()) as u64, ..self.first };
+        let (objective, dropped, parts) = (self.objective.clone(), self.dropped.clone(), self.parts);
+        let pinned = self.workers.device.is_cuda();
+        self.begun.push_back(self.workers.begin(move || match dropped.load(Ordering::Relaxed) {
+            true => Ok(Vec::new()),
+            false => load(&*objective, place, &examples, parts, pinned),
+        }));
+    }
+
     /// Examples of the step given last, those of all ranks.
     pub fn examples(&self) -> usize {
         self.given.checked_sub(1).map_or(0, |last| self.sizes[last])
@@ -80,83 +177,34 @@ impl<I> Loader<I> {
     }
 }
 
-impl<I: Send + 'static> Loader<I> {
-    /// A rank's share of the steps of an epoch from `first` on, each in `parts`; a step may have none for it. Workers end
-    /// when the loader is dropped.
-    pub fn train<O>(
-        objective: &Arc<O>,
-        (epoch, first): (u64, u64),
-        steps: &[Vec<usize>],
-        ranks: &Ranks,
-        parts: usize,
-        workers: usize,
-    ) -> Loader<I>
-    where
-        O: Objective<Input = I>,
-    {
-        let sizes = steps.iter().map(Vec::len).collect();
-        let mine = steps.iter().map(|examples| ranks.share(examples).to_vec()).collect();
-        let part = (ranks.rank() * parts) as u64;
-        Loader::new(objective, Place { set: Set::Train, epoch, step: first, part }, mine, sizes, parts, workers)
-    }
+impl<O: Objective> Iterator for Loader<'_, O> {
+    type Item = Result<Step<O::Input>>;
 
-    /// A rank's share of the batches of an evaluation.
-    pub fn eval<O: Objective<Input = I>>(objective: &Arc<O>, ranks: &Ranks, workers: usize) -> Loader<I> {
-        let place = Place { set: Set::Eval, epoch: 0, step: 0, part: 0 };
-        let batches = objective.evaluation();
-        let mine: Vec<_> = batches.into_iter().skip(ranks.rank()).step_by(ranks.size()).collect();
-        let sizes = mine.iter().map(Vec::len).collect();
-        Loader::new(objective, place, mine, sizes, 1, workers)
-    }
-
-    fn new<O>(
-        objective: &Arc<O>,
-        first: Place,
-        steps: Vec<Vec<usize>>,
-        sizes: Vec<usize>,
-        parts: usize,
-        workers: usize,
-    ) -> Loader<I>
-    where
-        O: Objective<Input = I>,
-    {
-        let steps = Arc::new(steps);
-        let count = workers.clamp(1, steps.len().max(1));
-        let (queues, workers) = (0..count)
-            .map(|worker| {
-                let (send, receive) = bounded(AHEAD);
-                let (objective, steps) = (objective.clone(), steps.clone());
-                let thread = std::thread::spawn(move || {
-                    for (i, examples) in steps.iter().enumerate().skip(worker).step_by(count) {
-                        let place = Place { step: first.step + i as u64, ..first };
-                        if send.send(load(&*objective, place, examples, parts)).is_err() {
-                            return;
-                        }
-                    }
-                });
-                (receive, thread)
-            })
-            .unzip();
-        Loader { queues, sizes, given: 0, workers }
-    }
-}
-
-impl<I> Iterator for Loader<I> {
-    type Item = Result<Step<I>>;
-
-    fn next(&mut self) -> Option<Result<Step<I>>> {
-        if self.is_over() {
-            return None;
-        }
-        let queue = &self.queues[self.given % self.queues.len()];
+    fn next(&mut self) -> Option<Result<Step<O::Input>>> {
+        let step = self.begun.pop_front()?;
         self.given += 1;
-        Some(queue.recv().unwrap_or_else(|_| Err(Error::Settings("a thread that reads pieces has ended".to_owned()))))
+        self.begin();
+        Some(step.recv().unwrap_or_else(|_| Err(Error::Settings("a thread that reads pieces has ended".to_owned()))))
     }
 }
 
-fn load<O: Objective>(objective: &O, step: Place, examples: &[usize], parts: usize) -> Result<Step<O::Input>> {
+fn load<O: Objective>(
+    objective: &O,
+    step: Place,
+    examples: &[usize],
+    parts: usize,
+    pinned: bool,
+) -> Result<Step<O::Input>> {
     let chunks = examples.chunks(examples.len().div_ceil(parts).max(1)).enumerate();
-    chunks.map(|(part, chunk)| objective.load(Place { part: step.part + part as u64, ..step }, chunk)).collect()
+    let load = |(part, chunk)| -> Result<Part<O::Input>> {
+        let mut part = objective.load(Place { part: step.part + part as u64, ..step }, chunk)?;
+        if pinned {
+            // Where no memory can be pinned, the copies wait, and the training goes on.
+            let _ = torch_ext::pack(&mut O::tensors(&mut part.input), true);
+        }
+        Ok(part)
+    };
+    chunks.map(load).collect()
 }
 
 #[cfg(test)]

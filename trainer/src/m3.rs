@@ -147,6 +147,10 @@ impl Objective for MaskedPatches {
         Ok(Part { weight: input.tokens, work, input })
     }
 
+    fn tensors(batch: &mut M3Batch) -> Vec<&mut Tensor> {
+        batch.tensors_mut()
+    }
+
     fn loss(&self, network: &M3, batch: M3Batch, mode: Mode) -> Result<Loss> {
         let loss = network.loss(&batch.to_device(network.device())?, mode)?;
         Ok(Loss { sum: loss.sum, values: None })

@@ -129,6 +129,12 @@ pub trait Objective: Send + Sync + 'static {
     /// Makes a part of a step, on a worker thread.
     fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Self::Input>>;
 
+    /// The tensors of what [`Objective::load`] makes: they go to the network's device together, before the loss.
+    fn tensors(input: &mut Self::Input) -> Vec<&mut Tensor> {
+        let _ = input;
+        Vec::new()
+    }
+
     /// The loss of a part. Runs under autocast.
     fn loss(&self, network: &Self::Network, input: Self::Input, mode: Mode) -> Result<Loss>;
 

@@ -21,6 +21,17 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Whether a gradient was not finite and nothing was changed.
     pub skipped: bool,
+    /// The loss scale afterwards; 1 without loss scaling.
+    pub scale: f64,
+}
+
+/// The same while the device may still be at it: float32 scalars there, until the next step.
+#[derive(Debug)]
+pub(crate) struct Stepped {
+    pub(crate) grad_norm: Tensor,
+    /// 1 where a gradient is not finite, and 0 else.
+    pub(crate) found_inf: Tensor,
+    pub(crate) scale: Tensor,
 }
 
 /// An exchange of gradients between ranks.
@@ -65,6 +76,8 @@ pub struct Optimizer {
     pub weight_decay: f64,
     max_grad_norm: Option<f64>,
     scaler: Option<Scaler>,
+    rates: Rates,
+    one: Tensor,
     options: ReducerOptions,
     reducer: Option<Reducer>,
     shard: bool,
@@ -78,8 +91,39 @@ struct Scaler {
     growth: (f64, f64, i64),
 }
 
+/// The learning rates of the steps to come, on the device: which is next depends on how many were void, which the device
+/// alone knows in time.
+struct Rates {
+    /// One a step that is not void; the last one stays.
+    all: Tensor,
+    /// (1): the place of the next, in int64.
+    next: Tensor,
+}
+
+impl Rates {
+    fn new(rates: &[f64], device: Device) -> Rates {
+        // CUDA's kernel takes float32; the CPU's takes anything, and so loses nothing.
+        let kind = if device == Device::Cpu { Kind::Double } else { Kind::Float };
+        Rates {
+            all: Tensor::from_slice(rates).to_kind(kind).to_device(device),
+            next: Tensor::zeros([1], (Kind::Int64, device)),
+        }
+    }
+
+    fn now(&self) -> Result<Tensor> {
+        Ok(self.all.f_index_select(0, &self.next)?)
+    }
+
+    /// A step was taken, unless it is void.
+    fn advance(&mut self, found_inf: &Tensor) -> Result<()> {
+        let next = self.next.f_add_scalar(1)?.f_sub(&found_inf.f_to_kind(Kind::Int64)?)?;
+        self.next = next.f_clamp_max(self.all.numel() as i64 - 1)?;
+        Ok(())
+    }
+}
+
 impl Optimizer {
-    /// A fresh optimizer.
+    /// A fresh optimizer. Its learning rate is the settings' until it is told others.
     pub fn new(network: &impl Network, settings: &Settings) -> Optimizer {
         let (places, params): (Vec<usize>, Vec<Tensor>) = network
             .parameters()
@@ -100,6 +144,8 @@ impl Optimizer {
             weight_decay,
             max_grad_norm,
             scaler: None,
+            rates: Rates::new(&[settings.learning_rate], network.device()),
+            one: Tensor::ones([], (Kind::Float, network.device())),
             options: ReducerOptions { compress: Some(settings.gradient_precision.kind()), ..ReducerOptions::default() },
             reducer: None,
             shard: settings.shard_optimizer,
@@ -120,6 +166,14 @@ impl Optimizer {
         let scale = Tensor::from(scale as f32).to_device(self.device);
         let growth_tracker = Tensor::from(tracker as i32).to_device(self.device);
         self.scaler = Some(Scaler { scale, growth_tracker, growth });
+    }
+
+    /// Takes the learning rates of the steps to come, from the next on. Void steps leave theirs to the one after; behind
+    /// the last rate that one stays.
+    pub fn follow(&mut self, rates: &[f64]) {
+        if !rates.is_empty() {
+            self.rates = Rates::new(rates, self.device);
+        }
     }
 
     /// Replaces the first scale and the steps between its growths.
@@ -198,43 +252,47 @@ impl Optimizer {
         Some(Exchange { backward, waited: end - backward, buckets })
     }
 
-    /// Unscales, clips, steps and clears the gradients. A gradient that is not finite voids the step.
-    pub fn step(&mut self, learning_rate: f64) -> Result<StepReport> {
+    /// Unscales, clips, steps and clears the gradients, without a wait. A gradient that is not finite voids the step.
+    pub(crate) fn step(&mut self) -> Result<Stepped> {
         let grads: Vec<Tensor> = self.params.iter().map(Tensor::grad).collect();
         if grads.iter().any(|grad| !grad.defined()) {
             return Err(Error::Settings("a parameter has no gradient".to_owned()));
         }
-        let mut found_inf = None;
+        let found_inf = Tensor::f_zeros([], (Kind::Float, self.device))?;
         if let Some(scaler) = &self.scaler {
-            let found = Tensor::f_zeros([], (Kind::Float, scaler.scale.device()))?;
-            torch_ext::unscale(&grads, &found, &scaler.scale.f_reciprocal()?)?;
-            found_inf = Some(found);
+            torch_ext::unscale(&grads, &found_inf, &scaler.scale.f_reciprocal()?)?;
         }
-        let norm = match self.max_grad_norm {
+        let grad_norm = match self.max_grad_norm {
             Some(max) => torch_ext::clip_by_norm(&grads, max)?,
             None => torch_ext::total_norm(&grads)?,
         };
-        let grad_norm = norm.f_double_value(&[])?;
-        let skipped = !grad_norm.is_finite();
-        if !skipped {
-            let step = AdamWStep { lr: learning_rate, betas: BETAS, eps: EPS, weight_decay: self.weight_decay };
-            self.advance(&grads, step)?;
-        }
-        if let (Some(s), Some(found)) = (&self.scaler, found_inf) {
-            torch_ext::update_scale(&s.scale, &s.growth_tracker, &found, s.growth.0, s.growth.1, s.growth.2)?;
-        }
-        self.clear();
-        Ok(StepReport { grad_norm, skipped })
+        // The norm times one, and whether it is finite, by the one kernel that tells the other kernels.
+        torch_ext::unscale(std::slice::from_ref(&grad_norm), &found_inf, &self.one)?;
+        let lr = self.rates.now()?;
+        let weight_decay = self.weight_decay;
+        self.advance(&grads, AdamWStep { lr: &lr, betas: BETAS, eps: EPS, weight_decay, found_inf: &found_inf })?;
+        self.rates.advance(&found_inf)?;
+        let scale = match &self.scaler {
+            Some(s) => {
+                let (growth, backoff, interval) = s.growth;
+                torch_ext::update_scale(&s.scale, &s.growth_tracker, &found_inf, growth, backoff, interval)?;
+                s.scale.shallow_clone()
+            }
+            None => self.one.shallow_clone(),
+        };
+        // Gradients may be views into the buckets of the exchange: they are overwritten, and not let go of.
+        torch_ext::zero(&grads)?;
+        Ok(Stepped { grad_norm, found_inf, scale })
     }
 
     fn advance(&self, grads: &[Tensor], step: AdamWStep) -> Result<()> {
         let Some(shards) = &self.shards else {
-            return Ok(torch_ext::fused_adamw(&self.params, grads, &self.state, step, None)?);
+            return Ok(torch_ext::fused_adamw(&self.params, grads, &self.state, step)?);
         };
         let AdamWState { steps, exp_avgs, exp_avg_sqs } = &self.state;
         let [steps, exp_avgs, exp_avg_sqs] = [steps, exp_avgs, exp_avg_sqs].map(|all| shards.mine(all));
         let mine = AdamWState { steps, exp_avgs, exp_avg_sqs };
-        torch_ext::fused_adamw(&shards.mine(&self.params), &shards.mine(grads), &mine, step, None)?;
+        torch_ext::fused_adamw(&shards.mine(&self.params), &shards.mine(grads), &mine, step)?;
         shards.spread(&self.params)
     }
 
@@ -248,13 +306,5 @@ impl Optimizer {
         };
         shards.ranks().spread(&found, shards.owner(param))?;
         Ok(found)
-    }
-
-    /// Clears the gradients.
-    pub fn clear(&mut self) {
-        // Gradients may be views into the buckets of the exchange: they are overwritten, and not let go of.
-        for mut grad in self.params.iter().map(Tensor::grad).filter(Tensor::defined) {
-            let _ = grad.zero_();
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a training stage is told, resolved and checked.
 use crate::ranks::Ranks;
-use crate::{Error, Result};
+use crate::{Error, Result, schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::Kind;
@@ -132,6 +132,11 @@ impl Settings {
     /// Examples that go through the network together.
     pub fn part_size(&self) -> usize {
         self.batch_size.div_ceil(self.accumulation_steps)
+    }
+
+    /// The factor of the learning rate at an optimizer step of so many, counted from 0, skipped steps not counted.
+    pub(crate) fn factor(&self, total_steps: u64, step: u64) -> f64 {
+        schedule::factor(self.schedule, self.warmup_steps, total_steps, step)
     }
 
     /// Refuses what cannot work, before anything is read.

@@ -1,28 +1,26 @@
 //! The one loop of every training: steps, evaluations, checkpoints, telemetry.
 use crate::checkpoint::{Checkpoints, Position};
 use crate::evaluate::evaluate;
-use crate::loader::{Loader, Step};
-use crate::objective::{Loss, Network, Objective, Set, Work};
-use crate::optimizer::{Optimizer, StepReport};
+use crate::loader::{Loader, Workers};
+use crate::objective::{Network, Objective, Set, Work};
+use crate::optimizer::Optimizer;
 use crate::ranks::Ranks;
-use crate::schedule;
 use crate::settings::{Length, Settings};
-use crate::stream::{self, Purpose};
+use crate::step::{Begun, begin_step, finish_steps};
 use crate::telemetry::{Event, Observer, Telemetry};
 use crate::{Error, Result};
-use model::{Checkpointing, Mode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tch::{Kind, Tensor};
-use torch_ext::{Autocast, ProfiledTurns, Span};
+use tch::Tensor;
+use torch_ext::{ProfiledTurns, Span};
 
 /// Steps in a row without a finite gradient that end a training. Loss scaling starts high and may need some.
 const MOST_SKIPPED: u64 = 30;
 
-/// Numbers that an objective has besides the loss, at most.
-const MOST_VALUES: usize = 16;
+/// Steps that may be begun before their numbers are read, however long a log window is.
+const MOST_AHEAD: usize = 256;
 
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,29 +92,39 @@ pub fn train<O: Objective>(
         .filter(|_| ranks.is_first())
         .map(|steps| ProfiledTurns::new(steps, folder.join("profile.json"), network.device()));
     let mut clock = Clock::start();
+    let mut ahead = Ahead::default();
+    optimizer.follow(&length.rates(settings, &position));
+    // Whether a rank was told to stop, as all of them know it.
+    let mut stopping = false;
     let mut saved = position.step;
+    let workers = Workers::new(settings.workers, network.device());
     let load = |epoch, first, steps: &[Vec<usize>]| {
-        Loader::train(objective, (epoch, first), steps, ranks, settings.accumulation_steps, settings.workers)
+        Loader::train(&workers, objective, (epoch, first), steps, ranks, settings.accumulation_steps)
     };
     let mut steps = load(position.epoch, position.step_in_epoch, &left);
     left.clear();
 
     loop {
         let aside = Instant::now();
-        if position.evaluation_due
-            && let Some(eval_loss) = evaluate(objective, network, settings, stop)?
-        {
-            clock.read(&mut position);
-            let evaluation = position.evaluated(eval_loss, settings.early_stopping);
-            for event in &evaluation.events {
-                telemetry.event(event)?;
+        // Between steps ranks tell each other of it with the step, and here where work other than steps was done.
+        let mut tells = ranks.size() == 1 || position.step_in_epoch == 0;
+        if position.evaluation_due {
+            ahead.settle(&mut position, settings, &mut telemetry)?;
+            tells = true;
+            if let Some(eval_loss) = evaluate(objective, network, settings, &workers, stop)? {
+                clock.read(&mut position);
+                let evaluation = position.evaluated(eval_loss, settings.early_stopping);
+                for event in &evaluation.events {
+                    telemetry.event(event)?;
+                }
+                if evaluation.best {
+                    save_best::<O>(&mut checkpoints, network, &optimizer, &position, settings)?;
+                }
+                clock.set_aside(aside);
             }
-            if evaluation.best {
-                save_best::<O>(&mut checkpoints, network, &optimizer, &position, settings)?;
-            }
-            clock.set_aside(aside);
         }
         if !position.evaluation_due && position.step_in_epoch == 0 && position.told_epoch < position.epoch {
+            ahead.settle(&mut position, settings, &mut telemetry)?;
             clock.read(&mut position);
             telemetry.epoch(position.epoch);
             clock.leave_out();
@@ -127,8 +135,12 @@ pub fn train<O: Objective>(
         }
         let early = position.stopped_early(settings.early_stopping);
         let finished = !position.evaluation_due && (early || position.step >= length.total);
-        let stopped = ranks.any(stop.load(Ordering::Relaxed))? && !finished;
+        if tells {
+            stopping |= ranks.any(stop.load(Ordering::Relaxed))?;
+        }
+        let stopped = stopping && !finished;
         if finished || stopped || position.step >= saved + settings.checkpoint_every {
+            ahead.settle(&mut position, settings, &mut telemetry)?;
             clock.read(&mut position);
             let aside = Instant::now();
             ranks.check_weights(network)?;
@@ -153,6 +165,7 @@ pub fn train<O: Objective>(
                 return Ok(Outcome::Finished(position.report(checkpoints.best(), path)));
             }
         }
+        checkpoints.forget();
         let asked = Instant::now();
         let waiting = Span::new("wait for a batch");
         let Some(step) = steps.next() else {
@@ -160,13 +173,20 @@ pub fn train<O: Objective>(
             continue;
         };
         drop(waiting);
-        clock.waited += asked.elapsed();
-        let factor = schedule::factor(settings.schedule, settings.warmup_steps, length.total, position.scheduled);
-        let rate = settings.learning_rate * factor;
-        let loss = |input, mode| objective.loss(network, input, mode);
-        let done = run_step(settings, &mut optimizer, step?, rate, position.step, loss)?;
-        position.advance(&done, steps.examples(), steps.is_over());
-        clock.work += done.work;
+        // With work left the device did not wait.
+        if torch_ext::is_idle(network.device()) {
+            clock.waited += asked.elapsed();
+        }
+        let loss = |mut input, mode| {
+            torch_ext::send(&mut O::tensors(&mut input), network.device())?;
+            objective.loss(network, input, mode)
+        };
+        let told = stop.load(Ordering::Relaxed);
+        let begun = begin_step(settings, &mut optimizer, step?, position.step, told, loss)?;
+        stopping |= ranks.size() > 1 && begun.stopped;
+        position.advance(&begun.work, steps.examples(), steps.is_over());
+        clock.work += begun.work;
+        ahead.steps.push(begun);
         let last = position.step >= length.total;
         position.evaluation_due = last || evaluates(settings, &position);
         if let Some(profile) = &mut profile
@@ -174,17 +194,44 @@ pub fn train<O: Objective>(
         {
             telemetry.event(&Event::Profiled { step: position.step, path: path.to_owned() })?;
         }
-        if done.report.skipped {
-            telemetry.event(&Event::Skipped { step: position.step, loss: done.loss })?;
-            if position.skipped_in_a_row >= MOST_SKIPPED {
-                return Err(Error::Diverged { steps: MOST_SKIPPED, step: position.step, loss: done.loss });
-            }
+        let logs = last || position.step.is_multiple_of(settings.log_every);
+        if logs || ahead.steps.len() == MOST_AHEAD {
+            ahead.settle(&mut position, settings, &mut telemetry)?;
         }
-        if last || position.step.is_multiple_of(settings.log_every) {
-            for event in clock.log(&mut position, &**objective, &optimizer, settings, rate, done.report.grad_norm)? {
+        if logs {
+            for event in clock.log(&mut position, &**objective, &optimizer, settings, &ahead)? {
                 telemetry.event(&event)?;
             }
         }
+    }
+}
+
+/// Steps whose numbers are on the device, and what the last said whose are not.
+#[derive(Default)]
+struct Ahead {
+    steps: Vec<Begun>,
+    learning_rate: f64,
+    grad_norm: f64,
+    scale: f64,
+}
+
+impl Ahead {
+    /// Waits for the steps that were begun, and takes their numbers in.
+    fn settle(&mut self, position: &mut Position, settings: &Settings, telemetry: &mut Telemetry) -> Result<()> {
+        let steps = std::mem::take(&mut self.steps);
+        let before = position.step - steps.len() as u64;
+        for (done, step) in finish_steps(&settings.ranks, &steps)?.iter().zip(before + 1..) {
+            self.learning_rate = settings.learning_rate * position.factor(settings);
+            (self.grad_norm, self.scale) = (done.report.grad_norm, done.report.scale);
+            position.settle(done);
+            if done.report.skipped {
+                telemetry.event(&Event::Skipped { step, loss: done.loss })?;
+                if position.skipped_in_a_row >= MOST_SKIPPED {
+                    return Err(Error::Diverged { steps: MOST_SKIPPED, step, loss: done.loss });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -263,83 +310,6 @@ fn left<O: Objective>(objective: &O, position: &Position) -> Vec<Vec<usize>> {
     }
 }
 
-/// What one optimizer step came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Done {
-    /// The loss.
-    pub loss: f64,
-    /// The objective's other numbers.
-    pub values: Vec<f64>,
-    /// What it took, on all ranks.
-    pub work: Work,
-    /// What the optimizer did.
-    pub report: StepReport,
-}
-
-/// One optimizer step over its parts, whose weights add up: characters weigh the same in whatever part they are.
-pub fn run_step<I>(
-    settings: &Settings,
-    optimizer: &mut Optimizer,
-    step: Step<I>,
-    learning_rate: f64,
-    number: u64,
-    loss: impl Fn(I, Mode) -> Result<Loss>,
-) -> Result<Done> {
-    let ranks = &settings.ranks;
-    let weight: i64 = step.iter().map(|part| part.weight).sum();
-    let mut work = Work::default();
-    for part in &step {
-        work += part.work;
-    }
-    let totals = ranks.sum(&[weight as f64, work.patches, work.tokens, work.operations])?;
-    let weight = totals[0] as i64;
-    let work = Work { patches: totals[1], tokens: totals[2], operations: totals[3] };
-    let (first_part, parts) = ((ranks.rank() * settings.accumulation_steps) as u64, step.len());
-    let device = optimizer.device();
-    let mut total = Tensor::f_zeros([], (Kind::Float, device))?;
-    let mut values: Option<Tensor> = None;
-    for (number_of_part, part) in step.into_iter().enumerate() {
-        let seed = stream::seed(settings.seed, Purpose::Dropout, [number, first_part + number_of_part as u64]) as i64;
-        tch::manual_seed(seed);
-        let autocast = settings.precision.kind();
-        let checkpointing = settings.activation_checkpointing.then_some(Checkpointing { seed, autocast });
-        let region = (Span::new("forward"), Autocast::new(device, autocast)?);
-        let loss = loss(part.input, Mode { train: true, checkpointing })?;
-        drop(region);
-        let mean = loss.sum.f_div_scalar(weight)?;
-        let backward = Span::new("backward");
-        optimizer.backward(Some(&mean), number_of_part + 1 == parts)?;
-        drop(backward);
-        total = total.f_add(&mean.f_detach()?)?;
-        if let Some(more) = loss.values {
-            let more = more.f_detach()?.f_to_kind(Kind::Double)?.f_div_scalar(weight)?;
-            values = Some(values.map_or(Ok(more.shallow_clone()), |sum| sum.f_add(&more))?);
-        }
-    }
-    if parts == 0 {
-        optimizer.backward(None, true)?;
-    }
-    let span = Span::new("optimizer");
-    let report = optimizer.step(learning_rate)?;
-    drop(span);
-    let values: Vec<f64> = values.map_or(Ok(Vec::new()), |values| Vec::try_from(&values))?;
-    let (loss, values) = sums(ranks, total.f_double_value(&[])?, values, parts > 0)?;
-    Ok(Done { loss, values, work, report })
-}
-
-/// Adds up what the ranks found; one without a part does not know how many numbers there are.
-fn sums(ranks: &Ranks, loss: f64, values: Vec<f64>, knows: bool) -> Result<(f64, Vec<f64>)> {
-    if ranks.size() == 1 {
-        return Ok((loss, values));
-    }
-    let mut numbers = vec![loss, f64::from(knows), values.len() as f64];
-    numbers.extend(values);
-    numbers.resize(3 + MOST_VALUES, 0.0);
-    let numbers = ranks.sum(&numbers)?;
-    let count = (numbers[2] / numbers[1]) as usize;
-    Ok((numbers[0], numbers[3..3 + count].to_vec()))
-}
-
 fn evaluates(settings: &Settings, position: &Position) -> bool {
     match settings.evaluate_every {
         Some(steps) => position.step.is_multiple_of(steps),
@@ -363,6 +333,13 @@ impl Steps {
             Length::Steps(steps) => steps,
         };
         Steps { per_epoch, total }
+    }
+
+    /// The learning rates of the steps that are left, void ones not counted.
+    fn rates(&self, settings: &Settings, position: &Position) -> Vec<f64> {
+        let left = self.total.saturating_sub(position.step);
+        let steps = position.scheduled..position.scheduled + left;
+        steps.map(|step| settings.learning_rate * settings.factor(self.total, step)).collect()
     }
 
     fn started(&self, objective: &impl Objective, resumed_from: u64) -> Event {
@@ -417,8 +394,7 @@ impl Clock {
         objective: &O,
         optimizer: &Optimizer,
         settings: &Settings,
-        learning_rate: f64,
-        grad_norm: f64,
+        last: &Ahead,
     ) -> Result<Vec<Event>> {
         self.read(position);
         let (memory, memory_peak) = match optimizer.device() {
@@ -435,9 +411,9 @@ impl Clock {
             step: position.step,
             epoch: position.current_epoch(),
             loss,
-            learning_rate,
-            grad_norm,
-            scale: optimizer.scale().map_or(1.0, |(scale, _)| scale),
+            learning_rate: last.learning_rate,
+            grad_norm: last.grad_norm,
+            scale: last.scale,
             patches_per_second: work.patches / elapsed,
             tokens_per_second: work.tokens / elapsed,
             mfu: peak.map(|peak| work.operations / elapsed / peak),

@@ -111,7 +111,7 @@ fn steps(run: &str, parts: usize, share: f64) {
         };
         let step_of = if parts == 1 { vec![part(&[0, 1])] } else { vec![part(&[0]), part(&[1])] };
         let Done { loss, report, values, .. } =
-            run_step(&settings, &mut optimizer, step_of, settings.learning_rate, step as u64, loss).unwrap();
+            run_step(&settings, &mut optimizer, step_of, step as u64, loss).unwrap();
         let (expected, norm) = (numbers(of("loss"))[step], numbers(of("grad_norm"))[step]);
         assert!((loss / expected - 1.0).abs() < 1e-4, "{run}, step {step}: loss {loss} here, {expected} in PyTorch");
         assert!((report.grad_norm / norm - 1.0).abs() < 1e-3, "{run}, step {step}: {report:?}, {norm}");

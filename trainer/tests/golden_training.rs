@@ -28,17 +28,18 @@ fn compare(
     }
     let (losses, norms, scales, rates, skips) =
         (of("loss"), of("grad_norm"), of("scale"), of("learning_rate"), of("skipped"));
+    let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
+    optimizer.follow(&(0..STEPS as u64).map(rate).collect::<Vec<_>>());
     let (mut scheduled, mut worst) = (0, 0f64);
     for step in 0..STEPS {
         let parts = parts(&pieces, step, accumulation);
-        let rate = settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, scheduled);
+        let rate = rate(scheduled);
         assert!((rate - rates[step]).abs() < 1e-12, "{run}, step {step}: learning rate {rate}, {} there", rates[step]);
         if scaling.is_some() {
             assert_eq!(optimizer.scale().unwrap().0, scales[step], "{run}, step {step}: scale");
         }
         let of = |batch, mode| language::loss(&model, batch, mode);
-        let Done { loss, report: done, .. } =
-            run_step(&settings, &mut optimizer, parts, rate, step as u64, of).unwrap();
+        let Done { loss, report: done, .. } = run_step(&settings, &mut optimizer, parts, step as u64, of).unwrap();
         scheduled += u64::from(!done.skipped);
         let off = (loss / losses[step] - 1.0).abs();
         worst = worst.max(off);

@@ -41,8 +41,8 @@ type Course = (Vec<f64>, Vec<f64>, Vec<Tensor>);
 fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
     let golden = golden();
     let pieces = pieces(&golden);
-    let settings =
-        Settings { batch_size: step_size / ranks.size(), max_grad_norm: Some(1.0), ranks, ..settings.clone() };
+    let (batch_size, learning_rate) = (step_size / ranks.size(), 1e-4);
+    let settings = Settings { batch_size, learning_rate, max_grad_norm: Some(1.0), ranks, ..settings.clone() };
     let accumulation = settings.accumulation_steps;
     let model = network();
     let mut optimizer = Optimizer::new(&model, &settings);
@@ -56,7 +56,7 @@ fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
             language::part(model.architecture(), Batch::new(&part, 64).unwrap())
         });
         let of = |batch, mode| language::loss(&model, batch, mode);
-        let done = run_step(&settings, &mut optimizer, parts.collect(), 1e-4, step as u64, of).unwrap();
+        let done = run_step(&settings, &mut optimizer, parts.collect(), step as u64, of).unwrap();
         losses.push(done.loss);
         norms.push(done.report.grad_norm);
         if let Some(exchange) = optimizer.exchange() {
@@ -325,8 +325,8 @@ fn more_ranks_than_examples_of_a_step_do_no_harm() {
 fn one_rank_told_to_stop_stops_all_and_another_number_of_ranks_goes_on_with_the_epoch() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let of = folder.clone();
-    // Steps of two; only rank 0 sees the events that raise the flag.
-    let before = ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(7), ..steps_of(2) }));
+    // Steps of two; only rank 0 sees the events that raise the flag, and tells of it with the next step.
+    let before = ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(6), ..steps_of(2) }));
     assert!(before.iter().all(|trained| trained.outcome == Outcome::Interrupted));
     // Loaders read ahead: what counts as seen is what the checkpoint says, seven steps: 5 + 2.
     let of = folder.clone();
@@ -346,7 +346,7 @@ fn shards_are_saved_whole_and_another_number_of_ranks_goes_on_with_them() {
     let of = |shards: bool, then: usize| {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let of = folder.clone();
-        ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(7), shards, ..steps_of(2) }));
+        ranks(2, move |ranks| fit(ranks, of.path(), How { stop_at: Some(6), shards, ..steps_of(2) }));
         let saved = std::fs::read(folder.path().join("checkpoints/best.pth")).unwrap();
         let of = folder.clone();
         let after = ranks(then, move |ranks| fit(ranks, of.path(), How { shards, ..steps_of(then) }));

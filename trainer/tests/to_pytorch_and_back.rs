@@ -14,12 +14,13 @@ const FURTHER: u64 = 5;
 
 fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: u64, count: u64) -> Vec<f64> {
     let pieces = pieces(&golden());
+    let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
+    optimizer.follow(&(from..from + count).map(rate).collect::<Vec<_>>());
     (from..from + count)
         .map(|step| {
-            let factor = schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
             let batch = parts(&pieces, step as usize, 1);
             let of = |batch, mode| language::loss(model, batch, mode);
-            run_step(settings, optimizer, batch, settings.learning_rate * factor, step, of).unwrap().loss
+            run_step(settings, optimizer, batch, step, of).unwrap().loss
         })
         .collect()
 }

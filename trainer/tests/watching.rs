@@ -3,6 +3,7 @@
 mod common;
 
 use common::settings;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,11 +39,13 @@ impl Network for Number {
 /// Moves the number from 0 to 1, two steps an epoch, while the evaluation wants it to be `aim`.
 struct Move {
     aim: f64,
+    /// The epoch whose first step has a loss that is not finite.
+    broken: Option<u64>,
 }
 
 impl Objective for Move {
     type Network = Number;
-    type Input = Set;
+    type Input = (Set, bool);
 
     fn examples(&self, _: Set) -> usize {
         2
@@ -56,12 +59,15 @@ impl Objective for Move {
         in_order(2, 2)
     }
 
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Set>> {
-        Ok(Part { input: place.set, weight: examples.len() as i64, work: Work { patches: 1.0, ..Work::default() } })
+    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<(Set, bool)>> {
+        let broken = place.set == Set::Train && self.broken == Some(place.epoch) && place.step == 0;
+        let work = Work { patches: 1.0, ..Work::default() };
+        Ok(Part { input: (place.set, broken), weight: examples.len() as i64, work })
     }
 
-    fn loss(&self, network: &Number, set: Set, _: model::Mode) -> Result<Loss> {
+    fn loss(&self, network: &Number, (set, broken): (Set, bool), _: model::Mode) -> Result<Loss> {
         let (aim, weight) = if set == Set::Train { (1.0, 1.0) } else { (self.aim, 2.0) };
+        let weight = if broken { f64::INFINITY } else { weight };
         Ok(Loss { sum: (&network.0[0].1 - aim).square().sum(Kind::Float) * weight, values: None })
     }
 }
@@ -101,7 +107,7 @@ fn watch(folder: &Path, aim: f64, early_stopping: Option<u64>, stop_in: Option<u
     let network = Number(vec![("number".to_owned(), Tensor::from_slice(&[0.0f32]).set_requires_grad(true))]);
     let stop = AtomicBool::new(false);
     let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in, stop: &stop };
-    let outcome = train(&course, &Arc::new(Move { aim }), &network, folder, &stop, &mut watch).unwrap();
+    let outcome = train(&course, &Arc::new(Move { aim, broken: None }), &network, folder, &stop, &mut watch).unwrap();
     let warnings = watch.events.iter().filter_map(|event| match event {
         Event::Warning { step, message } => Some((*step, message.clone())),
         _ => None,
@@ -149,4 +155,50 @@ fn the_end_of_an_epoch_is_told_again_where_work_on_it_was_stopped() {
     assert_eq!((stopped.outcome, stopped.epochs), (Outcome::Interrupted, vec![1, 2, 3, 4]));
     let resumed = watch(folder.path(), 1.0, None, None);
     assert_eq!((resumed.epochs, resumed.evaluated.len()), (vec![4, 5, 6, 7, 8, 9], 5));
+}
+
+#[test]
+fn a_void_step_is_told_by_its_own_number_also_where_numbers_are_read_later() {
+    let stop = AtomicBool::new(false);
+    let events = [1, 100].map(|log_every| {
+        let folder = tempfile::tempdir().unwrap();
+        let course = Settings { length: Length::Epochs(3), batch_size: 1, log_every, ..settings(Precision::Fp32) };
+        let course = Settings { learning_rate: 0.05, warmup_steps: 4, ..course };
+        let network = Number(vec![("number".to_owned(), Tensor::from_slice(&[0.0f32]).set_requires_grad(true))]);
+        let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in: None, stop: &stop };
+        let objective = Arc::new(Move { aim: 1.0, broken: Some(1) });
+        train(&course, &objective, &network, folder.path(), &stop, &mut watch).unwrap();
+        (watch.events, network.0[0].1.double_value(&[0]))
+    });
+    for (events, _) in &events {
+        let skipped: Vec<u64> =
+            events.iter().filter(|event| matches!(event, Event::Skipped { .. })).map(step).collect();
+        assert_eq!(skipped, [3], "{events:?}");
+        let last = |event: &&Event| matches!(event, Event::Step { .. });
+        let Some(Event::Step { step, learning_rate, skipped, .. }) = events.iter().rfind(last) else {
+            panic!("{events:?}")
+        };
+        // The rate of the fifth step that counts, behind a warm-up of four.
+        assert_eq!((*step, *learning_rate, *skipped), (6, 0.05, 1));
+    }
+    assert_eq!(events[0].1, events[1].1);
+}
+
+fn step(event: &Event) -> u64 {
+    match event {
+        Event::Skipped { step, .. } => *step,
+        _ => 0,
+    }
+}
+
+#[test]
+fn weights_that_are_the_last_and_the_best_are_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    watch(folder.path(), 1.0, None, None);
+    let file = |name: &str| std::fs::metadata(folder.path().join("checkpoints").join(name)).unwrap().ino();
+    assert_eq!(file("best.pth"), file("step_000000018.pth"));
+    let names = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["best.pth", "step_000000018.json", "step_000000018.pth"]);
 }

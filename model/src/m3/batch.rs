@@ -2,6 +2,7 @@
 //! and `M3TokenDecoder.forward`).
 
 use tch::{Device, Tensor};
+use torch_ext::send;
 
 use super::Masked;
 use super::pack::Pack;
@@ -92,15 +93,24 @@ impl M3Batch {
         })
     }
 
+    /// All that goes to the device.
+    pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        let mut tensors = vec![
+            &mut self.pack.rows,
+            &mut self.pack.position,
+            &mut self.selected,
+            &mut self.char_rows,
+            &mut self.char_position,
+            &mut self.labels,
+        ];
+        tensors.extend(self.pack.sequences.tensors());
+        tensors.extend(self.char_sequences.tensors());
+        tensors
+    }
+
     /// The batch on another device.
     pub fn to_device(mut self, device: Device) -> Result<M3Batch> {
-        if device != Device::Cpu {
-            self.pack = self.pack.on_device(device)?;
-            self.char_sequences = self.char_sequences.on_device(device)?;
-            for tensor in [&mut self.selected, &mut self.char_rows, &mut self.char_position, &mut self.labels] {
-                *tensor = tensor.f_to_device(device)?;
-            }
-        }
+        send(&mut self.tensors_mut(), device)?;
         Ok(self)
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use tch::{Device, Tensor};
+use torch_ext::send;
 
 use crate::notagen::VOCABULARY;
 use crate::patches::Patches;
@@ -54,11 +55,9 @@ impl Pack {
     }
 
     pub(super) fn on_device(mut self, device: Device) -> Result<Pack> {
-        if device != Device::Cpu {
-            self.rows = self.rows.f_to_device(device)?;
-            self.position = self.position.f_to_device(device)?;
-            self.sequences = self.sequences.on_device(device)?;
-        }
+        let mut tensors = vec![&mut self.rows, &mut self.position];
+        tensors.extend(self.sequences.tensors());
+        send(&mut tensors, device)?;
         Ok(self)
     }
 }

@@ -86,7 +86,7 @@ pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &Step) -> R
         let batch = Batch::of_targets(&pieces, architecture.patch_length, |p, place| p * (length - 1) + place <= most)?;
         let step = vec![language::part(&architecture, batch)];
         let begun = Instant::now();
-        run_step(&settings, &mut optimizer, step, 1e-5, number, |batch, mode| language::loss(&model, batch, mode))?;
+        run_step(&settings, &mut optimizer, step, number, |batch, mode| language::loss(&model, batch, mode))?;
         seconds = begun.elapsed().as_secs_f64();
     }
     let (_, peak) = allocations.read();

@@ -1,0 +1,66 @@
+//! Tensors that travel together between the CPU's memory and a device's, without a wait for each.
+use crate::ffi::{Ptr, check, device_index, device_type, owned, ptr, ptrs, te_pack, te_receive, te_send};
+use crate::{Error, Result};
+use tch::{Device, Tensor};
+
+/// Tensors that the shim puts others in the place of.
+fn places(tensors: &mut [&mut Tensor]) -> Vec<Ptr> {
+    tensors.iter().map(|tensor| ptr(tensor)).collect()
+}
+
+/// Moves tensors on the CPU into one piece of memory, so that [`send`] takes them in one copy; `pinned` memory is what a CUDA
+/// device reads by itself, while the program goes on. Errors where no such memory is to be had.
+pub fn pack(tensors: &mut [&mut Tensor], pinned: bool) -> Result<()> {
+    // SAFETY: an array of live tensors, which are borrowed mutably, so that the shim may put others in their place.
+    check(unsafe { te_pack(places(tensors).as_ptr(), tensors.len(), pinned.into()) })
+}
+
+/// Moves tensors to a device; those that are there stay as they are. What is packed is one copy, and what is pinned too is
+/// one without a wait.
+pub fn send(tensors: &mut [&mut Tensor], device: Device) -> Result<()> {
+    // SAFETY: an array of live tensors, which are borrowed mutably, so that the shim may put others in their place.
+    check(unsafe { te_send(places(tensors).as_ptr(), tensors.len(), device_type(device), device_index(device)) })
+}
+
+/// Dense copies of tensors in the CPU's memory, with one wait for all of them.
+pub fn receive(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut out = vec![std::ptr::null_mut(); tensors.len()];
+    // SAFETY: two arrays of one length, of live tensors and for new ones.
+    check(unsafe { te_receive(ptrs(tensors).as_ptr(), tensors.len(), out.as_mut_ptr()) })?;
+    match out.iter().any(|tensor| tensor.is_null()) {
+        true => Err(Error("a copy of a tensor is missing".to_owned())),
+        false => Ok(out.into_iter().map(owned).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn packed_and_sent_tensors_are_what_they_were() {
+        let whole = Tensor::arange(24, (Kind::Int64, Device::Cpu)).view([4, 6]);
+        let mut tensors = [
+            Tensor::from_slice(&[1i64, -2, 3]),
+            Tensor::from_slice(&[0.5f32]),
+            Tensor::from_slice::<i64>(&[]),
+            whole.slice(1, 0, 6, 2),
+            Tensor::from(7i32),
+        ];
+        let before: Vec<Tensor> = tensors.iter().map(Tensor::copy).collect();
+        pack(&mut tensors.each_mut(), false).unwrap();
+        let same = |tensors: &[Tensor]| {
+            tensors.iter().zip(&before).all(|(a, b)| a.kind() == b.kind() && a.size() == b.size() && a.equal(b))
+        };
+        assert!(same(&tensors), "{tensors:?}");
+        let start = |tensor: &Tensor| tensor.data_ptr() as usize;
+        assert_eq!(start(&tensors[1]) - start(&tensors[0]), 256, "they do not lie behind one another");
+        send(&mut tensors.each_mut(), Device::Cpu).unwrap();
+        assert!(same(&tensors));
+        let copies = receive(&tensors).unwrap();
+        assert!(same(&copies) && start(&copies[0]) != start(&tensors[0]));
+        pack(&mut [], false).unwrap();
+        assert!(receive(&[]).unwrap().is_empty());
+    }
+}
