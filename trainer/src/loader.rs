@@ -5,9 +5,10 @@ use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rand::seq::SliceRandom;
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tch::Device;
 
@@ -58,6 +59,9 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// Where the examples go: for a CUDA device they are put into memory that it reads by itself.
     device: Device,
+    /// Why that cannot be done, and whether it was told.
+    unpinned: Arc<OnceLock<String>>,
+    told: Cell<bool>,
 }
 
 impl Workers {
@@ -66,7 +70,13 @@ impl Workers {
         let (send, receive) = unbounded::<Job>();
         let work = |receive: Receiver<Job>| move || receive.iter().for_each(|job| job());
         let threads = (0..count.max(1)).map(|_| std::thread::spawn(work(receive.clone()))).collect();
-        Workers { jobs: Some(send), threads, device }
+        Workers { jobs: Some(send), threads, device, unpinned: Arc::default(), told: Cell::new(false) }
+    }
+
+    /// Why batches are copied while the device waits, where they are: told once.
+    pub fn warning(&self) -> Option<String> {
+        let error = self.unpinned.get().filter(|_| !self.told.replace(self.unpinned.get().is_some()))?;
+        Some(format!("batches are copied to the device while it waits: no memory can be pinned for them ({error})"))
     }
 
     /// What a job gives, when it is done: nothing where its thread ended with it.
@@ -159,10 +169,10 @@ impl<'a, O: Objective> Loader<'a, O> {
         let Some(examples) = self.steps.pop_front() else { return };
         let place = Place { step: self.first.step + (self.given + self.begun.len()) as u64, ..self.first };
         let (objective, dropped, parts) = (self.objective.clone(), self.dropped.clone(), self.parts);
-        let pinned = self.workers.device.is_cuda();
+        let unpinned = self.workers.device.is_cuda().then(|| self.workers.unpinned.clone());
         self.begun.push_back(self.workers.begin(move || match dropped.load(Ordering::Relaxed) {
             true => Ok(Vec::new()),
-            false => load(&*objective, place, &examples, parts, pinned),
+            false => load(&*objective, place, &examples, parts, unpinned.as_deref()),
         }));
     }
 
@@ -193,14 +203,16 @@ fn load<O: Objective>(
     step: Place,
     examples: &[usize],
     parts: usize,
-    pinned: bool,
+    unpinned: Option<&OnceLock<String>>,
 ) -> Result<Step<O::Input>> {
     let chunks = examples.chunks(examples.len().div_ceil(parts).max(1)).enumerate();
     let load = |(part, chunk)| -> Result<Part<O::Input>> {
         let mut part = objective.load(Place { part: step.part + part as u64, ..step }, chunk)?;
-        if pinned {
-            // Where no memory can be pinned, the copies wait, and the training goes on.
-            let _ = torch_ext::pack(&mut O::tensors(&mut part.input), true);
+        if let Some(unpinned) = unpinned
+            && unpinned.get().is_none()
+            && let Err(error) = torch_ext::pack(&mut O::tensors(&mut part.input), true)
+        {
+            let _ = unpinned.set(error.to_string());
         }
         Ok(part)
     };
@@ -210,6 +222,16 @@ fn load<O: Objective>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_run_in_any_thread_and_what_is_missing_is_told_once() {
+        let workers = Workers::new(2, Device::Cpu);
+        let begun: Vec<_> = (0..20).map(|i| workers.begin(move || i * i)).collect();
+        assert!(begun.iter().enumerate().all(|(i, job)| job.recv() == Ok(i * i)));
+        assert_eq!(workers.warning(), None);
+        workers.unpinned.set("no card".to_owned()).unwrap();
+        assert!(workers.warning().is_some_and(|text| text.ends_with("(no card)")) && workers.warning().is_none());
+    }
 
     #[test]
     fn steps_by_length_hold_examples_of_like_length_each_once_and_the_smaller_one_last() {

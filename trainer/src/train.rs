@@ -177,6 +177,9 @@ pub fn train<O: Objective>(
         if torch_ext::is_idle(network.device()) {
             clock.waited += asked.elapsed();
         }
+        if let Some(message) = workers.warning() {
+            telemetry.event(&Event::Warning { step: position.step, message })?;
+        }
         let loss = |mut input, mode| {
             torch_ext::send(&mut O::tensors(&mut input), network.device())?;
             objective.loss(network, input, mode)
