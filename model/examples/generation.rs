@@ -4,7 +4,8 @@
 //!
 //! As `scripts/bench/generation.py` measures the original's way: the cost of one patch at each context, summed up
 //! over a piece by trapezoids. Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the thread ran,
-//! for a machine that others use too. `--device cpu` or `cuda` takes that one and no other.
+//! for a machine that others use too. `--device cpu` or `cuda` takes that one and no other. `--pieces auto` takes as many at
+//! once as generation would by itself.
 use model::generate::{Event, Generator, Options, Recordings, Start};
 use model::{Architecture, NotaGen};
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ fn measure() -> Outcome<()> {
         "fp16" => Kind::Half,
         _ => Kind::Float,
     };
-    let (pieces, patches): (usize, usize) = (get("--pieces", "32").parse()?, get("--patches", "512").parse()?);
+    let patches: usize = get("--patches", "512").parse()?;
     let rounds: usize = get("--rounds", "4").parse()?;
     let threads: i32 = get("--threads", "0").parse()?;
     if threads > 0 {
@@ -50,6 +51,11 @@ fn measure() -> Outcome<()> {
     let model = NotaGen::new(&architecture, device, 0)?;
     never_end(&model);
     let mut generator = Generator::new(&model, kind)?;
+    drop(model);
+    let pieces = match get("--pieces", "32").as_str() {
+        "auto" => generator.batch_size_for_memory()?,
+        number => number.parse()?,
+    };
 
     let mut contexts: Vec<usize> = [0, 2, 4, 8, 12, 16].iter().map(|part| (patches * part / 16).max(1)).collect();
     contexts.dedup();
@@ -65,6 +71,7 @@ fn measure() -> Outcome<()> {
     };
     let steps = contexts.windows(2).zip(costs.windows(2));
     let seconds: f64 = steps.map(|(n, s)| (n[1] - n[0]) as f64 * (s[0] + s[1]) / 2.0).sum();
+    let rate = patches as f64 / seconds;
     let floor = Floor::measure(&architecture, kind, device, pieces, &contexts, clock);
     let curve: serde_json::Map<String, serde_json::Value> =
         contexts.iter().zip(&costs).map(|(n, s)| (n.to_string(), serde_json::json!(round(*s)))).collect();
@@ -73,8 +80,8 @@ fn measure() -> Outcome<()> {
         serde_json::json!({
             "what": "generation here", "hidden_size": architecture.hidden_size, "precision": precision,
             "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
-            "patches_per_second": round(patches as f64 / seconds), "seconds_a_patch": curve,
-            "memory_bytes": memory, "floor": floor.json(),
+            "patches_per_second": round(rate), "seconds_a_patch": curve,
+            "memory_bytes": memory, "floor": floor.json(), "floor_share": round(rate / floor.patches_per_second()),
             "cuda_graphs": recordings,
         })
     );
@@ -160,19 +167,21 @@ struct Floor {
 
 impl Floor {
     fn measure(a: &Architecture, kind: Kind, device: Device, pieces: usize, contexts: &[usize], clock: Clock) -> Floor {
+        // A GPU reaches its peak with more at a time than a CPU needs, and is waited for once in many times.
+        let (n, numbers, times) = if device == Device::Cpu { (2048, 1 << 27, 1) } else { (8192, 1 << 29, 20) };
         let best = |work: &dyn Fn() -> Tensor| {
             let time = || {
                 let start = clock.now();
-                let _ = work().double_value(&[0]);
-                clock.now() - start
+                let done = (0..times).map(|_| work()).last();
+                let _ = done.map(|done| done.double_value(&[0]));
+                (clock.now() - start) / f64::from(times)
             };
             (0..6).map(|_| time()).fold(f64::INFINITY, f64::min)
         };
-        let n = 2048;
         let x = Tensor::randn([n, n], (Kind::Float, device)).to_kind(kind);
         let operations_per_second = 2.0 * (n as f64).powi(3) / best(&|| x.matmul(&x).view(-1));
-        let long = Tensor::ones([1 << 27], (Kind::Float, device));
-        let bytes_per_second = (4 << 27) as f64 / best(&|| long.sum(Kind::Float).view(-1));
+        let long = Tensor::ones([numbers], (Kind::Float, device));
+        let bytes_per_second = (4 * numbers) as f64 / best(&|| long.sum(Kind::Float).view(-1));
 
         let (h, element) = (a.hidden_size as f64, kind.elt_size_in_bytes() as f64);
         let (patch, character) =
@@ -188,13 +197,17 @@ impl Floor {
         }
     }
 
+    fn patches_per_second(&self) -> f64 {
+        1.0 / self.compute.max(self.memory)
+    }
+
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "gigaflops": round(self.operations_per_second / 1e9),
             "gigabytes_per_second": round(self.bytes_per_second / 1e9),
             "compute_seconds_a_patch": round(self.compute),
             "memory_seconds_a_patch": round(self.memory),
-            "patches_per_second": round(1.0 / self.compute.max(self.memory)),
+            "patches_per_second": round(self.patches_per_second()),
         })
     }
 }
