@@ -2,6 +2,7 @@
 //! (`generate` and `safe_normalize_probs` in `inference/utils.py`): top-k, top-p, then temperature on what is left.
 use crate::{Error, Result, VOCABULARY};
 use tch::{Device, Kind, Tensor};
+use torch_ext::kernels::{self, Kernel};
 
 /// Added to every probability before each step, as the original does.
 const EPSILON: f64 = 1e-12;
@@ -100,6 +101,8 @@ pub(crate) struct Settings {
     top_p: Tensor,
     /// (rows, 1), float32: one over the temperature.
     exponent: Tensor,
+    /// (rows, 3), float32: top-k, top-p and temperature, for a kernel of our own.
+    all: Tensor,
 }
 
 impl Settings {
@@ -113,7 +116,9 @@ impl Settings {
         let dropped = ranks.f_ge_tensor(&column(0)?)?;
         let least = Tensor::f_full(dropped.size(), 2.0 * EPSILON, (Kind::Float, packed.device()))?;
         let least = least.f_masked_fill(&dropped, EPSILON)?;
-        Ok(Settings { dropped, least, top_p: column(1)?, exponent: column(2)? })
+        let exponent = column(2)?;
+        let all = Tensor::f_cat(&[packed.f_narrow(1, 0, 2)?, exponent.f_reciprocal()?], 1)?;
+        Ok(Settings { dropped, least, top_p: column(1)?, exponent, all })
     }
 
     /// Logits (rows, 128) to what characters are drawn in proportion to, float32: [`Sampling::distribution`] without the
@@ -135,6 +140,11 @@ impl Settings {
 /// Logits (rows, 128) in any precision, `uniform` (rows) float32, `fixed` (rows) int64. Nothing is asked of the host: the work
 /// can be recorded.
 pub(crate) fn draw(logits: &Tensor, uniform: &Tensor, settings: &Settings, fixed: &Tensor) -> Result<Tensor> {
+    if kernels::is_own(Kernel::Draw, logits.device(), logits.kind()) {
+        let out = fixed.f_empty_like()?;
+        kernels::draw(logits, uniform, &settings.all, fixed, &out)?;
+        return Ok(out);
+    }
     let rest = VOCABULARY - 1;
     let cumulative = settings.weights(logits)?.f_cumsum(-1, Kind::Float)?;
     let at = cumulative.f_narrow(-1, rest, 1)?.f_mul(&uniform.f_unsqueeze(-1)?)?;

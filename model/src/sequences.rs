@@ -2,11 +2,11 @@
 //!
 //! On a CPU and in float32 sequences of one length attend together, group by group. On a card in 16 bits long sequences
 //! (the patches of a piece) attend in one call of flash attention, whatever their lengths; short ones (the characters of a
-//! patch), which would fill a small part of its tiles, as a batch of equal sequences. Libtorch plans and launches for each
+//! patch), which would fill a small part of its tiles, by a kernel of our own or as a batch of equal sequences. Libtorch plans and launches for each
 //! shape anew, so that one call of one shape is what a card wants.
-use crate::Result;
 use crate::architecture::HEAD_SIZE;
-use tch::{Device, Tensor};
+use tch::Tensor;
+use torch_ext::kernels::{self, Kernel};
 use torch_ext::{attends_to_sequences, attention_of_sequences, gather_rows};
 
 /// So many short sequences are better served by plain products than by libtorch's fused attention (docs/performance.md).
@@ -177,8 +177,13 @@ impl Sequences {
 
     /// As [`Sequences::attend`], causal, of queries, keys and values beside one another, (tokens, 3 * hidden).
     pub(crate) fn attend_packed(&self, qkv: &Tensor, dropout: f64) -> TorchResult {
+        let (device, kind) = (qkv.device(), qkv.kind());
         match &self.equal {
-            Some(equal) if attends_to_sequences(qkv.device(), qkv.kind()) => equal.attend(qkv, self.longest, dropout),
+            Some(_) if self.longest <= kernels::LONGEST && kernels::is_own(Kernel::ShortAttention, device, kind) => {
+                let heads = qkv.size()[1] / (3 * HEAD_SIZE);
+                kernels::short_attention(qkv, &self.starts, heads, self.longest, dropout, true).map_err(torch)
+            }
+            Some(equal) if attends_to_sequences(device, kind) => equal.attend(qkv, self.longest, dropout),
             _ => {
                 let parts = qkv.f_unflatten(1, [3, -1])?.f_unbind(1)?;
                 self.attend([&parts[0], &parts[1], &parts[2]], dropout, true)
@@ -238,7 +243,7 @@ fn torch(error: torch_ext::Error) -> tch::TchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     fn lengths(all: &[i64]) -> Lengths {
         let mut lengths = Lengths::default();

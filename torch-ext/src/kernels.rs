@@ -19,7 +19,7 @@ mod tests;
 /// Features of one attention head, for which the kernels are made.
 const HEAD_SIZE: i64 = 64;
 /// The most tokens of a short sequence.
-const LONGEST: i64 = 24;
+pub const LONGEST: i64 = 24;
 const SWITCH: &str = "NOTAGEN_TRAIN_KERNELS";
 
 /// A kernel of our own.

@@ -87,6 +87,9 @@ pub fn train<O: Objective>(
         false => Telemetry::silent(observer),
     };
     telemetry.event(&length.started(&**objective, position.step))?;
+    for message in torch_ext::kernels::ready(network.device(), settings.precision.kind())? {
+        telemetry.event(&Event::Warning { step: position.step, message })?;
+    }
     let mut profile = settings
         .profile
         .filter(|_| ranks.is_first())

@@ -30,6 +30,7 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
     let model = loading::load(&path, None, device)?;
     let generator = Generator::new(&model, kind(device, args.on.precision))?;
     drop(model);
+    generator.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
 
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let fitting = generator.batch_size_for_memory()?;

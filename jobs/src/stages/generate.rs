@@ -130,6 +130,7 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
     let model = loading::load(&job.weights, None, job.device)?;
     let mut generator = Generator::new(&model, kind(job.device, job.precision))?;
     drop(model);
+    generator.warnings().iter().for_each(|warning| reporter.say(format!("warning: {warning}")));
     let mut pieces = Pieces::new(job, mark, stop, reporter);
     let mut options = Options {
         samples: job.samples,

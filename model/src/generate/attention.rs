@@ -3,6 +3,7 @@ use super::network::Reading;
 use crate::Result;
 use crate::architecture::HEAD_SIZE;
 use tch::{Device, Kind, Tensor};
+use torch_ext::kernels::{self, Kernel};
 
 /// Keys and values of one layer: (slots, 2, heads, positions, 64).
 pub(super) fn caches(layers: usize, [slots, heads, positions]: [i64; 3], of: (Kind, Device)) -> Result<Vec<Tensor>> {
@@ -12,8 +13,8 @@ pub(super) fn caches(layers: usize, [slots, heads, positions]: [i64; 3], of: (Ki
 
 /// Where new keys and values go, and up to where each row attends.
 pub(super) enum At<'a> {
-    /// Every row at this one.
-    Place(i64),
+    /// Every row at this one; `positions` (rows), int64, has it for each.
+    Place(i64, &'a Tensor),
     /// Row i at `positions[i]`.
     Positions {
         /// (rows), int64: 0, 1, 2 and so on.
@@ -31,11 +32,16 @@ pub(super) enum At<'a> {
 /// up to the row's own. Nothing is asked of the host: the work can be recorded.
 pub(super) fn append_attend(qkv: &Tensor, cache: &Tensor, at: &At, keys: i64) -> Result<Tensor> {
     let rows = qkv.size()[0];
+    if kernels::is_own(Kernel::AppendAttend, qkv.device(), qkv.kind()) {
+        let (At::Place(_, positions) | At::Positions { positions, .. }) = at;
+        let (keys, values) = (cache.f_select(1, 0)?, cache.f_select(1, 1)?);
+        return Ok(kernels::append_attend(qkv, &keys, &values, positions)?);
+    }
     let heads = qkv.f_view([rows, 3, -1, HEAD_SIZE])?;
     let new = heads.f_narrow(1, 1, 2)?;
     let mut cache = cache.f_narrow(0, 0, rows)?;
     let mask = match at {
-        At::Place(place) => {
+        At::Place(place, _) => {
             cache.f_select(3, *place)?.f_copy_(&new)?;
             None
         }

@@ -208,6 +208,7 @@ pub enum Event<'a> {
 pub struct Generator {
     network: Network,
     patchiliser: Patchiliser,
+    warnings: Vec<String>,
 }
 
 impl Generator {
@@ -218,7 +219,13 @@ impl Generator {
         }
         torch_ext::keep_freed_memory();
         let patchiliser = Patchiliser::new(model.architecture().patch_size as usize)?;
-        Ok(Generator { network: Network::new(model, kind)?, patchiliser })
+        let warnings = torch_ext::kernels::ready(model.device(), kind)?;
+        Ok(Generator { network: Network::new(model, kind)?, patchiliser, warnings })
+    }
+
+    /// What a person should know about the kernels that are used.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The model's sizes.

@@ -141,6 +141,8 @@ pub(super) struct Network {
     pub(super) character_caches: Vec<Tensor>,
     /// (slots, hidden), float32: what the patch decoder says about the next patch of each slot.
     pub(super) features: Tensor,
+    /// (patch size, slots), int64: each place of a patch, for all slots.
+    places: Tensor,
     pub(super) together: Option<Together>,
     pub(super) trial: Trial,
     /// What the weights give was looked at.
@@ -201,6 +203,7 @@ impl Network {
             patch_caches: Vec::new(),
             character_caches: Vec::new(),
             features: Tensor::f_zeros([0, architecture.hidden_size], (Kind::Float, device))?,
+            places: Tensor::f_zeros([0, 0], (Kind::Int64, device))?,
             together: None,
             trial: Trial::default(),
             sound: false,
@@ -219,6 +222,8 @@ impl Network {
         self.patch_caches = caches(self.patch.layers.len(), [slots, heads, a.patch_length], of)?;
         self.character_caches = caches(self.character.layers.len(), [slots, heads, a.patch_size], of)?;
         self.features = Tensor::f_zeros([slots, a.hidden_size], (Kind::Float, self.device))?;
+        let places = Tensor::f_arange(a.patch_size, (Kind::Int64, self.device))?;
+        self.places = places.f_unsqueeze(1)?.f_repeat([1, slots])?;
         Ok(())
     }
 
@@ -343,8 +348,9 @@ impl Network {
     /// Logits (rows, 128) of the characters at a place of their patches, whose inputs are `x`, (rows, hidden).
     pub(super) fn logits(&self, x: &Tensor, place: i64) -> Result<Tensor> {
         let mut x = x.shallow_clone();
+        let positions = self.places.f_select(0, place)?.f_narrow(0, 0, x.size()[0])?;
         for (layer, cache) in self.character.layers.iter().zip(&self.character_caches) {
-            x = layer.forward(&x, self.kind, cache, &At::Place(place), place + 1)?;
+            x = layer.forward(&x, self.kind, cache, &At::Place(place, &positions), place + 1)?;
         }
         Ok(self.to_logits.forward(&self.character.ln_f.forward(&x, self.kind)?)?)
     }

@@ -10,6 +10,7 @@ use crate::{Architecture, Result};
 use serde::Serialize;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
+use torch_ext::kernels::{self, Kernel};
 use torch_ext::{Graph, Span};
 
 /// So many whole rounds are launched kernel by kernel before the first is recorded: what that takes is told, and libraries
@@ -239,7 +240,10 @@ impl Network {
     /// The newest patch of every slot that has one. Returns whether it was replayed.
     fn read_together(&mut self, together: &mut Together, trial: &mut Trial, single: &[Reading]) -> Result<bool> {
         let Some(longest) = single.iter().map(|reading| reading.start + 1).max() else { return Ok(true) };
-        let keys = longest.next_multiple_of(KEYS).min(self.architecture.patch_length as usize);
+        let most = self.architecture.patch_length as usize;
+        // Our own kernel reads as far as each slot needs: one recording for all.
+        let own = kernels::is_own(Kernel::AppendAttend, self.device, self.kind);
+        let keys = if own { most } else { longest.next_multiple_of(KEYS).min(most) };
         together.run(trial, Part::Patch(keys), |memory| self.patch_step(memory, keys as i64))
     }
 

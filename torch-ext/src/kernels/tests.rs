@@ -173,7 +173,7 @@ fn dropout_is_the_same_in_the_derivative() {
         let starts = Tensor::from_slice(&[0i32, length as i32]);
         let qkv = numbers(&[length, 192], 2.0, 0.1, CPU, Kind::Half).unwrap();
         // The weights kept, (queries, keys): the results for values of the unit matrix.
-        let _ = qkv.narrow(1, 128, 64).copy_(&Tensor::eye(length, (Kind::Half, CPU)).constant_pad_nd([0, 64 - length]));
+        qkv.narrow(1, 128, 64).copy_(&Tensor::eye(length, (Kind::Half, CPU)).constant_pad_nd([0, 64 - length]));
         let qkv = qkv.set_requires_grad(true);
         tch::manual_seed(3);
         let out = on_the_host().short_attention(&qkv, &starts, 1, length, 0.4, true).unwrap();
