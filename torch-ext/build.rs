@@ -80,7 +80,7 @@ fn build_cuda(libtorch: &Path, include: &Path) -> Option<PathBuf> {
     let library = out.join("libtorch_ext_cuda.so");
     let compiler = cc::Build::new().cpp(true).std("c++17").warnings(false).pic(true).get_compiler();
     let mut command = compiler.to_command();
-    command.args(["-shared", "-O2", "-DAT_PER_OPERATOR_HEADERS", "shim/nccl.cpp", "shim/graph.cpp"]);
+    command.args(["-shared", "-O2", "-s", "-DAT_PER_OPERATOR_HEADERS", "shim/nccl.cpp", "shim/graph.cpp"]);
     if let Some(kernels) = build_kernels(&cuda, &out) {
         command.arg("shim/kernels.cpp").args(kernels);
         command.arg("-L").arg(cuda.join("lib")).arg("-l:libcudart.so.13");
@@ -118,7 +118,7 @@ fn build_kernels(cuda: &Path, out: &Path) -> Option<Vec<PathBuf>> {
         }
         object
     };
-    Some(["attention", "append", "draw"].map(compile).into())
+    Some(["attention", "append", "draw", "norm"].map(compile).into())
 }
 
 fn fail(message: &str) -> ! {

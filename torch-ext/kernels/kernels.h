@@ -41,4 +41,16 @@ struct Draw {
   int64_t rows, logits_row, uniform_row, fixed_row, out_row;
 };
 int draw(const Draw& what, Type type, void* stream);
+
+// Adds to a residual stream and norms it: rows of up to 2,048 numbers, a multiple of 4.
+struct NormStep {
+  float* x;           // (rows, hidden), changed in place
+  const void* delta;  // (rows, hidden), or null
+  const float *weight, *bias;
+  void* out;  // (rows, hidden)
+  int64_t rows;
+  int hidden;
+  float epsilon;
+};
+int norm_step(const NormStep& what, Type type, void* stream);
 }  // namespace kernels

@@ -13,7 +13,7 @@
 #include "guarded.h"
 
 namespace {
-constexpr int64_t SIZE = 64, LONGEST = 24, CHARACTERS = 128;
+constexpr int64_t SIZE = 64, LONGEST = 24, CHARACTERS = 128, MOST_HIDDEN = 2048;
 
 // Queues work on the current stream of the tensor's card.
 template <class F>
@@ -178,10 +178,40 @@ char* draw(const Tensor* logits, const Tensor* uniform, const Tensor* settings, 
     if (rows > 0) queue(*logits, [&](void* stream) { return kernels::draw(what, type_of(*logits), stream); });
   });
 }
+char* norm_step(const Tensor* x, const Tensor* delta, const Tensor* weight, const Tensor* bias, double epsilon, int type,
+                Tensor** out) {
+  return guarded([&] {
+    same_device(*x, *x, at::kFloat, "a residual stream");
+    TORCH_CHECK(x->dim() == 2 && x->is_contiguous() && x->size(1) % 4 == 0 && x->size(1) <= MOST_HIDDEN && in_chunks(*x),
+                "a residual stream is (rows, hidden), with a hidden size of up to ", MOST_HIDDEN, ", not ", x->sizes());
+    const auto kind = static_cast<at::ScalarType>(type);
+    kernels::NormStep what{};
+    if (delta) {
+      same_device(*delta, *x, kind, "delta");
+      TORCH_CHECK(delta->sizes() == x->sizes() && delta->is_contiguous() && in_chunks(*delta), "delta is of another shape");
+      what.delta = delta->const_data_ptr();
+    }
+    for (const Tensor* t : {weight, bias}) {
+      same_device(*t, *x, at::kFloat, "a norm's weight");
+      TORCH_CHECK(t->numel() == x->size(1) && t->is_contiguous() && in_chunks(*t), "a norm's weight is (hidden)");
+    }
+    Tensor result = at::empty(x->sizes(), x->options().dtype(kind));
+    what.x = x->mutable_data_ptr<float>();
+    what.weight = weight->const_data_ptr<float>();
+    what.bias = bias->const_data_ptr<float>();
+    what.out = result.mutable_data_ptr();
+    what.rows = x->size(0);
+    what.hidden = static_cast<int>(x->size(1));
+    what.epsilon = static_cast<float>(epsilon);
+    if (what.rows > 0) queue(*x, [&](void* stream) { return kernels::norm_step(what, type_of(result), stream); });
+    *out = new Tensor(std::move(result));
+  });
+}
 }  // namespace
 
 extern "C" const struct {
   char* (*short_attention)(const Tensor*, const Tensor*, int64_t, int64_t, double, int, Tensor**);
   char* (*append_attend)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, Tensor**);
   char* (*draw)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, const Tensor*);
-} te_kernels = {short_attention, append_attend, draw};
+  char* (*norm_step)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, double, int, Tensor**);
+} te_kernels = {short_attention, append_attend, draw, norm_step};

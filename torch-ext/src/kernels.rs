@@ -1,5 +1,6 @@
 //! Kernels of our own for NVIDIA cards from compute capability 8.0, where libtorch's are far from what the card can do:
-//! attention inside short sequences, attention of one new token behind kept keys and values, drawing characters.
+//! attention inside short sequences, attention of one new token behind kept keys and values, drawing characters, and a residual
+//! sum with its norm.
 //!
 //! The sources are in `torch-ext/kernels`. Each kernel has libtorch's path beside it (`libtorch.rs`), which is used on other
 //! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
@@ -20,6 +21,8 @@ mod tests;
 const HEAD_SIZE: i64 = 64;
 /// The most tokens of a short sequence.
 pub const LONGEST: i64 = 24;
+/// The most numbers that a row of a residual stream has.
+const MOST_HIDDEN: i64 = 2048;
 const SWITCH: &str = "NOTAGEN_TRAIN_KERNELS";
 
 /// A kernel of our own.
@@ -31,11 +34,13 @@ pub enum Kernel {
     AppendAttend,
     /// [`draw`].
     Draw,
+    /// [`norm_step`].
+    NormStep,
 }
 
 impl Kernel {
     /// All there are.
-    pub const ALL: [Kernel; 3] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw];
+    pub const ALL: [Kernel; 4] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw, Kernel::NormStep];
 
     fn takes(self, kind: Kind) -> bool {
         matches!(kind, Kind::Half | Kind::BFloat16) || (kind == Kind::Float && self != Kernel::ShortAttention)
@@ -48,6 +53,7 @@ impl std::fmt::Display for Kernel {
             Kernel::ShortAttention => "attention of short sequences",
             Kernel::AppendAttend => "attention of new tokens",
             Kernel::Draw => "drawing characters",
+            Kernel::NormStep => "a residual sum and its norm",
         })
     }
 }
@@ -150,6 +156,25 @@ pub fn draw(logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor
     Ok(())
 }
 
+/// x += delta in place, then the layer norm of x in `kind`. No derivative.
+///
+/// `x` is (rows, hidden), float32 and contiguous; `delta` the same in `kind`; `weight` and `bias` are (hidden), float32. Returns (rows,
+/// hidden). Our own kernel is for a hidden size of up to 2,048, a multiple of 8.
+pub fn norm_step(
+    x: &Tensor,
+    delta: Option<&Tensor>,
+    weight: &Tensor,
+    bias: &Tensor,
+    epsilon: f64,
+    kind: Kind,
+) -> Result<Tensor> {
+    let hidden = weight.numel() as i64;
+    if hidden <= MOST_HIDDEN && hidden % 8 == 0 && is_own(Kernel::NormStep, x.device(), kind) {
+        return api(x.device())?.norm_step(x, delta, weight, bias, epsilon, kind);
+    }
+    Ok(libtorch::norm_step(x, delta, weight, bias, epsilon, kind)?)
+}
+
 /// Whether our own kernels are asked for.
 fn wanted() -> Result<bool> {
     match std::env::var(SWITCH) {
@@ -192,6 +217,7 @@ struct Api {
     short_attention: extern "C" fn(Ptr, Ptr, i64, i64, f64, c_int, *mut Ptr) -> *mut c_char,
     append_attend: extern "C" fn(Ptr, Ptr, Ptr, Ptr, *mut Ptr) -> *mut c_char,
     draw: extern "C" fn(Ptr, Ptr, Ptr, Ptr, Ptr) -> *mut c_char,
+    norm_step: extern "C" fn(Ptr, Ptr, Ptr, Ptr, f64, c_int, *mut Ptr) -> *mut c_char,
 }
 
 /// The shim checks kinds, devices, layouts and shapes; the tensors are alive during the call.
@@ -218,5 +244,26 @@ impl Api {
 
     fn draw(&self, logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor, out: &Tensor) -> Result<()> {
         check((self.draw)(ptr(logits), ptr(uniform), ptr(settings), ptr(fixed), ptr(out)))
+    }
+
+    fn norm_step(
+        &self,
+        x: &Tensor,
+        delta: Option<&Tensor>,
+        weight: &Tensor,
+        bias: &Tensor,
+        epsilon: f64,
+        kind: Kind,
+    ) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        let delta = delta.map_or(std::ptr::null_mut(), ptr);
+        // libtorch's numbers.
+        let kind = match kind {
+            Kind::Half => 5,
+            Kind::BFloat16 => 15,
+            _ => 6,
+        };
+        check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
+        Ok(owned(out))
     }
 }

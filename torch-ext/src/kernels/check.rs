@@ -9,6 +9,7 @@ pub(super) fn agrees(api: &Api, kernel: Kernel, device: Device, kind: Kind) -> R
         Kernel::ShortAttention => tch::with_grad(|| short_attention(api, device, kind)),
         Kernel::AppendAttend => tch::no_grad(|| append_attend(api, device, kind)),
         Kernel::Draw => tch::no_grad(|| draw(api, device, kind)),
+        Kernel::NormStep => tch::no_grad(|| norm_step(api, device, kind)),
     }
 }
 
@@ -105,4 +106,19 @@ fn draw(api: &Api, device: Device, kind: Kind) -> Result<()> {
         0..=2 => Ok(()),
         n => Err(Error(format!("{n} of {ROWS} characters differ"))),
     }
+}
+
+fn norm_step(api: &Api, device: Device, kind: Kind) -> Result<()> {
+    for (hidden, adds) in [(1280, true), (768, true), (2048, false)] {
+        let stream = || numbers(&[5, hidden], 3.0, 0.0, device, Kind::Float);
+        let (x, right) = (stream()?, stream()?);
+        let delta = adds.then(|| numbers(&[5, hidden], 2.0, 0.4, device, kind)).transpose()?;
+        let one = |first| numbers(&[hidden], 1.0, first, device, Kind::Float);
+        let (weight, bias) = (one(0.1)?, one(0.2)?);
+        let ours = api.norm_step(&x, delta.as_ref(), &weight, &bias, 1e-5, kind)?;
+        let theirs = libtorch::norm_step(&right, delta.as_ref(), &weight, &bias, 1e-5, kind)?;
+        close("its result", &ours, &theirs, kind)?;
+        close("its stream", &x, &right, Kind::Float)?;
+    }
+    Ok(())
 }

@@ -109,6 +109,20 @@ pub(super) fn draw(logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: 
     fixed.f_where_self(&fixed.f_ge(0)?, &drawn)
 }
 
+pub(super) fn norm_step(
+    x: &Tensor,
+    delta: Option<&Tensor>,
+    weight: &Tensor,
+    bias: &Tensor,
+    epsilon: f64,
+    kind: Kind,
+) -> Result<Tensor, TchError> {
+    if let Some(delta) = delta {
+        let _ = x.shallow_clone().f_add_(delta)?;
+    }
+    x.f_layer_norm(weight.size(), Some(weight), Some(bias), epsilon, true)?.f_to_kind(kind)
+}
+
 fn divide(p: &Tensor) -> Result<Tensor, TchError> {
     p.f_div(&p.f_sum_dim_intlist(-1, true, Kind::Float)?)
 }

@@ -307,6 +307,24 @@ fn draws_of_fixed_characters_ties_and_what_is_not_a_number() {
 }
 
 #[test]
+fn a_norm_step_is_libtorchs_for_any_width() {
+    for kind in [Kind::Half, Kind::BFloat16, Kind::Float] {
+        for hidden in [8i64, 72, 512, 520, 1280, 2048] {
+            for adds in [true, false] {
+                let stream = || numbers(&[3, hidden], 3.0, 0.0, CPU, Kind::Float).unwrap() + 5.0;
+                let (x, right) = (stream(), stream());
+                let delta = adds.then(|| numbers(&[3, hidden], 2.0, 0.4, CPU, kind).unwrap());
+                let [weight, bias] = [0.1, 0.2].map(|first| numbers(&[hidden], 1.0, first, CPU, Kind::Float).unwrap());
+                let ours = on_the_host().norm_step(&x, delta.as_ref(), &weight, &bias, 1e-5, kind).unwrap();
+                let theirs = libtorch::norm_step(&right, delta.as_ref(), &weight, &bias, 1e-5, kind).unwrap();
+                assert_eq!((ours.kind(), &x), (kind, &right));
+                assert!(difference(&ours, &theirs).unwrap() < tolerance(kind), "{kind:?} {hidden}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_a_kernel_cannot_take_is_an_error_in_one_line() {
     let api = on_the_host();
     let starts = Tensor::from_slice(&[0i32, 2]);
