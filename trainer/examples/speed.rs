@@ -9,7 +9,7 @@ use model::patches::Patches;
 use model::{Architecture, Batch, Mode, NotaGen};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Tensor};
 use trainer::memory::{Memory, Step};
 use trainer::{
     Event, Length, Loss, Objective, Observer, Outcome, Part, Place, Precision, Ranks, Schedule, Set, Settings,
@@ -202,6 +202,10 @@ impl Objective for Random {
         let pieces = examples.iter().map(|&i| self.piece(i as u64 + 1)).collect::<trainer::Result<Vec<_>>>()?;
         let batch = Batch::new(&pieces, self.architecture.patch_length)?;
         Ok(trainer::language::part(&self.architecture, batch))
+    }
+
+    fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {
+        batch.tensors_mut()
     }
 
     fn loss(&self, network: &NotaGen, batch: Batch, mode: Mode) -> trainer::Result<Loss> {

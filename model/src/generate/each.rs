@@ -23,13 +23,13 @@ impl Network {
         let (mut uniform, mut fixed) = (upload(Tensor::from_slice(&uniform))?, upload(Tensor::from_slice(&fixed))?);
         let features = self.features.f_index_select(0, &Tensor::from_slice(&slots).f_to_device(self.device)?)?;
         let mut x = self.first(&features)?;
-        self.check(&x)?;
+        self.check(x.shallow_clone())?;
         let drawn = |live: &[usize]| live.iter().map(|&row| ready[row].sampling).collect::<Vec<Sampling>>();
         let mut live: Vec<usize> = (0..ready.len()).collect();
         let mut draws = Draws::new(&drawn(&live), self.device)?;
         let mut written: Vec<Vec<u8>> = vec![Vec::with_capacity(size as usize); ready.len()];
         for place in 0..size {
-            let logits = self.logits(&x, place)?;
+            let logits = self.logits(x, place)?;
             let mut character = draws.draw(&logits, &uniform.f_select(1, place)?)?;
             if place < given {
                 let fixed = fixed.f_select(1, place)?;

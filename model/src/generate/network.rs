@@ -11,6 +11,7 @@ use crate::notagen::embed_patches;
 use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
 use tch::{Device, Kind, Tensor};
+use torch_ext::kernels::{self, Kernel};
 use torch_ext::{Linear, Span};
 
 pub(super) const EOS: u8 = 2;
@@ -82,17 +83,60 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// One new token a row: (rows, hidden) to (rows, hidden). The rest as in [`append_attend`].
-    pub(super) fn forward(&self, x: &Tensor, kind: Kind, cache: &Tensor, at: &At, keys: i64) -> Result<Tensor> {
-        let qkv = self.qkv.forward(&self.ln_1.forward(x, kind)?)?;
+    /// One new token a row. The rest as in [`append_attend`].
+    pub(super) fn forward(&self, x: &mut Residual, kind: Kind, cache: &Tensor, at: &At, keys: i64) -> Result<()> {
+        let qkv = self.qkv.forward(&x.norm(&self.ln_1, kind)?)?;
         self.finish(x, &append_attend(&qkv, cache, at, keys)?)
     }
 
-    /// The rest of the block behind its attention: (tokens, hidden) of both to (tokens, hidden).
-    fn finish(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
-        let x = x.f_add(&self.attended.forward(attention)?)?;
-        let wide = gelu(&self.widen.forward(&self.ln_2.forward(&x, attention.kind())?)?)?;
-        Ok(x.f_add(&self.narrow.forward(&wide)?)?)
+    /// The rest of the block behind its attention, (tokens, hidden).
+    fn finish(&self, x: &mut Residual, attention: &Tensor) -> Result<()> {
+        x.add(self.attended.forward(attention)?)?;
+        let wide = gelu(&self.widen.forward(&x.norm(&self.ln_2, attention.kind())?)?)?;
+        x.add(self.narrow.forward(&wide)?)
+    }
+}
+
+/// The residual stream, (tokens, hidden), float32: a sum is computed with the norm that follows it, on a card in one kernel.
+pub(super) struct Residual {
+    /// Nobody else's: it may be written over.
+    x: Tensor,
+    /// To be added.
+    more: Option<Tensor>,
+}
+
+impl Residual {
+    pub(super) fn new(x: Tensor) -> Residual {
+        Residual { x, more: None }
+    }
+
+    fn add(&mut self, more: Tensor) -> Result<()> {
+        if let Some(before) = self.more.replace(more) {
+            self.x = self.x.f_add(&before)?;
+        }
+        Ok(())
+    }
+
+    /// The sum so far.
+    fn sum(mut self) -> Result<Tensor> {
+        Ok(match self.more.take() {
+            Some(more) => self.x.f_add(&more)?,
+            None => self.x,
+        })
+    }
+
+    /// Its layer norm in `kind`.
+    pub(super) fn norm(&mut self, norm: &Norm, kind: Kind) -> Result<Tensor> {
+        let more = self.more.take();
+        let one_kind = more.as_ref().is_none_or(|more| more.kind() == kind);
+        if one_kind && kernels::is_own(Kernel::NormStep, self.x.device(), kind) {
+            let Norm { weight, bias } = norm;
+            return Ok(kernels::norm_step(&self.x, more.as_ref(), weight, bias, LAYER_NORM_EPS, kind)?);
+        }
+        if let Some(more) = more {
+            self.x = self.x.f_add(&more)?;
+        }
+        norm.forward(&self.x, kind)
     }
 }
 
@@ -299,16 +343,16 @@ impl Network {
         let rows = upload(&rows)?.f_view([tokens, size as i64])?;
         let (slots, positions, ends) = (upload(&slots)?, upload(&positions)?, upload(&ends)?);
         let plan = Plan::new(readings, size, self.device)?;
-        let mut x = self.patches(&rows, &positions)?;
+        let mut x = Residual::new(self.patches(&rows, &positions)?);
         let at = [Some(&slots), None, None, Some(&positions)];
         for (layer, cache) in self.patch.layers.iter().zip(&mut self.patch_caches) {
-            let qkv = layer.qkv.forward(&layer.ln_1.forward(&x, self.kind)?)?;
+            let qkv = layer.qkv.forward(&x.norm(&layer.ln_1, self.kind)?)?;
             let heads = qkv.f_view([tokens, 3, -1, HEAD_SIZE])?;
             let _ = cache.f_index_put_(&at, &heads.f_narrow(1, 1, 2)?, false)?;
             let attended = plan.attend(&heads.f_select(1, 0)?, cache)?;
-            x = layer.finish(&x, &attended)?;
+            layer.finish(&mut x, &attended)?;
         }
-        let features = self.patch.ln_f.forward(&x.f_index_select(0, &ends)?, Kind::Float)?;
+        let features = self.patch.ln_f.forward(&x.sum()?.f_index_select(0, &ends)?, Kind::Float)?;
         let _ = self.features.f_index_copy_(0, &slots.f_index_select(0, &ends)?, &features)?;
         Ok(())
     }
@@ -336,7 +380,7 @@ impl Network {
     }
 
     /// Looks once at what the weights give for these inputs.
-    pub(super) fn check(&mut self, first: &Tensor) -> Result<()> {
+    pub(super) fn check(&mut self, first: Tensor) -> Result<()> {
         if !self.sound && self.logits(first, 0)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             let kind = self.kind;
             return Err(Error::Invalid(format!("in {kind:?} the weights predict what is not a finite number")));
@@ -346,13 +390,13 @@ impl Network {
     }
 
     /// Logits (rows, 128) of the characters at a place of their patches, whose inputs are `x`, (rows, hidden).
-    pub(super) fn logits(&self, x: &Tensor, place: i64) -> Result<Tensor> {
-        let mut x = x.shallow_clone();
+    pub(super) fn logits(&self, x: Tensor, place: i64) -> Result<Tensor> {
         let positions = self.places.f_select(0, place)?.f_narrow(0, 0, x.size()[0])?;
+        let mut x = Residual::new(x);
         for (layer, cache) in self.character.layers.iter().zip(&self.character_caches) {
-            x = layer.forward(&x, self.kind, cache, &At::Place(place, &positions), place + 1)?;
+            layer.forward(&mut x, self.kind, cache, &At::Place(place, &positions), place + 1)?;
         }
-        Ok(self.to_logits.forward(&self.character.ln_f.forward(&x, self.kind)?)?)
+        Ok(self.to_logits.forward(&x.norm(&self.character.ln_f, self.kind)?)?)
     }
 }
 

@@ -3,7 +3,7 @@
 //! characters of the next. A step of either is some hundred small kernels, which a host launches more slowly than a GPU runs
 //! them.
 use super::attention::At;
-use super::network::{Network, Reading, Ready, embedded};
+use super::network::{Network, Reading, Ready, Residual, embedded};
 use super::out_of_memory;
 use crate::sampling::{Sampling, Settings, draw};
 use crate::{Architecture, Result};
@@ -252,7 +252,7 @@ impl Network {
         if !self.is_checked() {
             let slots: Vec<i64> = ready.iter().map(|ready| ready.slot as i64).collect();
             let slots = Tensor::from_slice(&slots).f_to_device(self.device)?;
-            self.check(&self.first(&self.features.f_index_select(0, &slots)?)?)?;
+            self.check(self.first(&self.features.f_index_select(0, &slots)?)?)?;
         }
         together.run(trial, Part::Characters, |memory| self.characters(memory))
     }
@@ -269,11 +269,11 @@ impl Network {
         let mask = mask.f_view([-1, 1, 1, keys])?;
         let positions = positions.f_view([-1])?;
         let at = At::Positions { rows: &memory.slots, positions: &positions, mask: &mask };
-        let mut x = self.patches(&patches, &positions)?;
+        let mut x = Residual::new(self.patches(&patches, &positions)?);
         for (layer, cache) in self.patch.layers.iter().zip(&self.patch_caches) {
-            x = layer.forward(&x, self.kind, cache, &at, keys)?;
+            layer.forward(&mut x, self.kind, cache, &at, keys)?;
         }
-        let features = self.patch.ln_f.forward(&x, Kind::Float)?;
+        let features = x.norm(&self.patch.ln_f, Kind::Float)?;
         let reads = memory.columns(behind + 1, 1)?.f_ne(0)?;
         self.features.shallow_clone().f_copy_(&features.f_where_self(&reads, &self.features)?)?;
         Ok(())
@@ -292,7 +292,7 @@ impl Network {
                 x = self.next(character, place - 1)?;
             }
             let (uniform, fixed) = (uniform.f_select(0, place)?, fixed.f_select(0, place)?);
-            written.push(draw(&self.logits(&x, place)?, &uniform, &settings, &fixed)?);
+            written.push(draw(&self.logits(x.shallow_clone(), place)?, &uniform, &settings, &fixed)?);
         }
         memory.written.shallow_clone().f_copy_(&Tensor::f_stack(&written, 1)?)?;
         Ok(())
