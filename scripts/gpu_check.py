@@ -357,7 +357,7 @@ def features(work):
 def kernels(work):
     """Each kernel of our own against libtorch's; the program refuses to run without a card."""
     for report in ours("kernels", "--device", DEVICE):
-        what = report.pop("kernel", report.pop("card", "kernel"))
+        what = next((report.pop(key) for key in ("case", "kind", "card") if key in report), "")
         row(f"kernel: {what}", ", ".join(f"{key} {value}" for key, value in report.items()))
 
 

@@ -91,6 +91,7 @@ pub fn cuda() -> Value {
         "cudnn": cudnn,
         "cudnn_version": cudnn.as_deref().and_then(library_version),
         "attention": attention(usable),
+        "kernels": usable.then(own_kernels),
         "devices": devices(usable),
     })
 }
@@ -116,6 +117,30 @@ fn devices(usable: bool) -> Vec<Value> {
         }
     };
     (0..).map_while(shown).collect()
+}
+
+/// Whether the kernels of our own are used, and which, in the 16-bit formats; else why not.
+fn own_kernels() -> String {
+    let device = tch::Device::Cuda(0);
+    if let Err(error) = torch_ext::kernels::available(device) {
+        return format!("libtorch's: {error}");
+    }
+    let (mut used, mut problems) = (Vec::new(), Vec::new());
+    for kind in [tch::Kind::BFloat16, tch::Kind::Half] {
+        match torch_ext::kernels::ready(device, kind) {
+            Ok(warnings) => problems.extend(warnings),
+            Err(error) => problems.push(error.to_string()),
+        }
+        let own = torch_ext::kernels::Kernel::ALL.into_iter();
+        used.extend(
+            own.filter(|&kernel| torch_ext::kernels::is_own(kernel, device, kind)).map(|kernel| kernel.to_string()),
+        );
+    }
+    used.sort();
+    used.dedup();
+    let used = if used.is_empty() { "none".to_owned() } else { used.join(", ") };
+    let problems: String = problems.iter().map(|problem| format!("; {problem}")).collect();
+    format!("our own: {used}{problems}")
 }
 
 /// The fused attention that models compute with.
