@@ -250,6 +250,12 @@ impl Checkpoints {
         for path in files(&folder, |name| name.starts_with('.') && name.ends_with(".part"))? {
             std::fs::remove_file(&path).at(&path)?;
         }
+        // A position is written before its weights: killed between them, it left one without.
+        for path in files(&folder, |name| name.starts_with("step_") && name.ends_with(".json"))? {
+            if !path.with_extension("pth").is_file() {
+                std::fs::remove_file(&path).at(&path)?;
+            }
+        }
         Ok(Checkpoints { folder, keep: keep.max(1), writes: true, writing: None, copies: None, file: None })
     }
 

@@ -88,8 +88,10 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     // And from our own checkpoint, bit for bit; what a killed run left half-written is gone.
     let half_written = folder.path().join("checkpoints/.step_000000030.pth.abc123.part");
     std::fs::write(&half_written, b"half").unwrap();
+    let without_weights = folder.path().join("checkpoints/step_000000030.json");
+    std::fs::write(&without_weights, b"{}").unwrap();
     let checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
-    assert!(!half_written.exists());
+    assert!(!half_written.exists() && !without_weights.exists());
     let (model, mut optimizer) = fresh(&settings);
     let position = checkpoints.resume(&model, &mut optimizer).unwrap().unwrap();
     assert_eq!(position, at);

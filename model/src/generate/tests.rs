@@ -166,6 +166,38 @@ fn what_a_slot_without_a_patch_holds_stays_as_it_is() {
 }
 
 #[test]
+fn a_round_launches_no_more_than_it_did_and_waits_once() {
+    /// Of a round of two slots, counted when it was written; a card launches them by two recordings.
+    const LAUNCHES: usize = 728;
+    let model = network();
+    let _no_grad = tch::no_grad_guard();
+    let mut generator = Generator::new(&model, Kind::Float).unwrap();
+    generator.network.attention = Attention::Together;
+    generator.network.resize(2).unwrap();
+    let reading = |slot, start, patches: usize| Reading { slot, start, characters: vec![b'A'; 16 * patches] };
+    let ready = |slot, cached| Ready {
+        slot,
+        cached,
+        given: Vec::new(),
+        uniform: vec![0.5; 16],
+        sampling: Sampling { top_k: [9, 5][slot], ..Sampling::default() },
+    };
+    let network = &mut generator.network;
+    network.round(vec![reading(0, 0, 4), reading(1, 0, 2)], &[ready(0, 4), ready(1, 2)], &mut || ()).unwrap();
+    let round = vec![reading(0, 4, 1), reading(1, 2, 1)];
+    let work = || network.round(round, &[ready(0, 5), ready(1, 3)], &mut || ()).unwrap();
+    let (_, calls) = torch_ext::count_calls(work).unwrap();
+    let all =
+        |names: &[&str]| -> usize { names.iter().filter_map(|name| calls.get(*name)).map(|calls| calls.all).sum() };
+    assert_eq!(all(&["aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero"]), 0, "{calls:?}");
+    let none =
+        ["empty", "view", "detach", "select", "narrow", "slice", "as_strided", "unsqueeze", "alias", "transpose", "t"];
+    let launched = calls.iter().filter(|(name, _)| !none.iter().any(|view| **name == format!("aten::{view}")));
+    let launches: usize = launched.map(|(_, calls)| calls.outer).sum();
+    assert!(launches <= LAUNCHES, "{launches} launches, {LAUNCHES} were enough: {calls:?}");
+}
+
+#[test]
 fn numbers_made_ahead_are_those_of_their_patch() {
     let limits = Limits { patch_length: 8, characters: 9, seconds: 9.0, patches: None };
     let beginning = Arc::new(Beginning::new(&Patchiliser::new(16).unwrap(), &Start::default(), &limits).unwrap());
