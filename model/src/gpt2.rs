@@ -37,7 +37,9 @@ impl Mode {
 /// The tensors of a model under PyTorch's names, in the order of PyTorch's `model.parameters()`.
 pub(crate) struct Builder {
     pub(crate) tensors: Vec<(String, Tensor)>,
-    pub(crate) device: Device,
+    device: Device,
+    /// Tensors hold anything: they are to be loaded, and drawing half a billion numbers takes seconds.
+    blank: bool,
 }
 
 pub(crate) enum Init {
@@ -47,13 +49,24 @@ pub(crate) enum Init {
 }
 
 impl Builder {
+    /// Tensors drawn from `seed`, or without it such as hold anything until they are loaded.
+    pub(crate) fn new(device: Device, seed: Option<u64>) -> Builder {
+        if let Some(seed) = seed {
+            tch::manual_seed(seed as i64);
+        }
+        Builder { tensors: Vec::new(), device, blank: seed.is_none() }
+    }
+
     pub(crate) fn tensor(&mut self, name: String, shape: &[i64], init: Init) -> Result<Tensor> {
-        let mut tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-        tensor = match init {
-            Init::Normal(std) => tensor.f_normal_(0.0, std)?,
-            Init::Uniform(bound) => tensor.f_uniform_(-bound, bound)?,
-            Init::Constant(value) => tensor.f_fill_(value)?,
-        };
+        let on = if self.blank { self.device } else { Device::Cpu };
+        let mut tensor = Tensor::f_empty(shape, (Kind::Float, on))?;
+        if !self.blank {
+            tensor = match init {
+                Init::Normal(std) => tensor.f_normal_(0.0, std)?,
+                Init::Uniform(bound) => tensor.f_uniform_(-bound, bound)?,
+                Init::Constant(value) => tensor.f_fill_(value)?,
+            };
+        }
         let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(true)?;
         self.tensors.push((name, tensor.shallow_clone()));
         Ok(tensor)

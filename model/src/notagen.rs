@@ -41,9 +41,17 @@ impl Loss {
 impl NotaGen {
     /// A new network, initialised as the original's from `seed`. The same on every device.
     pub fn new(architecture: &Architecture, device: Device, seed: u64) -> Result<NotaGen> {
+        NotaGen::build(architecture, device, Some(seed))
+    }
+
+    /// A network to [`NotaGen::load`] weights into: until then they are anything.
+    pub fn blank(architecture: &Architecture, device: Device) -> Result<NotaGen> {
+        NotaGen::build(architecture, device, None)
+    }
+
+    fn build(architecture: &Architecture, device: Device, seed: Option<u64>) -> Result<NotaGen> {
         let a = architecture;
-        tch::manual_seed(seed as i64);
-        let mut b = Builder { tensors: Vec::new(), device };
+        let mut b = Builder::new(device, seed);
         let inputs = a.patch_size * VOCABULARY;
         let patch_embedding = (
             b.tensor(

@@ -54,7 +54,7 @@ pub fn load(path: &Path, expected: Option<&Architecture>, device: Device) -> Res
     let Some(expected) = expected else { return Ok(weights::load(path, device)?) };
     check(path, expected)?;
     let state = weights::load_state(path)?;
-    let model = NotaGen::new(expected, device, 0)?;
+    let model = NotaGen::blank(expected, device)?;
     model.load(|name| state.load(name, Device::Cpu).map_err(Failure::from))?;
     Ok(model)
 }

@@ -29,10 +29,18 @@ pub struct M3 {
 impl M3 {
     /// A new network, initialised as the original's from `seed`. The same on every device.
     pub fn new(architecture: &M3Architecture, device: Device, seed: u64) -> Result<M3> {
+        M3::build(architecture, device, Some(seed))
+    }
+
+    /// A network to [`M3::load`] weights into: until then they are anything.
+    pub fn blank(architecture: &M3Architecture, device: Device) -> Result<M3> {
+        M3::build(architecture, device, None)
+    }
+
+    fn build(architecture: &M3Architecture, device: Device, seed: Option<u64>) -> Result<M3> {
         let a = architecture;
         a.check().map_err(|error| Error::Invalid(error.to_string()))?;
-        tch::manual_seed(seed as i64);
-        let mut b = Builder { tensors: Vec::new(), device };
+        let mut b = Builder::new(device, seed);
         let encoder = Encoder::new(&mut |name, shape, init| b.tensor(name, shape, init), "encoder", a)?;
         let (name, layers) = ("decoder.base.transformer", a.token_layers);
         let decoder = Decoder::new(&mut b, name, VOCABULARY, a.patch_size, layers, a.hidden_size, a.dropout)?;

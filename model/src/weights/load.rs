@@ -20,7 +20,7 @@ pub fn usable(state: &StateDict) -> Result<Architecture, Error> {
 /// The NotaGen in a file, on `device`, in float32. One tensor at a time goes from the file to the network.
 pub fn load(path: &Path, device: Device) -> crate::Result<NotaGen> {
     let checkpoint = Checkpoint::open(path)?;
-    let model = NotaGen::new(&usable(checkpoint.state())?, device, 0)?;
+    let model = NotaGen::blank(&usable(checkpoint.state())?, device)?;
     model.load::<crate::Error>(|name| Ok(checkpoint.state().load(name, Device::Cpu)?))?;
     Ok(model)
 }
@@ -34,7 +34,7 @@ pub fn load_m3(path: &Path, device: Device) -> crate::Result<M3> {
         return Err(Error::NotMusic { path, kind, wanted: "M3, which has a decoder" }.into());
     }
     checkpoint.state().check_ties()?;
-    let model = M3::new(&architecture, device, 0)?;
+    let model = M3::blank(&architecture, device)?;
     model.load::<crate::Error>(|name| Ok(checkpoint.state().load(name, Device::Cpu)?))?;
     Ok(model)
 }
