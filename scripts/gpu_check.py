@@ -139,14 +139,14 @@ stages:
 """
 
 
-def indexed(work, bars, pieces):
-    """An index of pieces in C."""
+def indexed(work, bars, pieces, times=1):
+    """An index of pieces in C, each so many times: at the end of an epoch weights are written."""
     folder = work / f"index{bars}x{pieces}"
     (folder / "C").mkdir(parents=True, exist_ok=True)
     for i in range(pieces):
         (folder / "C" / f"p{i}_C.abc").write_text(piece(bars, 100 + i))
-    index = folder / "train.jsonl"
-    index.write_text("".join(json.dumps({"path": str(folder / f"p{i}"), "key": "C"}) + "\n" for i in range(pieces)))
+    index = folder / f"train{times}.jsonl"
+    index.write_text("".join(json.dumps({"path": str(folder / f"p{i}"), "key": "C"}) + "\n" for i in range(pieces)) * times)
     return index
 
 
@@ -198,7 +198,7 @@ def train_there(size, precision, pieces, steps, batch=1, rate=1e-4, warmup=0, dr
 def losses(work):
     """Fifty steps on one piece, step by step."""
     size, steps = SIZES[0], 10 if options.quick else 50
-    index = indexed(work, 8, 1)
+    index = indexed(work, 8, 1, steps)
     rows_ = [encoded(piece(8, 100), ARCHITECTURES[size].patch_length)]
     for precision, limit in (("fp32", 1e-4), ("bf16", 2e-2), ("fp16", 2e-2)):
         mine, skipped, _ = train_here(work, size, precision, index, steps)
@@ -271,7 +271,7 @@ def command(work):
 
 def world(work):
     size = SIZES[0]
-    index, backend = indexed(work, 40, 4), "nccl" if DEVICE == "cuda" else "gloo"
+    index, backend = indexed(work, 40, 4, 16), "nccl" if DEVICE == "cuda" else "gloo"
     weights = work / f"{size}.pth"
     if not weights.exists():
         saved(reference(size), weights)

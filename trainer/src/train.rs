@@ -120,7 +120,8 @@ pub fn train<O: Objective>(
                 for event in &evaluation.events {
                     telemetry.event(event)?;
                 }
-                if evaluation.best {
+                // Where nothing is evaluated the last weights are the best, and checkpoints are enough until then.
+                if evaluation.best && (eval_loss.is_some() || position.step >= length.total) {
                     save_best::<O>(&mut checkpoints, network, &optimizer, &position, settings)?;
                 }
                 clock.set_aside(aside);
