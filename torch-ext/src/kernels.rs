@@ -6,57 +6,24 @@
 //! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
 //! `NOTAGEN_TRAIN_KERNELS` is `libtorch`. Nothing here waits for the device but [`ready`].
 use crate::device::{card, cuda_part};
-use crate::ffi::{Ptr, check, owned, ptr};
 use crate::{Error, Result};
-use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
+mod api;
 mod check;
 mod libtorch;
 #[cfg(test)]
 mod tests;
 
-/// Features of one attention head, for which the kernels are made.
-const HEAD_SIZE: i64 = 64;
+use api::Api;
+pub use api::Kernel;
+
 /// The most tokens of a short sequence.
 pub const LONGEST: i64 = 24;
 /// The most numbers that a row of a residual stream has.
 const MOST_HIDDEN: i64 = 2048;
 const SWITCH: &str = "NOTAGEN_TRAIN_KERNELS";
-
-/// A kernel of our own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    /// [`short_attention`].
-    ShortAttention,
-    /// [`append_attend`].
-    AppendAttend,
-    /// [`draw`].
-    Draw,
-    /// [`norm_step`].
-    NormStep,
-}
-
-impl Kernel {
-    /// All there are.
-    pub const ALL: [Kernel; 4] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw, Kernel::NormStep];
-
-    fn takes(self, kind: Kind) -> bool {
-        matches!(kind, Kind::Half | Kind::BFloat16) || (kind == Kind::Float && self != Kernel::ShortAttention)
-    }
-}
-
-impl std::fmt::Display for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kernel::ShortAttention => "attention of short sequences",
-            Kernel::AppendAttend => "attention of new tokens",
-            Kernel::Draw => "drawing characters",
-            Kernel::NormStep => "a residual sum and its norm",
-        })
-    }
-}
 
 /// What [`ready`] found: kernel, device, kind and whether ours is used.
 static FOUND: Mutex<Vec<(Kernel, Device, Kind, bool)>> = Mutex::new(Vec::new());
@@ -209,61 +176,4 @@ fn api(device: Device) -> Result<&'static Api> {
     let api = unsafe { &*table.cast::<Api>() };
     *known = Some(api);
     Ok(api)
-}
-
-/// `te_kernels` of the CUDA part.
-#[repr(C)]
-struct Api {
-    short_attention: extern "C" fn(Ptr, Ptr, i64, i64, f64, c_int, *mut Ptr) -> *mut c_char,
-    append_attend: extern "C" fn(Ptr, Ptr, Ptr, Ptr, *mut Ptr) -> *mut c_char,
-    draw: extern "C" fn(Ptr, Ptr, Ptr, Ptr, Ptr) -> *mut c_char,
-    norm_step: extern "C" fn(Ptr, Ptr, Ptr, Ptr, f64, c_int, *mut Ptr) -> *mut c_char,
-}
-
-/// The shim checks kinds, devices, layouts and shapes; the tensors are alive during the call.
-impl Api {
-    fn short_attention(
-        &self,
-        qkv: &Tensor,
-        starts: &Tensor,
-        heads: i64,
-        max_len: i64,
-        dropout: f64,
-        causal: bool,
-    ) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
-        check((self.short_attention)(ptr(qkv), ptr(starts), heads, max_len, dropout, causal.into(), &mut out))?;
-        Ok(owned(out))
-    }
-
-    fn append_attend(&self, qkv: &Tensor, keys: &Tensor, values: &Tensor, positions: &Tensor) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
-        check((self.append_attend)(ptr(qkv), ptr(keys), ptr(values), ptr(positions), &mut out))?;
-        Ok(owned(out))
-    }
-
-    fn draw(&self, logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor, out: &Tensor) -> Result<()> {
-        check((self.draw)(ptr(logits), ptr(uniform), ptr(settings), ptr(fixed), ptr(out)))
-    }
-
-    fn norm_step(
-        &self,
-        x: &Tensor,
-        delta: Option<&Tensor>,
-        weight: &Tensor,
-        bias: &Tensor,
-        epsilon: f64,
-        kind: Kind,
-    ) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
-        let delta = delta.map_or(std::ptr::null_mut(), ptr);
-        // libtorch's numbers.
-        let kind = match kind {
-            Kind::Half => 5,
-            Kind::BFloat16 => 15,
-            _ => 6,
-        };
-        check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
-        Ok(owned(out))
-    }
 }

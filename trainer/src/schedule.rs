@@ -1,5 +1,25 @@
 //! Learning-rate schedules, in the form of transformers' `get_*_schedule_with_warmup`.
-use crate::settings::Schedule;
+use serde::{Deserialize, Serialize};
+
+/// The learning rate over the steps, behind a linear warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays where it is (the original).
+    Constant,
+    /// Falls along half a cosine to `floor` times the rate.
+    Cosine {
+        /// The portion left at the end.
+        floor: f64,
+    },
+    /// Warm-up, stable, decay: falls in a line to `floor` times the rate over the last `decay_steps`.
+    Wsd {
+        /// Steps of the fall.
+        decay_steps: u64,
+        /// The portion left at the end.
+        floor: f64,
+    },
+}
 
 /// The factor of the learning rate at an optimizer step counted from 0, skipped steps not counted.
 ///

@@ -1,6 +1,7 @@
 //! What a training stage is told, resolved and checked.
 use crate::ranks::Ranks;
-use crate::{Error, Result, schedule};
+use crate::schedule::{self, Schedule};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::Kind;
@@ -48,26 +49,6 @@ pub enum Length {
     Epochs(u64),
     /// Optimizer steps.
     Steps(u64),
-}
-
-/// The learning rate over the steps, behind a linear warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// Stays where it is (the original).
-    Constant,
-    /// Falls along half a cosine to `floor` times the rate.
-    Cosine {
-        /// The portion left at the end.
-        floor: f64,
-    },
-    /// Warm-up, stable, decay: falls in a line to `floor` times the rate over the last `decay_steps`.
-    Wsd {
-        /// Steps of the fall.
-        decay_steps: u64,
-        /// The portion left at the end.
-        floor: f64,
-    },
 }
 
 /// What the training loop needs to know, whatever the network learns.

@@ -1,9 +1,22 @@
 //! Keys and values kept, and what attends to them.
-use super::network::Reading;
 use crate::Result;
 use crate::architecture::HEAD_SIZE;
 use tch::{Device, Kind, Tensor};
 use torch_ext::kernels::{self, Kernel};
+
+/// Patches for one slot to read, at least one.
+pub(super) struct Reading {
+    pub(super) slot: usize,
+    /// Patches that its cache holds.
+    pub(super) start: usize,
+    pub(super) characters: Vec<u8>,
+}
+
+impl Reading {
+    pub(super) fn patches(&self, size: usize) -> usize {
+        self.characters.len() / size
+    }
+}
 
 /// Keys and values of one layer: (slots, 2, heads, positions, 64).
 pub(super) fn caches(layers: usize, [slots, heads, positions]: [i64; 3], of: (Kind, Device)) -> Result<Vec<Tensor>> {

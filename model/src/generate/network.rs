@@ -3,7 +3,7 @@
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
 use super::READ_AT_ONCE;
-use super::attention::{At, Plan, append_attend, caches};
+use super::attention::{At, Plan, Reading, append_attend, caches};
 use super::together::{Recordings, Together, Trial};
 use crate::architecture::HEAD_SIZE;
 use crate::gpt2::gelu;
@@ -18,20 +18,6 @@ pub(super) const EOS: u8 = 2;
 const LAYER_NORM_EPS: f64 = 1e-5;
 /// Patches read in one pass at most, of all slots together: what a pass needs beside the caches stays within bounds.
 const READ_IN_ONE_PASS: usize = 64 * READ_AT_ONCE;
-
-/// Patches for one slot to read, at least one.
-pub(super) struct Reading {
-    pub(super) slot: usize,
-    /// Patches that its cache holds.
-    pub(super) start: usize,
-    pub(super) characters: Vec<u8>,
-}
-
-impl Reading {
-    pub(super) fn patches(&self, size: usize) -> usize {
-        self.characters.len() / size
-    }
-}
 
 /// A slot that is to write its next patch.
 pub(super) struct Ready {

@@ -2,8 +2,8 @@
 //! and between them the host launches two recordings (CUDA graphs): the newest patch of every slot, and the sixteen
 //! characters of the next. A step of either is some hundred small kernels, which a host launches more slowly than a GPU runs
 //! them.
-use super::attention::At;
-use super::network::{Network, Reading, Ready, Residual, embedded};
+use super::attention::{At, Reading};
+use super::network::{Network, Ready, Residual, embedded};
 use super::out_of_memory;
 use crate::sampling::{Sampling, Settings, draw};
 use crate::{Architecture, Result};

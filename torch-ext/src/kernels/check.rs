@@ -1,5 +1,6 @@
 //! Whether a kernel gives what libtorch's path gives, on small inputs. Costs some milliseconds and waits for the device.
-use super::{Api, HEAD_SIZE, Kernel, libtorch};
+use super::api::{Api, HEAD_SIZE, Kernel};
+use super::libtorch;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 

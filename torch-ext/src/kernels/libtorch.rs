@@ -1,5 +1,5 @@
 //! What the kernels compute, by libtorch's. Nothing waits for the device.
-use super::HEAD_SIZE;
+use super::api::HEAD_SIZE;
 use tch::{Kind, TchError, Tensor};
 
 const SCALE: f64 = 0.125;

@@ -1,7 +1,8 @@
 //! The kernels' own sources on a CPU: compiled by g++ with `kernels/host.h`, which runs a block's threads as fibres, into a library
 //! of the same face as the CUDA part.
+use super::api::HEAD_SIZE;
 use super::*;
-use crate::ffi::te_cuda_part;
+use crate::ffi::{check, te_cuda_part};
 use crate::store::c_string;
 use check::{agrees, difference, numbers, tolerance};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,111 @@
+//! The kernels of our own, as the CUDA part offers them.
+use crate::Result;
+use crate::ffi::{Ptr, check, owned, ptr};
+use std::ffi::{c_char, c_int};
+use tch::{Kind, Tensor};
+
+/// Features of one attention head, for which the kernels are made.
+pub(super) const HEAD_SIZE: i64 = 64;
+
+/// A kernel of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// [`short_attention`].
+    ShortAttention,
+    /// [`append_attend`].
+    AppendAttend,
+    /// [`draw`].
+    Draw,
+    /// [`norm_step`].
+    NormStep,
+}
+
+impl Kernel {
+    /// All there are.
+    pub const ALL: [Kernel; 4] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw, Kernel::NormStep];
+
+    pub(super) fn takes(self, kind: Kind) -> bool {
+        matches!(kind, Kind::Half | Kind::BFloat16) || (kind == Kind::Float && self != Kernel::ShortAttention)
+    }
+}
+
+impl std::fmt::Display for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kernel::ShortAttention => "attention of short sequences",
+            Kernel::AppendAttend => "attention of new tokens",
+            Kernel::Draw => "drawing characters",
+            Kernel::NormStep => "a residual sum and its norm",
+        })
+    }
+}
+
+/// `te_kernels` of the CUDA part.
+#[repr(C)]
+pub(super) struct Api {
+    short_attention: extern "C" fn(Ptr, Ptr, i64, i64, f64, c_int, *mut Ptr) -> *mut c_char,
+    append_attend: extern "C" fn(Ptr, Ptr, Ptr, Ptr, *mut Ptr) -> *mut c_char,
+    draw: extern "C" fn(Ptr, Ptr, Ptr, Ptr, Ptr) -> *mut c_char,
+    norm_step: extern "C" fn(Ptr, Ptr, Ptr, Ptr, f64, c_int, *mut Ptr) -> *mut c_char,
+}
+
+/// The shim checks kinds, devices, layouts and shapes; the tensors are alive during the call.
+impl Api {
+    pub(super) fn short_attention(
+        &self,
+        qkv: &Tensor,
+        starts: &Tensor,
+        heads: i64,
+        max_len: i64,
+        dropout: f64,
+        causal: bool,
+    ) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        check((self.short_attention)(ptr(qkv), ptr(starts), heads, max_len, dropout, causal.into(), &mut out))?;
+        Ok(owned(out))
+    }
+
+    pub(super) fn append_attend(
+        &self,
+        qkv: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        positions: &Tensor,
+    ) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        check((self.append_attend)(ptr(qkv), ptr(keys), ptr(values), ptr(positions), &mut out))?;
+        Ok(owned(out))
+    }
+
+    pub(super) fn draw(
+        &self,
+        logits: &Tensor,
+        uniform: &Tensor,
+        settings: &Tensor,
+        fixed: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        check((self.draw)(ptr(logits), ptr(uniform), ptr(settings), ptr(fixed), ptr(out)))
+    }
+
+    pub(super) fn norm_step(
+        &self,
+        x: &Tensor,
+        delta: Option<&Tensor>,
+        weight: &Tensor,
+        bias: &Tensor,
+        epsilon: f64,
+        kind: Kind,
+    ) -> Result<Tensor> {
+        let mut out = std::ptr::null_mut();
+        let delta = delta.map_or(std::ptr::null_mut(), ptr);
+        // libtorch's numbers.
+        let kind = match kind {
+            Kind::Half => 5,
+            Kind::BFloat16 => 15,
+            _ => 6,
+        };
+        check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
+        Ok(owned(out))
+    }
+}
