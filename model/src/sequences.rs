@@ -2,8 +2,8 @@
 //!
 //! On a CPU and in float32 sequences of one length attend together, group by group. On a card in 16 bits long sequences
 //! (the patches of a piece) attend in one call of flash attention, whatever their lengths; short ones (the characters of a
-//! patch), which would fill a small part of its tiles, by a kernel of our own or as a batch of equal sequences. Libtorch plans and launches for each
-//! shape anew, so that one call of one shape is what a card wants.
+//! patch), which would fill a small part of its tiles, by a kernel of our own or as a batch of equal sequences. Libtorch plans
+//! and launches for each shape anew, so that one call of one shape is what a card wants.
 use crate::architecture::HEAD_SIZE;
 use tch::Tensor;
 use torch_ext::kernels::{self, Kernel};

@@ -95,15 +95,8 @@ impl M3Batch {
 
     /// All that goes to the device.
     pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
-        let mut tensors = vec![
-            &mut self.pack.rows,
-            &mut self.pack.position,
-            &mut self.selected,
-            &mut self.char_rows,
-            &mut self.char_position,
-            &mut self.labels,
-        ];
-        tensors.extend(self.pack.sequences.tensors());
+        let mut tensors = self.pack.tensors();
+        tensors.extend([&mut self.selected, &mut self.char_rows, &mut self.char_position, &mut self.labels]);
         tensors.extend(self.char_sequences.tensors());
         tensors
     }

@@ -54,10 +54,15 @@ impl Pack {
         Ok(Pack { rows, position: Tensor::from_slice(&position), sequences, patches })
     }
 
-    pub(super) fn on_device(mut self, device: Device) -> Result<Pack> {
+    /// All that goes to the device.
+    pub(super) fn tensors(&mut self) -> Vec<&mut Tensor> {
         let mut tensors = vec![&mut self.rows, &mut self.position];
         tensors.extend(self.sequences.tensors());
-        send(&mut tensors, device)?;
+        tensors
+    }
+
+    pub(super) fn on_device(mut self, device: Device) -> Result<Pack> {
+        send(&mut self.tensors(), device)?;
         Ok(self)
     }
 }
