@@ -31,6 +31,14 @@ pub fn count_calls<T>(work: impl FnOnce() -> T) -> Result<(T, BTreeMap<String, C
     Ok((done, lines.lines().filter_map(read).collect()))
 }
 
+/// How many of the counted calls a device would launch something for: not views, and not what makes room.
+pub fn launched(calls: &BTreeMap<String, Calls>) -> usize {
+    const NONE: [&str; 11] =
+        ["empty", "view", "detach", "select", "narrow", "slice", "as_strided", "unsqueeze", "alias", "transpose", "t"];
+    let launches = |name: &str| !NONE.iter().any(|view| name.strip_prefix("aten::") == Some(view));
+    calls.iter().filter(|(name, _)| launches(name)).map(|(_, calls)| calls.outer).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

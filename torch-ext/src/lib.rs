@@ -28,7 +28,7 @@ pub use allocations::Allocations;
 pub use attention::{attend_to_sequences_on_cpu, attends_to_sequences, attention_of_sequences, gather_rows};
 pub use autocast::Autocast;
 pub use bytes::filled;
-pub use calls::{Calls, count_calls};
+pub use calls::{Calls, count_calls, launched};
 pub use checkpoint::checkpoint;
 pub use device::{
     Attention, Card, DeviceMemory, ProcessMemory, attention, card, cuda_name, cuda_runtime_version, device_memory,
