@@ -53,7 +53,7 @@ fn measure() -> Ended<()> {
         checkpoint_every: u64::MAX / 2,
         keep_checkpoints: 1,
         evaluate_every: None,
-        log_every: 1,
+        log_every: warmup,
         activation_checkpointing: false,
         gradient_precision: Precision::Fp32,
         shard_optimizer: false,
