@@ -216,13 +216,18 @@ def losses(work):
     size, steps = SIZES[0], 10 if options.quick else 50
     index = indexed(work, 8, 1, steps)
     rows_ = [encoded(piece(8, 100), ARCHITECTURES[size].patch_length)]
+    exact = {}
     for precision, limit in (("fp32", 1e-4), ("bf16", 2e-2), ("fp16", 2e-2)):
         mine, skipped, _ = train_here(work, size, precision, index, steps)
-        theirs, _ = train_there(size, precision, rows_, steps)
         # A step that fp16 skips is logged by its number alone.
-        worst = max(abs(step["loss"] - theirs[step["step"] - 1]) / theirs[step["step"] - 1] for step in mine)
-        fine = worst < limit and len(mine) + skipped >= steps and all(math.isfinite(step["loss"]) for step in mine)
-        row(f"losses of {steps} steps, {size}, {precision}", f"{worst:.1e} relative, {skipped} skipped", f"{limit:.0e}", fine)
+        mine = {step["step"]: step["loss"] for step in mine}
+        theirs = dict(enumerate(train_there(size, precision, rows_, steps)[0], 1))
+        exact = exact or theirs
+        off = lambda some, others: max((abs(some[step] - others[step]) / others[step], step) for step in mine)
+        (worst, at), from_exact = off(mine, theirs), [off(some, exact)[0] for some in (mine, theirs)]
+        fine = worst < limit and len(mine) + skipped >= steps and all(math.isfinite(loss) for loss in mine.values())
+        row(f"losses of {steps} steps, {size}, {precision}", f"{worst:.1e} relative at step {at} (loss {exact[at]:.3f}), {skipped} skipped; "
+            f"from PyTorch's fp32: ours {from_exact[0]:.1e}, PyTorch's {from_exact[1]:.1e}", f"{limit:.0e}", fine)
 
 
 def speed(size, *runs):
