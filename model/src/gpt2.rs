@@ -91,6 +91,13 @@ impl Norm {
         x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
     }
 
+    /// Of x + delta, where there is a delta: the sum, and its norm.
+    fn after(&self, x: &Tensor, delta: Option<&Tensor>) -> std::result::Result<(Tensor, Tensor), tch::TchError> {
+        let Some(delta) = delta else { return Ok((x.shallow_clone(), self.forward(x)?)) };
+        torch_ext::kernels::add_norm(x, delta, &self.weight, &self.bias, LAYER_NORM_EPS)
+            .map_err(|error| tch::TchError::Torch(error.to_string()))
+    }
+
     fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Norm {
         Norm { weight: f(&self.weight), bias: f(&self.bias) }
     }
@@ -164,18 +171,24 @@ impl Block {
         }
     }
 
-    /// (tokens, hidden) to (tokens, hidden).
-    fn forward(&self, x: &Tensor, sequences: &Sequences, train: bool) -> TorchResult {
-        let qkv = self.c_attn.forward(&self.ln_1.forward(x)?)?;
-        let attended = sequences.attend_packed(&qkv, if train { self.dropout } else { 0.0 })?;
-        let x = x.f_add(&self.attn_proj.forward(&attended)?.f_dropout(self.dropout, train)?)?;
-        let mlp = self.mlp(&x)?.f_dropout(self.dropout, train)?;
-        x.f_add(&mlp)
+    /// The residual stream (tokens, hidden), and what is still to be added to it, to the same: the next norm adds it.
+    fn forward(
+        &self,
+        x: &Tensor,
+        delta: Option<&Tensor>,
+        sequences: &Sequences,
+        train: bool,
+    ) -> std::result::Result<(Tensor, Tensor), tch::TchError> {
+        let (x, normed) = self.ln_1.after(x, delta)?;
+        let attended =
+            sequences.attend_packed(&self.c_attn.forward(&normed)?, if train { self.dropout } else { 0.0 })?;
+        let delta = self.attn_proj.forward(&attended)?.f_dropout(self.dropout, train)?;
+        let (x, normed) = self.ln_2.after(&x, Some(&delta))?;
+        Ok((x, self.feed_forward(&normed)?.f_dropout(self.dropout, train)?))
     }
 
-    /// The feed-forward half, without its residual connection.
-    pub(crate) fn mlp(&self, x: &Tensor) -> TorchResult {
-        self.mlp_proj.forward(&gelu(&self.c_fc.forward(&self.ln_2.forward(x)?)?)?)
+    fn feed_forward(&self, normed: &Tensor) -> TorchResult {
+        self.mlp_proj.forward(&gelu(&self.c_fc.forward(normed)?)?)
     }
 }
 
@@ -221,21 +234,29 @@ impl Decoder {
         }
         let place = Tensor::f_embedding(&self.wpe, position, -1, false, false)?;
         let mut x = embedded.f_add(&place)?.f_dropout(self.dropout, mode.train)?;
+        let mut delta = None;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = match mode.checkpointing {
-                None => block.forward(&x, sequences, mode.train)?,
+            match mode.checkpointing {
+                None => {
+                    let (sum, last) = block.forward(&x, delta.as_ref(), sequences, mode.train)?;
+                    (x, delta) = (sum, Some(last));
+                }
                 Some(how) => {
                     let (block, sequences) = (block.map(&Tensor::shallow_clone), sequences.share());
-                    torch_ext::checkpoint(&x, move |x| {
+                    x = torch_ext::checkpoint(&x, move |x| {
                         let _region = torch_ext::Autocast::new(x.device(), how.autocast)
                             .map_err(|e| tch::TchError::Torch(e.to_string()))?;
                         if mode.train {
                             tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
                         }
-                        block.forward(x, &sequences, mode.train)
-                    })?
+                        let (x, delta) = block.forward(x, None, &sequences, mode.train)?;
+                        x.f_add(&delta)
+                    })?;
                 }
-            };
+            }
+        }
+        if let Some(delta) = delta {
+            x = x.f_add(&delta)?;
         }
         Ok(self.ln_f.forward(&x)?)
     }

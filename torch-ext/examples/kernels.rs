@@ -40,6 +40,8 @@ enum Case {
     Draw { rows: i64 },
     /// `rows` of a residual stream.
     Norm { rows: i64 },
+    /// The same with its derivative.
+    Slope { rows: i64 },
 }
 
 /// What one way gave.
@@ -73,6 +75,8 @@ fn measure() -> Outcome<bool> {
         (Case::Draw { rows: 1024 }, Kind::Float),
         (Case::Norm { rows: 128 }, Kind::Half),
         (Case::Norm { rows: 1024 }, Kind::Half),
+        (Case::Slope { rows: 4096 }, Kind::BFloat16),
+        (Case::Slope { rows: 65536 }, Kind::BFloat16),
     ];
     // Before they are asked for, libtorch's path is used.
     let theirs: Vec<Outcome<Given>> = cases.iter().map(|(case, kind)| run(case, *kind, device)).collect();
@@ -129,6 +133,7 @@ impl Case {
             Case::Append { rows, position, .. } => format!("new tokens, {rows} behind {position}"),
             Case::Draw { rows } => format!("draw {rows}"),
             Case::Norm { rows } => format!("residual sum and norm, {rows}"),
+            Case::Slope { rows } => format!("residual sum and norm with derivative, {rows}"),
         }
     }
 
@@ -138,6 +143,7 @@ impl Case {
             Case::Append { .. } => Kernel::AppendAttend,
             Case::Draw { .. } => Kernel::Draw,
             Case::Norm { .. } => Kernel::NormStep,
+            Case::Slope { .. } => Kernel::AddNorm,
         }
     }
 
@@ -160,6 +166,7 @@ impl Case {
             Case::Append { rows, position, .. } => rows * HIDDEN * (2 * position + 6) * size,
             Case::Draw { rows } => rows * (128 * size + 12 + 4 + 16),
             Case::Norm { rows } => rows * HIDDEN * (8 + 2 * size),
+            Case::Slope { rows } => rows * HIDDEN * (8 + 2 * size + 12 + 2 * size),
         };
         bytes as f64
     }
@@ -238,6 +245,30 @@ fn run(case: &Case, kind: Kind, device: Device) -> Outcome<Given> {
                 out.shallow_clone().f_copy_(&normed)?;
                 Ok(())
             })
+        }
+        Case::Slope { rows } => {
+            let leaf = |t: Tensor| -> Outcome<Tensor> { Ok(t.f_set_requires_grad(true)?) };
+            let x = leaf(Tensor::f_randn([rows, HIDDEN], (Kind::Float, device))?)?;
+            let delta = leaf(normal(&[rows, HIDDEN])?)?;
+            let [weight, bias] = [1.0, 0.1].map(|n| Tensor::f_full([HIDDEN], n, (Kind::Float, device)));
+            let (weight, bias) = (leaf(weight?)?, leaf(bias?)?);
+            let slopes = [Tensor::f_randn([rows, HIDDEN], (Kind::Float, device))?, normal(&[rows, HIDDEN])?];
+            let once = |norms: bool| -> Outcome<Vec<Tensor>> {
+                let (sum, norm) = match norms {
+                    true => kernels::add_norm(&x, &delta, &weight, &bias, 1e-5)?,
+                    false => (x.f_mul_scalar(1)?, delta.f_mul_scalar(1)?),
+                };
+                let norm = norm.f_to_kind(kind)?;
+                let loss = sum.f_mul(&slopes[0])?.f_sum(Kind::Float)?;
+                let loss = loss.f_add(&norm.f_mul(&slopes[1])?.f_sum(Kind::Float)?)?;
+                let leaves: &[&Tensor] = if norms { &[&x, &delta, &weight, &bias] } else { &[&x, &delta] };
+                let mut all = vec![sum.f_detach()?, norm.f_detach()?];
+                all.extend(Tensor::f_run_backward(&[loss], leaves, false, false)?);
+                Ok(all)
+            };
+            let (with, results) = timed(index(device), &|| once(true))?;
+            let (without, _) = timed(index(device), &|| once(false))?;
+            Ok(Given { milliseconds: with - without, results })
         }
         Case::Draw { rows } => {
             let _no_grad = tch::no_grad_guard();

@@ -44,8 +44,10 @@ int draw(const Draw& what, Type type, void* stream);
 
 // Adds to a residual stream and norms it: rows of up to 2,048 numbers, a multiple of 4.
 struct NormStep {
-  float* x;           // (rows, hidden), changed in place
+  const float* x;     // (rows, hidden)
   const void* delta;  // (rows, hidden), or null
+  float* sum;         // (rows, hidden), x + delta where there is one; may be x
+  float* stats;       // (rows, 2): mean and 1 / deviation; null where nobody asks
   const float *weight, *bias;
   void* out;  // (rows, hidden)
   int64_t rows;
@@ -53,4 +55,17 @@ struct NormStep {
   float epsilon;
 };
 int norm_step(const NormStep& what, Type type, void* stream);
+
+// Its derivative, from what it gave and the gradients of both results.
+struct NormSlope {
+  const float *sum, *stats, *weight;
+  const void* grad_out;   // (rows, hidden)
+  const float* grad_sum;  // (rows, hidden), or null
+  float* grad_x;          // (rows, hidden)
+  void* grad_delta;       // (rows, hidden): the same in another type
+  float* partial;         // (blocks, 2, hidden): each block's part of the gradients of weight and bias
+  int64_t rows;
+  int hidden, blocks;
+};
+int norm_slope(const NormSlope& what, Type type, void* stream);
 }  // namespace kernels

@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/randint.h>
+#include <ATen/ops/sum.h>
 #include <torch/csrc/autograd/custom_function.h>
 #ifndef KERNELS_HOST
 #include <c10/cuda/CUDAGuard.h>
@@ -178,33 +179,105 @@ char* draw(const Tensor* logits, const Tensor* uniform, const Tensor* settings, 
     if (rows > 0) queue(*logits, [&](void* stream) { return kernels::draw(what, type_of(*logits), stream); });
   });
 }
+
+// Into `sum` goes x + delta, and into `stats`, where it is defined, what the derivative needs of each row.
+Tensor norm(const Tensor& x, const Tensor& delta, const Tensor& weight, const Tensor& bias, double epsilon, at::ScalarType kind,
+            const Tensor& sum, const Tensor& stats) {
+  same_device(x, x, at::kFloat, "a residual stream");
+  TORCH_CHECK(x.dim() == 2 && x.is_contiguous() && x.size(1) % 8 == 0 && x.size(1) <= MOST_HIDDEN && in_chunks(x),
+              "a residual stream is (rows, hidden), with a hidden size of up to ", MOST_HIDDEN, ", not ", x.sizes());
+  kernels::NormStep what{};
+  if (delta.defined()) {
+    same_device(delta, x, kind, "delta");
+    TORCH_CHECK(delta.sizes() == x.sizes() && delta.is_contiguous() && in_chunks(delta), "delta is of another shape");
+    what.delta = delta.const_data_ptr();
+  }
+  for (const Tensor* t : {&weight, &bias}) {
+    same_device(*t, x, at::kFloat, "a norm's weight");
+    TORCH_CHECK(t->numel() == x.size(1) && t->is_contiguous() && in_chunks(*t), "a norm's weight is (hidden)");
+  }
+  Tensor out = at::empty(x.sizes(), x.options().dtype(kind));
+  what.x = x.const_data_ptr<float>();
+  what.sum = sum.mutable_data_ptr<float>();
+  if (stats.defined()) what.stats = stats.mutable_data_ptr<float>();
+  what.weight = weight.const_data_ptr<float>();
+  what.bias = bias.const_data_ptr<float>();
+  what.out = out.mutable_data_ptr();
+  what.rows = x.size(0);
+  what.hidden = static_cast<int>(x.size(1));
+  what.epsilon = static_cast<float>(epsilon);
+  if (what.rows > 0) queue(x, [&](void* stream) { return kernels::norm_step(what, type_of(out), stream); });
+  return out;
+}
+
 char* norm_step(const Tensor* x, const Tensor* delta, const Tensor* weight, const Tensor* bias, double epsilon, int type,
                 Tensor** out) {
   return guarded([&] {
-    same_device(*x, *x, at::kFloat, "a residual stream");
-    TORCH_CHECK(x->dim() == 2 && x->is_contiguous() && x->size(1) % 4 == 0 && x->size(1) <= MOST_HIDDEN && in_chunks(*x),
-                "a residual stream is (rows, hidden), with a hidden size of up to ", MOST_HIDDEN, ", not ", x->sizes());
     const auto kind = static_cast<at::ScalarType>(type);
-    kernels::NormStep what{};
-    if (delta) {
-      same_device(*delta, *x, kind, "delta");
-      TORCH_CHECK(delta->sizes() == x->sizes() && delta->is_contiguous() && in_chunks(*delta), "delta is of another shape");
-      what.delta = delta->const_data_ptr();
+    *out = new Tensor(norm(*x, delta ? *delta : Tensor(), *weight, *bias, epsilon, kind, *x, Tensor()));
+  });
+}
+
+// Blocks of the derivative: enough to fill a card, and few enough that their parts of a sum are little to add up.
+constexpr int64_t MOST_BLOCKS = 528, LEAST_ROWS = 16;
+
+// Keeps the sum, and a mean and a deviation a row.
+struct AddNorm : torch::autograd::Function<AddNorm> {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx, Tensor x, Tensor delta, Tensor weight,
+                                                Tensor bias, double epsilon) {
+    if (!in_chunks(x) || !x.is_contiguous()) x = x.clone(at::MemoryFormat::Contiguous);
+    if (!in_chunks(delta) || !delta.is_contiguous()) delta = delta.clone(at::MemoryFormat::Contiguous);
+    Tensor sum = at::empty(x.sizes(), x.options()), stats = at::empty({x.size(0), 2}, x.options());
+    Tensor out = norm(x, delta, weight, bias, epsilon, delta.scalar_type(), sum, stats);
+    ctx->set_materialize_grads(false);
+    ctx->save_for_backward({sum, stats, weight});
+    ctx->saved_data["kind"] = static_cast<int64_t>(out.scalar_type());
+    return {sum, out};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const Tensor &sum = saved[0], &stats = saved[1], &weight = saved[2];
+    const auto kind = static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt());
+    auto ready = [&](const Tensor& grad, at::ScalarType type) {
+      Tensor t = grad.to(type).contiguous();
+      return in_chunks(t) ? t : t.clone();
+    };
+    if (!grads[1].defined()) {  // the sum alone is used
+      Tensor grad = grads[0];
+      return {grad, grad.defined() ? grad.to(kind) : grad, Tensor(), Tensor(), Tensor()};
     }
-    for (const Tensor* t : {weight, bias}) {
-      same_device(*t, *x, at::kFloat, "a norm's weight");
-      TORCH_CHECK(t->numel() == x->size(1) && t->is_contiguous() && in_chunks(*t), "a norm's weight is (hidden)");
+    Tensor grad_out = ready(grads[1], kind), grad_sum;
+    kernels::NormSlope what{};
+    if (grads[0].defined()) {
+      grad_sum = ready(grads[0], at::kFloat);
+      what.grad_sum = grad_sum.const_data_ptr<float>();
     }
-    Tensor result = at::empty(x->sizes(), x->options().dtype(kind));
-    what.x = x->mutable_data_ptr<float>();
-    what.weight = weight->const_data_ptr<float>();
-    what.bias = bias->const_data_ptr<float>();
-    what.out = result.mutable_data_ptr();
-    what.rows = x->size(0);
-    what.hidden = static_cast<int>(x->size(1));
-    what.epsilon = static_cast<float>(epsilon);
-    if (what.rows > 0) queue(*x, [&](void* stream) { return kernels::norm_step(what, type_of(result), stream); });
-    *out = new Tensor(std::move(result));
+    what.rows = sum.size(0);
+    what.hidden = static_cast<int>(sum.size(1));
+    what.blocks = static_cast<int>(std::clamp<int64_t>(what.rows / LEAST_ROWS, 1, MOST_BLOCKS));
+    Tensor grad_x = at::empty(sum.sizes(), sum.options()), grad_delta = at::empty(sum.sizes(), sum.options().dtype(kind));
+    Tensor partial = at::empty({what.blocks, 2, what.hidden}, sum.options());
+    what.sum = sum.const_data_ptr<float>();
+    what.stats = stats.const_data_ptr<float>();
+    what.weight = weight.const_data_ptr<float>();
+    what.grad_out = grad_out.const_data_ptr();
+    what.grad_x = grad_x.mutable_data_ptr<float>();
+    what.grad_delta = grad_delta.mutable_data_ptr();
+    what.partial = partial.mutable_data_ptr<float>();
+    queue(sum, [&](void* stream) { return kernels::norm_slope(what, type_of(grad_delta), stream); });
+    Tensor total = at::sum(partial, {0});
+    return {grad_x, grad_delta, total.select(0, 0), total.select(0, 1), Tensor()};
+  }
+};
+
+char* add_norm(const Tensor* x, const Tensor* delta, const Tensor* weight, const Tensor* bias, double epsilon, Tensor** sum,
+               Tensor** out) {
+  return guarded([&] {
+    TORCH_CHECK(delta->element_size() == 2, "what is added to a residual stream has 16 bits here, not ", delta->scalar_type());
+    auto results = AddNorm::apply(*x, *delta, *weight, *bias, epsilon);
+    *sum = new Tensor(std::move(results[0]));
+    *out = new Tensor(std::move(results[1]));
   });
 }
 }  // namespace
@@ -214,4 +287,5 @@ extern "C" const struct {
   char* (*append_attend)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, Tensor**);
   char* (*draw)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, const Tensor*);
   char* (*norm_step)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, double, int, Tensor**);
-} te_kernels = {short_attention, append_attend, draw, norm_step};
+  char* (*add_norm)(const Tensor*, const Tensor*, const Tensor*, const Tensor*, double, Tensor**, Tensor**);
+} te_kernels = {short_attention, append_attend, draw, norm_step, add_norm};

@@ -1,6 +1,6 @@
 //! Kernels of our own for NVIDIA cards from compute capability 8.0, where libtorch's are far from what the card can do:
 //! attention inside short sequences, attention of one new token behind kept keys and values, drawing characters, and a residual
-//! sum with its norm.
+//! sum with its norm, in generation and in training.
 //!
 //! The sources are in `torch-ext/kernels`. Each kernel has libtorch's path beside it (`libtorch.rs`), which is used on other
 //! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
@@ -140,6 +140,19 @@ pub fn norm_step(
         return api(x.device())?.norm_step(x, delta, weight, bias, epsilon, kind);
     }
     Ok(libtorch::norm_step(x, delta, weight, bias, epsilon, kind)?)
+}
+
+/// x + delta, and its layer norm, both with derivatives.
+///
+/// `x` is (rows, hidden), float32; `delta` the same in any kind; `weight` and `bias` are (hidden), float32. Returns the sum in float32
+/// and the norm: in `delta`'s kind by our own kernel, which is for 16 bits and a hidden size as of [`norm_step`], and in float32 by
+/// libtorch's, for autocast to round.
+pub fn add_norm(x: &Tensor, delta: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+    let hidden = weight.numel() as i64;
+    if hidden <= MOST_HIDDEN && hidden % 8 == 0 && is_own(Kernel::AddNorm, x.device(), delta.kind()) {
+        return api(x.device())?.add_norm(x, delta, weight, bias, epsilon);
+    }
+    Ok(libtorch::add_norm(x, delta, weight, bias, epsilon)?)
 }
 
 /// Whether our own kernels are asked for.

@@ -226,6 +226,8 @@ pub struct Checkpoints {
     keep: usize,
     /// Rank 0 writes, the others do not.
     writes: bool,
+    /// Nothing is trained any more: files are written from weights and moments where they are.
+    still: bool,
     writing: Option<JoinHandle<Result<()>>>,
     /// The last copies, and the step that they are of.
     copies: Option<(u64, Copies)>,
@@ -256,7 +258,7 @@ impl Checkpoints {
                 std::fs::remove_file(&path).at(&path)?;
             }
         }
-        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, writing: None, copies: None, file: None })
+        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, still: false, writing: None, copies: None, file: None })
     }
 
     /// Those that another process writes: nothing is touched here.
@@ -265,6 +267,7 @@ impl Checkpoints {
             folder: folder.join("checkpoints"),
             keep: 1,
             writes: false,
+            still: false,
             writing: None,
             copies: None,
             file: None,
@@ -388,16 +391,21 @@ impl Checkpoints {
         for (i, &place) in optimizer.places.iter().enumerate() {
             let moments = optimizer.moments(i)?;
             if self.writes {
-                let [step, exp_avg, exp_avg_sq] = received(moments)?;
+                let [step, exp_avg, exp_avg_sq] = if self.still { moments } else { received(moments)? };
                 let (exp_avg, exp_avg_sq) = (TensorValue::Loaded(exp_avg), TensorValue::Loaded(exp_avg_sq));
                 copies.moments.insert(place, Moments { step: step.f_double_value(&[])?, exp_avg, exp_avg_sq });
             }
         }
         if self.writes {
-            copies.weights = weights_of(network)?;
+            copies.weights = if self.still { network.state_dict() } else { weights_of(network)? };
         }
         self.copies = Some((step, copies));
         Ok(())
+    }
+
+    /// The training is over: what is saved from now on needs no copies in the CPU's memory, which take seconds to make.
+    pub(crate) fn rest(&mut self) {
+        self.still = true;
     }
 
     /// Lets go of the copies: the training goes on.

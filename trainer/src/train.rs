@@ -148,6 +148,9 @@ pub fn train<O: Objective>(
             clock.read(&mut position);
             let aside = Instant::now();
             ranks.check_weights(network)?;
+            if finished || stopped {
+                checkpoints.rest();
+            }
             let path = checkpoints.save(network, &optimizer, &position, settings)?;
             saved = position.step;
             clock.set_aside(aside);

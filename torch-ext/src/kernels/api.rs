@@ -18,14 +18,18 @@ pub enum Kernel {
     Draw,
     /// [`norm_step`].
     NormStep,
+    /// [`add_norm`].
+    AddNorm,
 }
 
 impl Kernel {
     /// All there are.
-    pub const ALL: [Kernel; 4] = [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw, Kernel::NormStep];
+    pub const ALL: [Kernel; 5] =
+        [Kernel::ShortAttention, Kernel::AppendAttend, Kernel::Draw, Kernel::NormStep, Kernel::AddNorm];
 
     pub(super) fn takes(self, kind: Kind) -> bool {
-        matches!(kind, Kind::Half | Kind::BFloat16) || (kind == Kind::Float && self != Kernel::ShortAttention)
+        matches!(kind, Kind::Half | Kind::BFloat16)
+            || (kind == Kind::Float && !matches!(self, Kernel::ShortAttention | Kernel::AddNorm))
     }
 }
 
@@ -36,6 +40,7 @@ impl std::fmt::Display for Kernel {
             Kernel::AppendAttend => "attention of new tokens",
             Kernel::Draw => "drawing characters",
             Kernel::NormStep => "a residual sum and its norm",
+            Kernel::AddNorm => "a residual sum and its norm, in training",
         })
     }
 }
@@ -47,6 +52,7 @@ pub(super) struct Api {
     append_attend: extern "C" fn(Ptr, Ptr, Ptr, Ptr, *mut Ptr) -> *mut c_char,
     draw: extern "C" fn(Ptr, Ptr, Ptr, Ptr, Ptr) -> *mut c_char,
     norm_step: extern "C" fn(Ptr, Ptr, Ptr, Ptr, f64, c_int, *mut Ptr) -> *mut c_char,
+    add_norm: extern "C" fn(Ptr, Ptr, Ptr, Ptr, f64, *mut Ptr, *mut Ptr) -> *mut c_char,
 }
 
 /// The shim checks kinds, devices, layouts and shapes; the tensors are alive during the call.
@@ -107,5 +113,18 @@ impl Api {
         };
         check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
         Ok(owned(out))
+    }
+
+    pub(super) fn add_norm(
+        &self,
+        x: &Tensor,
+        delta: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        epsilon: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        let (mut sum, mut out) = (std::ptr::null_mut(), std::ptr::null_mut());
+        check((self.add_norm)(ptr(x), ptr(delta), ptr(weight), ptr(bias), epsilon, &mut sum, &mut out))?;
+        Ok((owned(sum), owned(out)))
     }
 }

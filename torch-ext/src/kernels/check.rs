@@ -11,6 +11,7 @@ pub(super) fn agrees(api: &Api, kernel: Kernel, device: Device, kind: Kind) -> R
         Kernel::AppendAttend => tch::no_grad(|| append_attend(api, device, kind)),
         Kernel::Draw => tch::no_grad(|| draw(api, device, kind)),
         Kernel::NormStep => tch::no_grad(|| norm_step(api, device, kind)),
+        Kernel::AddNorm => tch::with_grad(|| add_norm(api, device, kind)),
     }
 }
 
@@ -120,6 +121,36 @@ fn norm_step(api: &Api, device: Device, kind: Kind) -> Result<()> {
         let theirs = libtorch::norm_step(&right, delta.as_ref(), &weight, &bias, 1e-5, kind)?;
         close("its result", &ours, &theirs, kind)?;
         close("its stream", &x, &right, Kind::Float)?;
+    }
+    Ok(())
+}
+
+fn add_norm(api: &Api, device: Device, kind: Kind) -> Result<()> {
+    for (rows, hidden) in [(70, 1280), (3, 768), (33, 2048)] {
+        // Both results, and the gradients of all inputs.
+        let run = |f: &dyn Fn(&[Tensor]) -> Result<(Tensor, Tensor)>| -> Result<Vec<Tensor>> {
+            let inputs = [
+                numbers(&[rows, hidden], 3.0, 0.0, device, Kind::Float)?,
+                numbers(&[rows, hidden], 2.0, 0.4, device, kind)?,
+                numbers(&[hidden], 1.0, 0.1, device, Kind::Float)?,
+                numbers(&[hidden], 1.0, 0.2, device, Kind::Float)?,
+            ];
+            let inputs = inputs.map(|t| t.set_requires_grad(true));
+            let (sum, norm) = f(&inputs)?;
+            let slope = |first| numbers(&[rows, hidden], 1.0, first, device, kind);
+            let loss = sum.f_mul(&slope(0.6)?)?.f_sum(Kind::Float)?;
+            let loss = loss.f_add(&norm.f_mul(&slope(0.8)?)?.f_sum(Kind::Float)?)?;
+            let mut all = vec![sum.f_detach()?, norm.f_detach()?];
+            all.extend(Tensor::f_run_backward(&[loss], &inputs, false, false)?);
+            Ok(all)
+        };
+        let ours = run(&|t| api.add_norm(&t[0], &t[1], &t[2], &t[3], 1e-5))?;
+        let theirs = run(&|t| Ok(libtorch::add_norm(&t[0], &t[1], &t[2], &t[3], 1e-5)?))?;
+        let names =
+            ["its sum", "its norm", "the slope of x", "the slope of delta", "the slope of weight", "the slope of bias"];
+        for ((what, ours), theirs) in names.iter().zip(&ours).zip(&theirs) {
+            close(what, ours, theirs, kind)?;
+        }
     }
     Ok(())
 }

@@ -123,6 +123,18 @@ pub(super) fn norm_step(
     x.f_layer_norm(weight.size(), Some(weight), Some(bias), epsilon, true)?.f_to_kind(kind)
 }
 
+pub(super) fn add_norm(
+    x: &Tensor,
+    delta: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    epsilon: f64,
+) -> Result<(Tensor, Tensor), TchError> {
+    let sum = x.f_add(delta)?;
+    let norm = sum.f_layer_norm(weight.size(), Some(weight), Some(bias), epsilon, true)?;
+    Ok((sum, norm))
+}
+
 fn divide(p: &Tensor) -> Result<Tensor, TchError> {
     p.f_div(&p.f_sum_dim_intlist(-1, true, Kind::Float)?)
 }

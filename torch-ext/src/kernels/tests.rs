@@ -325,6 +325,52 @@ fn a_norm_step_is_libtorchs_for_any_width() {
     }
 }
 
+/// Float32 gradients by libtorch's formula, for every width, number of rows, and use of the two results.
+#[test]
+fn a_norm_with_a_derivative_is_libtorchs_however_its_results_are_used() {
+    for kind in HALVES {
+        for (rows, hidden) in [(1i64, 8i64), (40, 72), (100, 520), (17, 1280), (2, 2048)] {
+            for used in [(true, true), (false, true), (true, false)] {
+                let run = |f: &dyn Fn(&[Tensor; 4]) -> (Tensor, Tensor)| {
+                    let of = |shape: &[i64], first, kind| numbers(shape, 2.0, first, CPU, kind).unwrap();
+                    let inputs = [
+                        of(&[rows, hidden], 0.0, Kind::Float) + 3.0,
+                        of(&[rows, hidden], 0.4, kind),
+                        of(&[hidden], 0.1, Kind::Float),
+                        of(&[hidden], 0.2, Kind::Float),
+                    ]
+                    .map(|t| t.set_requires_grad(true));
+                    let (sum, norm) = f(&inputs);
+                    let slope = |first| of(&[rows, hidden], first, Kind::Float);
+                    let mut loss = Tensor::zeros([], (Kind::Float, CPU));
+                    if used.0 {
+                        loss += (&sum * slope(0.6)).sum(Kind::Float);
+                    }
+                    if used.1 {
+                        loss += (norm.to_kind(Kind::Float) * slope(0.8)).sum(Kind::Float);
+                    }
+                    loss.backward();
+                    let grads = inputs.map(|t| t.grad());
+                    (sum.detach(), norm.detach(), grads)
+                };
+                let (sum, norm, grads) = run(&|[x, d, w, b]| on_the_host().add_norm(x, d, w, b, 1e-5).unwrap());
+                let (right_sum, right_norm, right) = run(&|[x, d, w, b]| libtorch::add_norm(x, d, w, b, 1e-5).unwrap());
+                assert_eq!((&sum, norm.kind()), (&right_sum, kind));
+                assert!(difference(&norm, &right_norm).unwrap() < tolerance(kind));
+                for (i, (ours, theirs)) in grads.iter().zip(&right).enumerate() {
+                    // Without the norm its weight and bias have no gradient.
+                    assert_eq!(ours.defined(), theirs.defined(), "{i} {used:?}");
+                    if ours.defined() {
+                        assert_eq!(ours.kind(), theirs.kind());
+                        let by = difference(ours, theirs).unwrap();
+                        assert!(by < tolerance(kind), "{i} {rows} {hidden} {kind:?} {used:?}: {by}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_kernel_cannot_take_is_an_error_in_one_line() {
     let api = on_the_host();
