@@ -258,7 +258,15 @@ impl Checkpoints {
                 std::fs::remove_file(&path).at(&path)?;
             }
         }
-        Ok(Checkpoints { folder, keep: keep.max(1), writes: true, still: false, writing: None, copies: None, file: None })
+        Ok(Checkpoints {
+            folder,
+            keep: keep.max(1),
+            writes: true,
+            still: false,
+            writing: None,
+            copies: None,
+            file: None,
+        })
     }
 
     /// Those that another process writes: nothing is touched here.
