@@ -4,8 +4,8 @@ use model::generate::tag_lines;
 use notation::{
     Error,
     abc::{
-        self, Score,
-        score::{Bar, Event},
+        self, AbcScore,
+        score::{AbcEvent, Bar},
     },
     export::to_musicxml,
     interleave,
@@ -41,7 +41,7 @@ pub struct Upload {
 pub fn read(bytes: &[u8], name: &str) -> Result<Upload, Problem> {
     let (text, warnings) = match musicxml::looks_like(bytes) || is_musicxml(name) {
         true => {
-            let mut options = musicxml::Options::default();
+            let mut options = musicxml::MusicXmlOptions::default();
             options.most_bytes = UNPACKED;
             let converted = musicxml::to_abc(bytes, "", &options).map_err(|error| problem(&error, None))?;
             let warnings = converted.warnings.iter().map(ToString::to_string).collect();
@@ -95,7 +95,7 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
         // A tune without voices is not in the dialect of xml2abc; as MusicXML and back it is.
         Err(Error::NoMusic | Error::NoVoices) => {
             let xml = to_musicxml(&text, "").map_err(|error| wrong(&error))?.output;
-            let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::Options::default());
+            let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::MusicXmlOptions::default());
             let text = back.and_then(|back| reduced(&back.abc)).map_err(|error| problem(&error, None))?;
             Ok((with_layout(&text), warnings))
         }
@@ -104,13 +104,13 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
 }
 
 /// Parses ABC that is not too long to be converted.
-pub fn parse(text: &str) -> Result<Score, Problem> {
+pub fn parse(text: &str) -> Result<AbcScore, Problem> {
     short(text)?;
     let score = abc::parse(text, "").map_err(|error| problem(&error, Some(text)))?;
-    let notes = |event: &Event| match event {
-        Event::Chord(chord) => chord.notes.len().max(1),
-        Event::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
-        Event::Mark(_) => 0,
+    let notes = |event: &AbcEvent| match event {
+        AbcEvent::Chord(chord) => chord.notes.len().max(1),
+        AbcEvent::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
+        AbcEvent::Mark(_) => 0,
     };
     let bars = score.voices.iter().flat_map(|voice| &voice.bars);
     let notes: usize = bars.flat_map(|bar| bar.layers.iter().flatten()).map(notes).sum();
@@ -133,7 +133,7 @@ fn too_long(found: &str, most: &str) -> Problem {
 }
 
 /// A line with two bars of a voice, and the voice.
-fn two_bars(score: &Score) -> Option<(usize, &str)> {
+fn two_bars(score: &AbcScore) -> Option<(usize, &str)> {
     // A bar may begin at the end of the line before, with a change of its key.
     let line = |at: usize| score.voices.iter().filter_map(|voice| voice.bars.get(at)).map(|bar| bar.at.line).max();
     let is = |bar: Option<&Bar>| bar.is_some_and(|bar| !bar.missing);
@@ -196,7 +196,7 @@ fn line_of(said: &str) -> Option<usize> {
 /// The line that an error knows.
 fn line(error: &Error) -> Option<usize> {
     match error {
-        Error::MusicXml { place, .. } => Some(place.line).filter(|line| *line > 0),
+        Error::MusicXml { position, .. } => Some(position.line).filter(|line| *line > 0),
         Error::Encoding { line, .. } | Error::NotAscii { line, .. } | Error::NotInterleaved { line, .. } => Some(*line),
         Error::NoNotes { line, .. } | Error::TooLong { line, .. } => Some(*line),
         Error::NotAbc { .. } => Some(1),

@@ -33,32 +33,7 @@ const KNOWN: [(&str, &[&[&str]]); 5] = [
         ],
     ),
     ("trainer", &[&["checkpoint", "train"]]),
-    (
-        "notation",
-        &[
-            &["abc/reader", "abc/reader/music"],
-            &[
-                "error",
-                "musicxml",
-                "musicxml/container",
-                "musicxml/directions",
-                "musicxml/fields",
-                "musicxml/groups",
-                "musicxml/header",
-                "musicxml/lyrics",
-                "musicxml/markup",
-                "musicxml/notes",
-                "musicxml/reader",
-                "musicxml/titles",
-                "musicxml/voices",
-                "musicxml/xml",
-                "text",
-            ],
-            &["export", "export/midi"],
-            &["export/musicxml", "export/notes"],
-            &["preprocess", "preprocess/report", "prompts"],
-        ],
-    ),
+    ("notation", &[]),
     (
         "demo",
         &[&[

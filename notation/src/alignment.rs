@@ -1,6 +1,6 @@
 //! Do the voices go together, bar for bar?
 
-use crate::bars::{Bars, bars};
+use crate::bars::{PieceBars, bars};
 use crate::duration::{Duration, bar_duration};
 use crate::interleave::interleaved_bars;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub fn check_interleaved(lines: &[String]) -> Result<Alignment> {
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_bars(bars: &Bars) -> Result<Alignment> {
+pub fn check_bars(bars: &PieceBars) -> Result<Alignment> {
     let voices = &bars.voices;
     let first = voices.iter().find(|voice| voice.symbol == "V:1").ok_or(Error::NoMusic)?;
     let mut alignment = Alignment {

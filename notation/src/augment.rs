@@ -3,7 +3,7 @@
 
 use crate::barlines;
 use crate::text::words;
-use crate::transpose::Movable;
+use crate::transpose::TransposablePiece;
 use crate::{Error, Key, Result};
 
 /// An interleaved piece in a key, reduced.
@@ -15,8 +15,8 @@ pub fn reduced(interleaved: &str, to: Key) -> Result<String> {
     movable(interleaved)?.reduced(to)
 }
 
-pub(crate) fn movable(interleaved: &str) -> Result<Movable> {
-    Movable::new(&standard(interleaved)?)
+pub(crate) fn movable(interleaved: &str) -> Result<TransposablePiece> {
+    TransposablePiece::new(&standard(interleaved)?)
 }
 
 /// One voice after the other, in the order in which the lines have them, each in one line. The original's way back,

@@ -6,27 +6,27 @@ use crate::barlines::{self, BAR_LINES};
 use crate::text::{strip, words};
 use crate::{Error, Result, enclosed};
 
-/// Header lines, and each voice's text.
+/// AbcHeader lines, and each voice's text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Voices {
+pub struct VoiceTexts {
     /// Everything before the music, lines with `\n`.
     pub header: Vec<String>,
     /// Symbol (`V:1`) and text of each voice, in the order of the file.
     pub voices: Vec<(String, String)>,
 }
 
-/// Header lines, and each voice's bars.
+/// AbcHeader lines, and each voice's bars.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bars {
+pub struct PieceBars {
     /// Everything before the music, lines with `\n`.
     pub header: Vec<String>,
     /// In the order of the file.
-    pub voices: Vec<Voice>,
+    pub voices: Vec<VoiceBars>,
 }
 
 /// The bars of one voice.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Voice {
+pub struct VoiceBars {
     /// As `V:1`.
     pub symbol: String,
     /// Fields before the first bar line, such as `[K:D]`.
@@ -41,7 +41,7 @@ pub struct Voice {
 
 /// Global header fields and those of each voice, as far as this crate needs them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Header {
+pub struct AbcHeader {
     /// The value of the first `K:` before the voices.
     pub key: String,
     /// For each voice: symbol, what follows it in the `V:` line, and whether a `K:` line follows that.
@@ -68,7 +68,7 @@ pub(crate) fn music(lines: &[String]) -> Result<usize> {
 ///
 /// # Errors
 /// [`Error::NoMusic`].
-pub fn voices(lines: &[String]) -> Result<Voices> {
+pub fn voices(lines: &[String]) -> Result<VoiceTexts> {
     let (header, body) = lines.split_at(music(lines)?);
     let mut voices: Vec<(String, String)> = Vec::new();
     let mut current = 0;
@@ -86,24 +86,24 @@ pub fn voices(lines: &[String]) -> Result<Voices> {
             voices[current].1.push_str(line);
         }
     }
-    Ok(Voices { header: header.to_vec(), voices })
+    Ok(VoiceTexts { header: header.to_vec(), voices })
 }
 
 /// Splits a piece into its header and its voices' bars.
 ///
 /// # Errors
 /// [`Error::NoMusic`]; [`Error::NotBars`] names the voice.
-pub fn bars(lines: &[String]) -> Result<Bars> {
+pub fn bars(lines: &[String]) -> Result<PieceBars> {
     let voices = voices(lines)?;
     let parts = parts(&voices)?.into_iter();
-    Ok(Bars { voices: parts.map(|(symbol, parts)| parts.voice(symbol)).collect(), header: voices.header })
+    Ok(PieceBars { voices: parts.map(|(symbol, parts)| parts.voice(symbol)).collect(), header: voices.header })
 }
 
 /// The symbols and the parts of the voices.
-pub(crate) fn parts(voices: &Voices) -> Result<Vec<(&str, Parts<'_>)>> {
+pub(crate) fn parts(voices: &VoiceTexts) -> Result<Vec<(&str, SplitVoice<'_>)>> {
     let mut all = Vec::with_capacity(voices.voices.len());
     for (symbol, text) in &voices.voices {
-        let parts = Parts::of(text).ok_or_else(|| Error::NotBars { voice: symbol.clone() })?;
+        let parts = SplitVoice::of(text).ok_or_else(|| Error::NotBars { voice: symbol.clone() })?;
         all.push((symbol.as_str(), parts));
     }
     Ok(all)
@@ -120,8 +120,8 @@ pub(crate) fn ending(bar: &str) -> Option<usize> {
 }
 
 /// A voice's text taken apart: bar lines and, between them, bars.
-pub(crate) struct Parts<'a> {
-    /// See [`Voice::prefix`].
+pub(crate) struct SplitVoice<'a> {
+    /// See [`VoiceBars::prefix`].
     pub prefix: &'a str,
     /// Of bars.
     pub count: usize,
@@ -130,8 +130,8 @@ pub(crate) struct Parts<'a> {
     first: usize,
 }
 
-impl<'a> Parts<'a> {
-    fn of(text: &'a str) -> Option<Parts<'a>> {
+impl<'a> SplitVoice<'a> {
+    fn of(text: &'a str) -> Option<SplitVoice<'a>> {
         let filled = barlines::split(strip(text)).into_iter().filter(|element| !strip(element).is_empty());
         // A bar line that is there twice counts once.
         let mut elements: Vec<Cow<str>> = Vec::new();
@@ -188,7 +188,7 @@ impl<'a> Parts<'a> {
         } else {
             (2, pairs.saturating_sub(1))
         };
-        Some(Parts { prefix, count, elements, first })
+        Some(SplitVoice { prefix, count, elements, first })
     }
 
     /// The bar line on the left of a bar; of the first it may be empty.
@@ -206,9 +206,9 @@ impl<'a> Parts<'a> {
         self.elements.get(self.first + 2 * bar + 1).map_or("", |element| element)
     }
 
-    fn voice(&self, symbol: &str) -> Voice {
+    fn voice(&self, symbol: &str) -> VoiceBars {
         let bars = 0..self.count;
-        Voice {
+        VoiceBars {
             symbol: symbol.to_owned(),
             prefix: self.prefix.to_owned(),
             left: bars.clone().map(|bar| self.left(bar).to_owned()).collect(),
@@ -222,7 +222,7 @@ impl<'a> Parts<'a> {
 ///
 /// # Errors
 /// [`Error::NoVoices`], [`Error::NoKey`], [`Error::Header`] for a line too short to be a field.
-pub fn header(lines: &[String]) -> Result<Header> {
+pub fn header(lines: &[String]) -> Result<AbcHeader> {
     let start = lines.iter().position(|line| line.starts_with("V:")).ok_or(Error::NoVoices)?;
     let second = |line: &str| line.chars().nth(1).ok_or_else(|| Error::Header { text: strip(line).to_owned() });
 
@@ -250,15 +250,15 @@ pub fn header(lines: &[String]) -> Result<Header> {
             voices[current].own_key = true;
         }
     }
-    Ok(Header { key: key.ok_or(Error::NoKey)?, voices })
+    Ok(AbcHeader { key: key.ok_or(Error::NoKey)?, voices })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(text: &str) -> Option<Voice> {
-        Parts::of(text).map(|parts| parts.voice(""))
+    fn one(text: &str) -> Option<VoiceBars> {
+        SplitVoice::of(text).map(|parts| parts.voice(""))
     }
 
     #[test]

@@ -91,12 +91,12 @@ pub enum Error {
     Stopped,
 
     /// A score in MusicXML that cannot be read.
-    #[error("{}{problem}", prefix(name, place))]
+    #[error("{}{problem}", prefix(name, position))]
     MusicXml {
         /// What the caller calls the score; may be empty.
         name: String,
-        /// Where in it.
-        place: crate::musicxml::Place,
+        /// Where in the score.
+        position: crate::musicxml::SourcePosition,
         /// What is wrong.
         problem: String,
     },
@@ -244,9 +244,9 @@ fn place(voice: &str, bar: usize) -> String {
     if voice.is_empty() { String::new() } else { format!("voice {voice}, bar {bar}: ") }
 }
 
-fn prefix(name: &str, place: &crate::musicxml::Place) -> String {
-    let place = place.to_string();
-    [name, &place].iter().filter(|text| !text.is_empty()).map(|text| format!("{text}: ")).collect()
+fn prefix(name: &str, position: &crate::musicxml::SourcePosition) -> String {
+    let position = position.to_string();
+    [name, &position].iter().filter(|text| !text.is_empty()).map(|text| format!("{text}: ")).collect()
 }
 
 impl Error {

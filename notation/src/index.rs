@@ -11,14 +11,14 @@ use crate::{Error, Key, Result};
 
 /// A piece in an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The folder of augmented pieces, and the piece's name.
     pub path: String,
     /// The original key as the header has it: `Gmin`. See [`Key::of_mode`].
     pub key: String,
 }
 
-impl Entry {
+impl IndexEntry {
     /// The piece's name: what follows the last `/`. It may have dots in it.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
@@ -58,7 +58,7 @@ pub(crate) fn file_name(name: &str, key: Key) -> String {
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Index`] names the line.
-pub fn read(path: &Path) -> Result<Vec<Entry>> {
+pub fn read(path: &Path) -> Result<Vec<IndexEntry>> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -102,14 +102,14 @@ mod tests {
 
     #[test]
     fn lines_are_pythons() {
-        let entry = Entry { path: "data/a/Lä\"nd\u{7f}𝄞.2".into(), key: "F#min".into() };
+        let entry = IndexEntry { path: "data/a/Lä\"nd\u{7f}𝄞.2".into(), key: "F#min".into() };
         assert_eq!(entry.line(), "{\"path\": \"data/a/L\\u00e4\\\"nd\\u007f\\ud834\\udd1e.2\", \"key\": \"F#min\"}\n");
-        assert_eq!(serde_json::from_str::<Entry>(&entry.line()).unwrap(), entry);
+        assert_eq!(serde_json::from_str::<IndexEntry>(&entry.line()).unwrap(), entry);
     }
 
     #[test]
     fn names_may_have_dots() {
-        let entry = Entry { path: "data/augmented/bach_bwv66.6".into(), key: "F#min".into() };
+        let entry = IndexEntry { path: "data/augmented/bach_bwv66.6".into(), key: "F#min".into() };
         assert_eq!(entry.name(), "bach_bwv66.6");
         assert_eq!(entry.file(entry.key().unwrap()), Path::new("data/augmented/A/bach_bwv66.6_A.abc"));
     }

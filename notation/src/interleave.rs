@@ -1,7 +1,7 @@
 //! Standard ABC to interleaved ABC and back: one line a bar, `[V:1]…|[V:2]…|`.
 
 use crate::barlines;
-use crate::bars::{Bars, Voice, Voices, ending, parts, voices};
+use crate::bars::{PieceBars, VoiceBars, VoiceTexts, ending, parts, voices};
 use crate::text::{integer, strip, words};
 use crate::{Error, Result};
 
@@ -14,7 +14,7 @@ pub fn interleave(lines: &[String]) -> Result<Vec<String>> {
 }
 
 /// Interleaves the bars for which `keep` holds.
-pub(crate) fn interleave_voices(voices: &Voices, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+pub(crate) fn interleave_voices(voices: &VoiceTexts, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let parts = parts(voices)?;
     let mut lines: Vec<String> = voices.header.iter().map(|line| ended(line)).collect();
     let count = match parts.iter().find(|(symbol, _)| *symbol == "V:1") {
@@ -47,20 +47,20 @@ fn ended(line: &str) -> String {
     if line.ends_with('\n') { line.to_owned() } else { format!("{line}\n") }
 }
 
-/// Interleaved ABC taken apart. Voices come in the order of their numbers; the last voice's bar lines
+/// Interleaved ABC taken apart. VoiceTexts come in the order of their numbers; the last voice's bar lines
 /// keep the line's `\n`, as in `abctoolkit`.
 ///
 /// # Errors
 /// [`Error::NotInterleaved`] names the line and the voice that is not as it should be.
-pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
+pub fn interleaved_bars(lines: &[String]) -> Result<PieceBars> {
     // Without any music the original takes all lines for both header and music.
     let start = lines.iter().position(|line| line.contains("[V:1]"));
     let (header, body) = start.map_or((lines, lines), |start| lines.split_at(start));
     let symbols = sorted_symbols(header)?;
-    let mut voices: Vec<Voice> = Vec::new();
+    let mut voices: Vec<VoiceBars> = Vec::new();
     for symbol in &symbols {
         if !voices.iter().any(|voice| voice.symbol == *symbol) {
-            voices.push(Voice { symbol: symbol.clone(), ..Voice::default() });
+            voices.push(VoiceBars { symbol: symbol.clone(), ..VoiceBars::default() });
         }
     }
     for (i, line) in body.iter().enumerate() {
@@ -78,11 +78,11 @@ pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
             add(voice, text, i == 0).ok_or_else(|| wrong(symbol))?;
         }
     }
-    Ok(Bars { header: header.to_vec(), voices })
+    Ok(PieceBars { header: header.to_vec(), voices })
 }
 
 /// Adds the text of one bar, `[prefix and bar line] bar, bar line, rest`, to a voice.
-fn add(voice: &mut Voice, text: &str, first: bool) -> Option<()> {
+fn add(voice: &mut VoiceBars, text: &str, first: bool) -> Option<()> {
     let mut elements: Vec<String> = barlines::split(text).into_iter().map(str::to_owned).collect();
     let rest = elements.pop()?;
     elements.last_mut()?.push_str(&rest);
@@ -128,7 +128,7 @@ pub(crate) fn sorted_symbols(header: &[String]) -> Result<Vec<String>> {
 /// # Errors
 /// As [`interleaved_bars`].
 pub fn uninterleave(lines: &[String]) -> Result<Vec<String>> {
-    let Bars { header, voices } = interleaved_bars(lines)?;
+    let PieceBars { header, voices } = interleaved_bars(lines)?;
     let mut result: Vec<String> = header.iter().map(|line| ended(line)).collect();
     for voice in voices {
         result.push(format!("{}\n", voice.symbol));

@@ -1,7 +1,7 @@
-//! Bars of rests: left out for NotaGen, put back after it.
+//! PieceBars of rests: left out for NotaGen, put back after it.
 
 use crate::barlines;
-use crate::bars::{Voices, voices};
+use crate::bars::{VoiceTexts, voices};
 use crate::duration::{Duration, bar_duration};
 use crate::interleave::{interleave_voices, sorted_symbols};
 use crate::text::{filled_lines, words};
@@ -15,7 +15,7 @@ pub fn reduce(lines: &[String]) -> Result<Vec<String>> {
     reduce_voices(&voices(lines)?)
 }
 
-pub(crate) fn reduce_voices(voices: &Voices) -> Result<Vec<String>> {
+pub(crate) fn reduce_voices(voices: &VoiceTexts) -> Result<Vec<String>> {
     // As in the original, text and decorations count as something that sounds.
     let sounds = |bar: &str| bar.chars().any(|c| c.is_alphabetic() && !"ZzXx".contains(c));
     interleave_voices(voices, sounds)

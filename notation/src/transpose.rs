@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::barlines::{self, ACCIDENTAL_BAR_LINES};
-use crate::bars::{HeaderVoice, Voices, header, voices};
+use crate::bars::{HeaderVoice, VoiceTexts, header, voices};
 use crate::enclosed::{self, BRACKETS, EXCLAMATIONS, FILLED_QUOTES};
 use crate::key::moved;
 use crate::text::{filled_lines, strip};
@@ -19,10 +19,10 @@ use crate::{Error, Key, Result, rests};
 /// A missing or unknown key; a voice that the header lacks or gives a key of its own; a note that cannot
 /// be spelled.
 pub fn transpose(lines: &[String], to: Key) -> Result<Vec<String>> {
-    Ok(self::lines(&Movable::new(lines)?.moved(to)?))
+    Ok(self::lines(&TransposablePiece::new(lines)?.moved(to)?))
 }
 
-fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
+fn lines(VoiceTexts { header, voices }: &VoiceTexts) -> Vec<String> {
     let mut text = header.concat();
     for (symbol, body) in voices {
         text.extend([symbol, "\n", body]);
@@ -31,24 +31,24 @@ fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
 }
 
 /// A piece read once, to be moved to many keys.
-pub(crate) struct Movable {
+pub(crate) struct TransposablePiece {
     /// No line has a line end within, from a character that was transliterated to one.
     plain: bool,
     header: Vec<String>,
     key: String,
-    voices: Vec<Voice>,
+    voices: Vec<TransposableVoice>,
 }
 
 /// A voice, and what moves in its text; of percussion nothing.
-struct Voice {
+struct TransposableVoice {
     symbol: String,
     text: String,
     music: Option<Music>,
 }
 
-impl Movable {
-    pub fn new(lines: &[String]) -> Result<Movable> {
-        let Voices { header: metadata, voices } = voices(lines)?;
+impl TransposablePiece {
+    pub fn new(lines: &[String]) -> Result<TransposablePiece> {
+        let VoiceTexts { header: metadata, voices } = voices(lines)?;
         let header = header(&metadata)?;
         let key = if header.key == "none" { "C".to_owned() } else { header.key };
         let voice = |(symbol, text): (String, String)| {
@@ -59,14 +59,14 @@ impl Movable {
                 Some(voice) if voice.own_key => return Err(Error::VoiceKey { voice: symbol }),
                 Some(_) => Some(Music::new(&text, &key)?),
             };
-            Ok(Voice { symbol, text, music })
+            Ok(TransposableVoice { symbol, text, music })
         };
         let voices = voices.into_iter().map(voice).collect::<Result<_>>()?;
         let plain = lines.iter().all(|line| line.find('\n').is_none_or(|at| at + 1 == line.len()));
-        Ok(Movable { plain, header: metadata, key, voices })
+        Ok(TransposablePiece { plain, header: metadata, key, voices })
     }
 
-    pub fn moved(&self, to: Key) -> Result<Voices> {
+    pub fn moved(&self, to: Key) -> Result<VoiceTexts> {
         let from = Key::of_mode(&self.key)?;
         let line = |line: &String| match line.strip_prefix("K:").map(strip) {
             Some("none") => Ok("K:none\n".to_owned()),
@@ -74,14 +74,14 @@ impl Movable {
             None => Ok(line.clone()),
         };
         let header = self.header.iter().map(line).collect::<Result<_>>()?;
-        let voice = |voice: &Voice| {
+        let voice = |voice: &TransposableVoice| {
             let text = match &voice.music {
                 None => voice.text.clone(),
                 Some(music) => music.moved(&voice.text, &self.key, moved(&self.key, from, to)?.1)?,
             };
             Ok((voice.symbol.clone(), text))
         };
-        Ok(Voices { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
+        Ok(VoiceTexts { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
     }
 
     /// Moved, and reduced as [`rests::reduce`] does it.
@@ -103,12 +103,12 @@ struct Music {
 
 struct Element {
     at: Range<usize>,
-    kind: Kind,
+    kind: ElementKind,
 }
 
 /// What a piece of a voice's text is.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ElementKind {
     BarLine,
     /// An inline key.
     Key,
@@ -134,7 +134,7 @@ struct Stretch {
 impl Music {
     fn new(text: &str, mode: &str) -> Result<Music> {
         let mut elements: Vec<Element> =
-            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: Kind::BarLine }).collect();
+            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: ElementKind::BarLine }).collect();
         // Which bytes may belong to notes.
         let mut free = vec![true; text.len()];
 
@@ -150,7 +150,7 @@ impl Music {
                 let start = at.start + 3;
                 // Text before the first key is evaluated too, and so is text replaced by a key at once.
                 stretches.push(Stretch { start, from: Key::of_mode(key)?, mode: Some(start..at.end - 1) });
-                elements.push(Element { at: start..at.end - 1, kind: Kind::Key });
+                elements.push(Element { at: start..at.end - 1, kind: ElementKind::Key });
                 free[at].fill(false);
             } else if second == Some(':') {
                 free[at].fill(false);
@@ -166,7 +166,7 @@ impl Music {
                 for start in at.start..at.end {
                     if (b'A'..=b'G').contains(&bytes[start]) {
                         let sign = matches!(bytes.get(start + 1), Some(b'#' | b'b'));
-                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: Kind::Chord });
+                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: ElementKind::Chord });
                     }
                 }
             }
@@ -193,9 +193,9 @@ impl Music {
                 stretch += 1;
             }
             match element.kind {
-                Kind::BarLine | Kind::Key => held.clear(),
-                Kind::Chord => {}
-                Kind::Note { .. } => {
+                ElementKind::BarLine | ElementKind::Key => held.clear(),
+                ElementKind::Chord => {}
+                ElementKind::Note { .. } => {
                     let note = &text[element.at.clone()];
                     let bare = note.trim_start_matches(['=', '^', '_']);
                     let first = bare.chars().next().unwrap_or('C');
@@ -208,7 +208,7 @@ impl Music {
                         (false, None, None) => 0,
                     };
                     held.insert(bare, sharps);
-                    element.kind = Kind::Note { letter, octave, sharps };
+                    element.kind = ElementKind::Note { letter, octave, sharps };
                 }
             }
         }
@@ -225,7 +225,7 @@ impl Music {
         let mut done = 0;
         let mut stretch = 0;
         // The new notes since the last bar line or key.
-        let mut written = Written::default();
+        let mut written = WrittenSharps::default();
         for element in &self.elements {
             if done < element.at.start {
                 result.push_str(&text[done..element.at.start]);
@@ -236,16 +236,16 @@ impl Music {
             }
             let Some(move_) = moves.get(stretch) else { continue };
             match element.kind {
-                Kind::BarLine => {
+                ElementKind::BarLine => {
                     result.push_str(&text[element.at.clone()]);
                     written.clear();
                 }
-                Kind::Key => {
+                ElementKind::Key => {
                     result.push_str(&move_.name);
                     written.clear();
                 }
-                Kind::Chord => move_.chord(&text[element.at.clone()], &mut result)?,
-                Kind::Note { letter, octave, sharps } => {
+                ElementKind::Chord => move_.chord(&text[element.at.clone()], &mut result)?,
+                ElementKind::Note { letter, octave, sharps } => {
                     let note = move_.note(letter, octave, sharps).ok_or_else(|| Error::Spelling {
                         note: text[element.at.clone()].to_owned(),
                         key: move_.to.name().to_owned(),
@@ -275,7 +275,7 @@ struct Move {
 }
 
 /// A note that moved.
-struct Note {
+struct MovedNote {
     letter: i64,
     octave: i64,
     sharps: i64,
@@ -294,7 +294,7 @@ impl Move {
         }
     }
 
-    fn note(&self, letter: i64, octave: i64, sharps: i64) -> Option<Note> {
+    fn note(&self, letter: i64, octave: i64, sharps: i64) -> Option<MovedNote> {
         let pitch = NATURAL[letter as usize] + sharps + 12 * octave + self.up;
         let mut letter = (letter + self.shift).rem_euclid(7);
         let mut sharps = alteration(pitch, letter);
@@ -306,7 +306,7 @@ impl Move {
             letter = (letter + sharps.signum()).rem_euclid(7);
             sharps = alteration(pitch, letter);
         }
-        Some(Note { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
+        Some(MovedNote { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
     }
 
     /// Writes the root of a chord symbol (`F#`), moved.
@@ -332,7 +332,7 @@ impl Move {
     }
 }
 
-impl Note {
+impl MovedNote {
     fn push(&self, sign: bool, result: &mut String) {
         if sign {
             result.push_str(["__", "_", "=", "^", "^^"][(self.sharps + 2) as usize]);
@@ -350,13 +350,13 @@ impl Note {
 
 /// The sharps of the notes of a bar, by letter and octave.
 #[derive(Default)]
-struct Written {
+struct WrittenSharps {
     near: [[Option<i8>; 16]; 7],
     any_near: bool,
     far: HashMap<(i64, i64), i64>,
 }
 
-impl Written {
+impl WrittenSharps {
     fn clear(&mut self) {
         if std::mem::take(&mut self.any_near) {
             self.near = Default::default();
@@ -392,7 +392,7 @@ fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
         let letter = run(at, b"=^_");
         if letter < bytes.len() && of_note(letter) && bytes[letter].is_ascii_alphabetic() {
             let end = run(run(letter + 1, b"'"), b",");
-            elements.push(Element { at: at..end, kind: Kind::Note { letter: 0, octave: 0, sharps: 0 } });
+            elements.push(Element { at: at..end, kind: ElementKind::Note { letter: 0, octave: 0, sharps: 0 } });
             at = end;
         } else {
             at = letter.max(at + 1);

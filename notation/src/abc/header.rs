@@ -1,6 +1,6 @@
 //! What fields say: keys, meters, lengths, tempos, voices.
 
-use super::score::{Clef, Key, Meter, Tempo, WHOLE};
+use super::score::{Clef, KeySignature, Meter, Tempo, WHOLE};
 
 /// Letters in the order of sharps.
 const SHARPS: [usize; 7] = [3, 0, 4, 1, 5, 2, 6];
@@ -48,7 +48,7 @@ pub(crate) fn step(letter: u8) -> Option<usize> {
 }
 
 /// The key of a `K:` field, if it has one: it may have a clef alone.
-pub(crate) fn key(field: &str) -> Option<Key> {
+pub(crate) fn key(field: &str) -> Option<KeySignature> {
     let field = field.trim();
     let bytes = field.as_bytes();
     let mut key = match bytes.first() {
@@ -64,10 +64,10 @@ pub(crate) fn key(field: &str) -> Option<Key> {
             for place in 0..usize::from(fifths.unsigned_abs()) {
                 if fifths > 0 { alters[SHARPS[place]] = 1 } else { alters[SHARPS[6 - place]] = -1 }
             }
-            Key { fifths, mode, alters, explicit: false }
+            KeySignature { fifths, mode, alters, explicit: false }
         }
-        _ if field.starts_with("none") => Key { mode: "major", ..Key::default() },
-        _ => Key::default(),
+        _ if field.starts_with("none") => KeySignature { mode: "major", ..KeySignature::default() },
+        _ => KeySignature::default(),
     };
     // Accidentals of their own: `K:D =c ^g`.
     for word in field.split_whitespace() {
@@ -178,7 +178,7 @@ pub(crate) fn number(text: &str) -> Option<i64> {
 
 /// What a `V:` field says after the voice's name; `K:` fields may have the same.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Attributes {
+pub(crate) struct VoiceAttributes {
     pub name: Option<String>,
     pub short_name: Option<String>,
     pub clef: Option<Clef>,
@@ -199,8 +199,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     .filter(|word| !word.is_empty())
 }
 
-pub(crate) fn attributes(field: &str) -> Attributes {
-    let mut found = Attributes::default();
+pub(crate) fn attributes(field: &str) -> VoiceAttributes {
+    let mut found = VoiceAttributes::default();
     for word in words(field) {
         let (name, value) = word.split_once('=').unwrap_or(("", word));
         let text = || Some(name_text(value));
@@ -229,7 +229,7 @@ fn name_text(value: &str) -> String {
     text.trim_start_matches([':', ' ']).to_owned()
 }
 
-fn clef(word: &str, found: &mut Attributes) {
+fn clef(word: &str, found: &mut VoiceAttributes) {
     let Some((name, sign, line)) = CLEFS.iter().find(|(name, ..)| word.starts_with(name)) else { return };
     let mut octave = 0;
     let mut shift = 0;
@@ -255,7 +255,7 @@ fn clef(word: &str, found: &mut Attributes) {
 }
 
 /// The clef by the note on the middle line.
-fn middle(value: &str, found: &mut Attributes) {
+fn middle(value: &str, found: &mut VoiceAttributes) {
     let Some(letter) = value.bytes().next().filter(|letter| step(*letter).is_some()) else { return };
     let (sign, line) = match letter.to_ascii_uppercase() {
         b'B' => ("G", 2),

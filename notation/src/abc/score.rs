@@ -1,6 +1,6 @@
 //! A piece, parsed: voices of bars of events, all voices with the same bars.
 
-use super::diagnostics::{Position, Warning};
+use super::diagnostics::{AbcWarning, LineColumn};
 
 /// Ticks of a quarter note: binary parts down to a 512th, and tuplets of any number up to 16, are whole.
 pub const QUARTER: i64 = 17_297_280;
@@ -9,17 +9,17 @@ pub const WHOLE: i64 = 4 * QUARTER;
 
 /// A piece.
 #[derive(Clone, Debug, Default)]
-pub struct Score {
+pub struct AbcScore {
     /// The `T:` lines.
     pub titles: Vec<String>,
     /// The `C:` lines, joined.
     pub composer: String,
     /// In the order of the text.
-    pub voices: Vec<Voice>,
+    pub voices: Vec<AbcVoice>,
     /// What stands together, in the order of the page.
-    pub layout: Vec<Listed>,
+    pub layout: Vec<LayoutEntry>,
     /// Instruments: voices by staff.
-    pub parts: Vec<Part>,
+    pub parts: Vec<AbcPart>,
     /// The tempo at the beginning.
     pub tempo: Option<Tempo>,
     /// The length of each bar in ticks: that of the longest voice.
@@ -27,15 +27,15 @@ pub struct Score {
     /// The bar lines before and after each bar, the same for all voices.
     pub bar_lines: Vec<(BarLine, BarLine)>,
     /// What was not as it should be, in the order of the text.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<AbcWarning>,
 }
 
 /// An entry of the list of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
+pub enum LayoutEntry {
     /// A bracket around parts begins.
     Open(Bracket),
-    /// A part, by its place in [`Score::parts`].
+    /// A part, by its place in [`AbcScore::parts`].
     Part(usize),
     /// The last bracket opened ends.
     Close,
@@ -52,18 +52,18 @@ pub enum Bracket {
 
 /// An instrument.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct AbcPart {
     /// The name at the first line of the score.
     pub name: String,
     /// The name at the others.
     pub short_name: String,
-    /// For each staff its voices, by their places in [`Score::voices`].
+    /// For each staff its voices, by their places in [`AbcScore::voices`].
     pub staves: Vec<Vec<usize>>,
 }
 
 /// A voice.
 #[derive(Clone, Debug)]
-pub struct Voice {
+pub struct AbcVoice {
     /// As in `V:`.
     pub id: String,
     /// The instrument.
@@ -73,7 +73,7 @@ pub struct Voice {
     /// At the beginning.
     pub clef: Option<Clef>,
     /// At the beginning.
-    pub key: Option<Key>,
+    pub key: Option<KeySignature>,
     /// At the beginning.
     pub meter: Option<Meter>,
     /// Semitones from what is written to what sounds.
@@ -92,9 +92,9 @@ pub struct Voice {
 #[derive(Clone, Debug, Default)]
 pub struct Bar {
     /// Where it begins.
-    pub at: Position,
+    pub at: LineColumn,
     /// The voice, and what it has beside it (`&`).
-    pub layers: Vec<Vec<Event>>,
+    pub layers: Vec<Vec<AbcEvent>>,
     /// Before it.
     pub left: BarLine,
     /// After it.
@@ -107,7 +107,7 @@ pub struct Bar {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BarLine {
     /// How it looks.
-    pub style: Style,
+    pub style: BarLineStyle,
     /// What came before is repeated.
     pub repeat_end: bool,
     /// A repeat begins after it.
@@ -118,7 +118,7 @@ pub struct BarLine {
 
 /// How a bar line looks; the later ones win over the earlier ones where voices differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Style {
+pub enum BarLineStyle {
     /// `|`
     #[default]
     Single,
@@ -134,13 +134,13 @@ pub enum Style {
 
 /// What is in a bar.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum AbcEvent {
     /// Notes, or a rest, that take time.
     Chord(Chord),
     /// Grace notes before the next chord; struck through or not.
     Grace(Vec<Chord>, bool),
     /// Something that takes no time.
-    Mark(Mark),
+    Mark(AbcMark),
 }
 
 /// Notes that sound together; none is a rest.
@@ -234,7 +234,7 @@ pub struct Syllable {
 
 /// What takes no time.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Mark {
+pub enum AbcMark {
     /// Words, above the staff or below.
     Text(String, bool),
     /// A chord symbol.
@@ -242,7 +242,7 @@ pub enum Mark {
     /// A decoration that belongs to a time and not to a note: dynamics, hairpins, pedal, signs.
     Decoration(String),
     /// Of this voice.
-    Key(Key),
+    Key(KeySignature),
     /// Of this voice.
     Meter(Meter),
     /// Of this voice.
@@ -257,7 +257,7 @@ pub enum Mark {
 
 /// A key signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Key {
+pub struct KeySignature {
     /// Sharps; flats are negative.
     pub fifths: i8,
     /// MusicXML's name of the mode.

@@ -241,6 +241,6 @@ mod tests {
             assert_eq!(sound(name), Some(Sound::Program(program)), "{name}");
         }
         assert_eq!(sound("Drumset"), Some(Sound::Drums));
-        assert_eq!((sound(""), sound("MusicXML Part")), (None, None));
+        assert_eq!((sound(""), sound("MusicXML AbcPart")), (None, None));
     }
 }

@@ -5,11 +5,15 @@ mod marks;
 mod midi;
 mod musicxml;
 mod notes;
+mod part;
 mod playback;
+mod timing;
 mod xml;
 
 use crate::Result;
-use crate::abc::{self, Warning};
+use crate::abc::{self, AbcWarning};
+
+pub use timing::PlayTimes;
 
 /// What a piece was made into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct Exported<T> {
     /// The file's contents.
     pub output: T,
     /// What was wrong with the piece, and what was made of it.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<AbcWarning>,
 }
 
 /// A piece as MusicXML 4.0 (partwise), from standard or interleaved ABC; also from NotaGen's own text, in
@@ -40,19 +44,10 @@ pub fn to_midi(text: &str, name: &str) -> Result<Exported<Vec<u8>>> {
     Ok(Exported { output: midi::write(&score, name)?, warnings: score.warnings })
 }
 
-/// When the bars of a piece are played.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Times {
-    /// Bars, counted from 0 in the score, in the order they are played, and the seconds until each begins.
-    pub bars: Vec<(usize, f64)>,
-    /// Seconds in all.
-    pub seconds: f64,
-}
-
 /// When the bars of [`to_midi`]'s file are played.
 ///
 /// # Errors
 /// As [`abc::parse`].
-pub fn times(text: &str, name: &str) -> Result<Times> {
-    Ok(midi::times(&abc::parse(text, name)?))
+pub fn times(text: &str, name: &str) -> Result<PlayTimes> {
+    Ok(timing::times(&abc::parse(text, name)?))
 }

@@ -1,10 +1,8 @@
 //! The notes of a voice's bar as MusicXML.
 
-use super::marks::{self, Notation};
-use super::musicxml::{PartWriter, Place};
-use crate::abc::score::{Chord, Event, Mark, Note, Slur, Syllable, WHOLE};
-
-pub(super) const STEPS: [&str; 7] = ["C", "D", "E", "F", "G", "A", "B"];
+use super::marks::{self, NotationElement};
+use super::part::{PartWriter, STEPS, VoicePlace, note_ticks};
+use crate::abc::score::{AbcEvent, AbcMark, Chord, Note, Slur, Syllable, WHOLE};
 
 /// Note values and their names, the longest first.
 const FIGURES: [(i64, &str); 13] = [
@@ -36,17 +34,9 @@ fn figure(ticks: i64) -> (&'static str, usize, bool) {
     (name, 0, false)
 }
 
-/// How long a note of a chord sounds.
-pub(super) fn note_ticks(chord: &Chord, note: &Note) -> i64 {
-    if note.nominal == chord.nominal || chord.nominal == 0 {
-        return chord.ticks;
-    }
-    (i128::from(note.nominal) * i128::from(chord.ticks) / i128::from(chord.nominal)).max(1) as i64
-}
-
 pub(super) struct LayerWriter<'a, 'b> {
     pub part: &'a mut PartWriter<'b>,
-    pub place: Place,
+    pub place: VoicePlace,
     /// MusicXML's voice.
     pub voice: usize,
     /// Of the bar, in ticks.
@@ -65,14 +55,14 @@ struct Around {
 
 impl LayerWriter<'_, '_> {
     /// Writes the events; says how many divisions they take.
-    pub fn write(&mut self, events: &[Event]) -> i64 {
+    pub fn write(&mut self, events: &[AbcEvent]) -> i64 {
         let beams = beams(events);
         let units = tuplet_units(events);
-        let chords = events.iter().filter(|event| matches!(event, Event::Chord(_))).count();
+        let chords = events.iter().filter(|event| matches!(event, AbcEvent::Chord(_))).count();
         let mut at = 0;
         for (i, event) in events.iter().enumerate() {
             match event {
-                Event::Chord(chord) => {
+                AbcEvent::Chord(chord) => {
                     let around = Around { beam: beams[i], unit: units[i], ..Around::default() };
                     let end = at + chord.ticks;
                     if chord.notes.is_empty() {
@@ -83,40 +73,40 @@ impl LayerWriter<'_, '_> {
                     }
                     at = end;
                 }
-                Event::Grace(chords, slash) => {
+                AbcEvent::Grace(chords, slash) => {
                     for chord in chords {
                         self.chord(chord, at, &Around { grace: true, slash: *slash, ..Around::default() });
                     }
                 }
-                Event::Mark(mark) => self.mark(mark),
+                AbcEvent::Mark(mark) => self.mark(mark),
             }
         }
         self.part.scale.position(at)
     }
 
-    fn mark(&mut self, mark: &Mark) {
+    fn mark(&mut self, mark: &AbcMark) {
         let staff = self.part.staff(self.place);
         let place = self.place;
         let part = &mut *self.part;
         match mark {
-            Mark::Text(text, above) => marks::words(part.xml, text, *above, staff),
-            Mark::Harmony(text) => marks::harmony(part.xml, text, staff),
-            Mark::Decoration(name) => marks::decoration(part.xml, name, staff),
-            Mark::Rehearsal(text) => marks::rehearsal(part.xml, text, staff),
-            Mark::Tempo(tempo) => marks::tempo(part.xml, tempo, staff),
-            Mark::Key(key) if place.index == 0 && !part.drums => {
+            AbcMark::Text(text, above) => marks::words(part.xml, text, *above, staff),
+            AbcMark::Harmony(text) => marks::harmony(part.xml, text, staff),
+            AbcMark::Decoration(name) => marks::decoration(part.xml, name, staff),
+            AbcMark::Rehearsal(text) => marks::rehearsal(part.xml, text, staff),
+            AbcMark::Tempo(tempo) => marks::tempo(part.xml, tempo, staff),
+            AbcMark::Key(key) if place.index == 0 && !part.drums => {
                 part.xml.open("attributes", &[]);
                 part.key(Some(key));
                 part.xml.close();
             }
-            Mark::Clef(clef) if place.first => {
+            AbcMark::Clef(clef) if place.first => {
                 part.xml.open("attributes", &[]);
                 part.clef(clef, place.staff);
                 part.xml.close();
             }
-            Mark::Staff(by) => part.moved[place.voice] = part.moved[place.voice].saturating_add(*by).clamp(-9, 9),
+            AbcMark::Staff(by) => part.moved[place.voice] = part.moved[place.voice].saturating_add(*by).clamp(-9, 9),
             // Meters are written with the bar.
-            Mark::Key(_) | Mark::Clef(_) | Mark::Meter(_) => {}
+            AbcMark::Key(_) | AbcMark::Clef(_) | AbcMark::Meter(_) => {}
         }
     }
 
@@ -262,7 +252,7 @@ impl LayerWriter<'_, '_> {
     fn notations(&mut self, chord: &Chord, note: Option<&Note>) {
         let tied = note.is_some_and(|note| note.tie_start || note.tie_stop);
         let tuplet = chord.tuplet.filter(|tuplet| tuplet.start || tuplet.stop);
-        let decorations: Vec<(Notation, &str)> =
+        let decorations: Vec<(NotationElement, &str)> =
             chord.decorations.iter().filter_map(|name| Some((marks::notation(name)?, name.as_str()))).collect();
         if !tied && tuplet.is_none() && decorations.is_empty() && chord.slurs.is_empty() {
             return;
@@ -349,7 +339,7 @@ static NOTHING: Chord = Chord {
 };
 
 /// The beam of each event: notes of an eighth and less that stand together.
-fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
+fn beams(events: &[AbcEvent]) -> Vec<Option<&'static str>> {
     let mut beams = vec![None; events.len()];
     let mut group: Vec<usize> = Vec::new();
     let mut end = |group: &mut Vec<usize>| {
@@ -360,7 +350,7 @@ fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
         group.clear();
     };
     for (i, event) in events.iter().enumerate() {
-        let Event::Chord(chord) = event else { continue };
+        let AbcEvent::Chord(chord) = event else { continue };
         // A dotted eighth has a beam, a quarter of a triplet has none.
         let beamed = !chord.notes.is_empty() && chord.nominal < WHOLE / 4;
         if chord.space_before || !beamed {
@@ -375,12 +365,12 @@ fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
 }
 
 /// For each event in a tuplet the note value that the tuplet counts, where it is one.
-fn tuplet_units(events: &[Event]) -> Vec<Option<&'static str>> {
+fn tuplet_units(events: &[AbcEvent]) -> Vec<Option<&'static str>> {
     let mut units = vec![None; events.len()];
     let mut members: Vec<usize> = Vec::new();
     let mut sum = 0;
     for (i, event) in events.iter().enumerate() {
-        let Event::Chord(chord) = event else { continue };
+        let AbcEvent::Chord(chord) = event else { continue };
         let Some(tuplet) = &chord.tuplet else { continue };
         if tuplet.start {
             members.clear();

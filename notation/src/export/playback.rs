@@ -1,7 +1,6 @@
 //! The order in which bars are played: repeats and endings.
 
-use super::musicxml::numbers;
-use crate::abc::score::{BarLine, Style};
+use crate::abc::score::{BarLine, BarLineStyle};
 
 /// Times that a bar may be played.
 const MOST: u32 = 8;
@@ -66,7 +65,7 @@ fn endings(bar_lines: &[(BarLine, BarLine)]) -> Vec<Option<Vec<u32>>> {
             open = None;
         }
         endings.push(open.clone());
-        if right.repeat_end || matches!(right.style, Style::Double | Style::Final) {
+        if right.repeat_end || matches!(right.style, BarLineStyle::Double | BarLineStyle::Final) {
             open = None;
         }
     }
@@ -86,6 +85,21 @@ fn times(endings: &[Option<Vec<u32>>], start: usize, bar: usize) -> u32 {
     .min(MOST)
 }
 
+/// The numbers of an ending: `1,3-5`.
+pub(super) fn numbers(ending: &str) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for part in ending.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(from), Ok(to)) = (from.parse::<u32>(), to.parse::<u32>()) {
+            numbers.extend((from..=to.min(from.saturating_add(16))).filter(|n| (1..=99).contains(n)));
+        }
+    }
+    if numbers.is_empty() {
+        numbers.push(1);
+    }
+    numbers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +111,7 @@ mod tests {
             .map(|bar| {
                 let ending: String = bar.chars().filter(|c| c.is_ascii_digit() || *c == ',').collect();
                 let left = BarLine { repeat_start: bar.starts_with('('), ending, ..BarLine::default() };
-                let style = if bar.ends_with('!') { Style::Final } else { Style::Single };
+                let style = if bar.ends_with('!') { BarLineStyle::Final } else { BarLineStyle::Single };
                 let right = BarLine { repeat_end: bar.ends_with(')'), style, ..BarLine::default() };
                 (left, right)
             })

@@ -1,14 +1,14 @@
 //! XML, written in order.
 
 /// An XML document that grows.
-pub(crate) struct Xml {
+pub(crate) struct XmlWriter {
     text: String,
     open: Vec<&'static str>,
 }
 
-impl Xml {
-    pub fn new(head: &str) -> Xml {
-        Xml { text: head.to_owned(), open: Vec::new() }
+impl XmlWriter {
+    pub fn new(head: &str) -> XmlWriter {
+        XmlWriter { text: head.to_owned(), open: Vec::new() }
     }
 
     fn indent(&mut self) {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_elements_are_closed() {
-        let mut xml = Xml::new("<?xml?>");
+        let mut xml = XmlWriter::new("<?xml?>");
         xml.open("a", &[("b", "\"<&\u{1}")]);
         xml.leaf("c", &[], "x > y");
         assert_eq!(xml.finish(), "<?xml?>\n<a b=\"&quot;&lt;&amp;\">\n  <c>x &gt; y</c>\n</a>\n");

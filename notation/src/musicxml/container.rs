@@ -7,7 +7,8 @@ use std::str::Utf8Error;
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use zip::ZipArchive;
 
-use super::xml::{Fault, Tree};
+use super::fault::Fault;
+use super::xml::Tree;
 
 /// More text than any score has.
 pub(super) const MOST_BYTES: u64 = 256 << 20;

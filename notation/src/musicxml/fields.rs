@@ -1,9 +1,10 @@
 //! A `<note>` element's children, looked through once.
 
-use super::xml::{Fault, Node};
+use super::fault::Fault;
+use super::xml::Node;
 
 /// What a `<note>` has; of elements that should not come twice, the first.
-pub(super) struct Fields<'a> {
+pub(super) struct NoteFields<'a> {
     pub node: Node<'a>,
     /// The place of its voice in the part.
     pub slot: usize,
@@ -32,10 +33,10 @@ pub(super) struct Fields<'a> {
     pub slurs: bool,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> NoteFields<'a> {
     /// `sibelius` numbers the voices of each staff from 1.
-    pub(super) fn read(node: Node<'a>, sibelius: bool) -> Result<Fields<'a>, Fault> {
-        let mut fields = Fields {
+    pub(super) fn read(node: Node<'a>, sibelius: bool) -> Result<NoteFields<'a>, Fault> {
+        let mut fields = NoteFields {
             node,
             slot: 0,
             voice: 1,

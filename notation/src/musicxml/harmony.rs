@@ -1,7 +1,8 @@
 //! `<harmony>`: chord symbols.
 
-use super::reader::Reader;
-use super::xml::{Fault, Node};
+use super::fault::Fault;
+use super::state::PartReader;
+use super::xml::Node;
 
 fn alteration(text: Option<&str>) -> &'static str {
     match text {
@@ -50,7 +51,7 @@ fn symbol(kind: &str, text: &str) -> (String, String) {
     (known.to_owned(), String::new())
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> PartReader<'a, '_> {
     pub(super) fn harmony(&mut self, node: Node<'a>, next: Option<usize>) -> Result<(), Fault> {
         let Some(target) = self.target(node, next)? else { return Ok(()) };
         let root = node.find_text("root/root-step").unwrap_or_default();

@@ -1,15 +1,15 @@
 //! The header: the piece, and the names, clefs and percussion of its voices.
 
-use super::groups::{Entry, Layout, Names};
+use super::groups::{Names, PartLayout, PartListEntry};
 use super::length::UNIT;
 use super::pitch;
-use super::reader::Carried;
-use super::score::Part;
-use super::voices::Written;
+use super::score::XmlPart;
+use super::state::ScoreState;
+use super::voices::WrittenVoice;
 
 /// What the header has to say of the parts written so far.
 #[derive(Default)]
-pub(super) struct Voices {
+pub(super) struct VoiceHeader {
     /// The voices on the staves of each part, by number.
     pub parts: Vec<Vec<Vec<usize>>>,
     /// In the order of parts and staves.
@@ -22,18 +22,18 @@ struct Line {
     drums: Vec<String>,
 }
 
-impl Voices {
+impl VoiceHeader {
     /// Adds a part; its voices are those written.
-    pub(super) fn add(&mut self, part: &Part, written: &[Written]) {
+    pub(super) fn add(&mut self, part: &XmlPart, written: &[WrittenVoice]) {
         let mut staves = Vec::new();
         for (staff, slots) in &part.staves {
-            let of_staff: Vec<&Written> =
+            let of_staff: Vec<&WrittenVoice> =
                 slots.iter().filter_map(|slot| written.iter().find(|written| written.slot == *slot)).collect();
             if of_staff.is_empty() {
                 continue;
             }
             let clef = part.clefs.get(staff).map_or("treble", String::as_str);
-            for Written { slot, number } in &of_staff {
+            for WrittenVoice { slot, number } in &of_staff {
                 let voice = &part.voices[*slot];
                 let mut clef = clef.to_owned();
                 if clef.starts_with("tab") && !voice.stems && !clef.contains("nostems") {
@@ -57,8 +57,8 @@ impl Voices {
     }
 
     /// The header's lines.
-    pub(super) fn header(&self, titles: &str, entries: &[Entry], carried: &Carried) -> String {
-        let layout = Layout::new(entries, &self.parts);
+    pub(super) fn header(&self, titles: &str, entries: &[PartListEntry], carried: &ScoreState) -> String {
+        let layout = PartLayout::new(entries, &self.parts);
         let mut header = format!("X:1\n{titles}");
         if layout.signs.len() > 1 {
             header.push_str(&format!("%%score {}\n", layout.signs.join(" ")));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::score::{Item, Note, Verse};
+use super::score::{Item, Verse, XmlNote};
 use super::xml::Node;
 
 /// More verses than this are damage, and every one of them is a line.
@@ -70,7 +70,7 @@ pub(super) fn syllable(lyric: Node) -> String {
 }
 
 /// Goes on with syllables over the bars that have none.
-pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], notes: &[Note]) {
+pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], notes: &[XmlNote]) {
     for (place, bar) in bars.iter().enumerate().take(verses.len()).skip(1) {
         let (before, here) = verses.split_at_mut(place);
         let (Some(before), Some(here)) = (before.last(), here.first_mut()) else { continue };
@@ -86,7 +86,7 @@ pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], n
 }
 
 /// An underscore for each note up to the first rest.
-fn held(bar: &[Item], notes: &[Note]) -> String {
+fn held(bar: &[Item], notes: &[XmlNote]) -> String {
     let notes = bar.iter().filter_map(|item| match item {
         Item::Note(id) => Some(&notes[*id]),
         Item::Sign { .. } => None,

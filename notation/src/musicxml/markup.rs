@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::xml::Fault;
+use super::fault::Fault;
 
 /// What comes next; the ranges are bytes of the text.
-pub(super) enum Mark {
+pub(super) enum XmlToken {
     /// `<tag`…`>`: what is between the brackets, and the name's length.
     Start { tag: Range<usize>, name: usize },
     /// The same of `<tag`…`/>`.
@@ -25,7 +25,7 @@ pub(super) enum Mark {
 }
 
 /// Reads a text mark after mark.
-pub(super) struct Scanner<'a> {
+pub(super) struct XmlScanner<'a> {
     text: &'a str,
     at: usize,
 }
@@ -56,14 +56,14 @@ fn either(text: &[u8], one: u8, other: u8) -> usize {
     text.len() - rest.len() + found.unwrap_or(rest.len())
 }
 
-impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Scanner<'a> {
-        Scanner { text, at: 0 }
+impl<'a> XmlScanner<'a> {
+    pub(super) fn new(text: &'a str) -> XmlScanner<'a> {
+        XmlScanner { text, at: 0 }
     }
 
     /// The next mark, or nothing at the end.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<Mark>, Fault> {
+    pub(super) fn next(&mut self) -> Result<Option<XmlToken>, Fault> {
         loop {
             let from = self.at;
             let rest = &self.text.as_bytes()[from..];
@@ -74,7 +74,7 @@ impl<'a> Scanner<'a> {
                 [b'<', b'?', ..] => self.past(2, "?>", "a processing instruction is not closed")?,
                 [b'<', b'!', ..] if rest.starts_with(b"<![CDATA[") => {
                     self.past(9, "]]>", "a CDATA section is not closed")?;
-                    return Ok(Some(Mark::Text(from + 9..self.at - 3)));
+                    return Ok(Some(XmlToken::Text(from + 9..self.at - 3)));
                 }
                 [b'<', b'!', ..] => return self.document_type().map(Some),
                 [b'<', ..] => return self.start().map(Some),
@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
                     }
                     self.at += length;
                     let text = from..self.at;
-                    return Ok(Some(if escaped { Mark::Escaped(text) } else { Mark::Text(text) }));
+                    return Ok(Some(if escaped { XmlToken::Escaped(text) } else { XmlToken::Text(text) }));
                 }
             }
         }
@@ -101,7 +101,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn end(&mut self) -> Result<Mark, Fault> {
+    fn end(&mut self) -> Result<XmlToken, Fault> {
         let from = self.at + 2;
         let rest = &self.text.as_bytes()[from..];
         let close = either(rest, b'>', b'>');
@@ -110,11 +110,11 @@ impl<'a> Scanner<'a> {
         }
         let spaces = rest[..close].iter().rev().take_while(|byte| is_space(**byte)).count();
         self.at = from + close + 1;
-        Ok(Mark::End(from..from + close - spaces))
+        Ok(XmlToken::End(from..from + close - spaces))
     }
 
     #[inline]
-    fn start(&mut self) -> Result<Mark, Fault> {
+    fn start(&mut self) -> Result<XmlToken, Fault> {
         let from = self.at + 1;
         let rest = &self.text.as_bytes()[from..];
         let name =
@@ -142,12 +142,12 @@ impl<'a> Scanner<'a> {
         // Two marks and not a flag: bytes written singly and read together stall the processor.
         let end = from + close;
         if close > name && rest[close - 1] == b'/' {
-            return Ok(Mark::Empty { tag: from..end - 1, name });
+            return Ok(XmlToken::Empty { tag: from..end - 1, name });
         }
-        Ok(Mark::Start { tag: from..end, name })
+        Ok(XmlToken::Start { tag: from..end, name })
     }
 
-    fn document_type(&mut self) -> Result<Mark, Fault> {
+    fn document_type(&mut self) -> Result<XmlToken, Fault> {
         let from = self.at;
         let (mut quote, mut brackets) = (0, 0);
         let closes = |byte: &u8| {
@@ -163,7 +163,7 @@ impl<'a> Scanner<'a> {
         };
         let close = self.text.as_bytes()[from..].iter().position(closes);
         self.at += 1 + close.ok_or_else(|| fault(from, "the document type is not closed"))?;
-        Ok(Mark::Type(from..self.at))
+        Ok(XmlToken::Type(from..self.at))
     }
 }
 

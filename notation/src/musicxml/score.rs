@@ -8,7 +8,7 @@ pub(super) type Abc = Cow<'static, str>;
 
 /// A note, chord or rest.
 #[derive(Debug, Default)]
-pub(super) struct Note {
+pub(super) struct XmlNote {
     /// When it begins, in divisions from the start of the measure.
     pub time: i64,
     /// In divisions; 0 for grace notes.
@@ -37,7 +37,7 @@ pub(super) struct Note {
     pub lyrics: Vec<(usize, String)>,
 }
 
-impl Note {
+impl XmlNote {
     /// It is one of these rests.
     pub(super) fn rests(&self, kinds: &[&str]) -> bool {
         kinds.contains(&&*self.head)
@@ -71,7 +71,7 @@ pub(super) enum Item {
 pub(super) enum Sign {
     /// Known when it was read.
     Text(Abc),
-    /// A repeated measure, of which the end comes later: a place in [`Part::repeats`].
+    /// A repeated measure, of which the end comes later: a place in [`XmlPart::repeats`].
     Repeat(usize),
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Verse {
 
 /// A note of a percussion part, by its name in ABC.
 #[derive(Debug)]
-pub(super) struct Drum {
+pub(super) struct XmlDrum {
     /// Where it stands on the staff.
     pub step: String,
     /// MIDI's number.
@@ -97,7 +97,7 @@ pub(super) struct Drum {
 
 /// A voice of a part.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct XmlVoice {
     /// MusicXML's number of it.
     pub number: i64,
     /// The staff that most of its notes are on.
@@ -121,12 +121,12 @@ pub(super) struct Voice {
     /// Their verses by number.
     pub verses: Vec<BTreeMap<usize, Verse>>,
     /// Percussion notes by name.
-    pub drums: BTreeMap<String, Drum>,
+    pub drums: BTreeMap<String, XmlDrum>,
 }
 
-impl Voice {
-    pub(super) fn new(number: i64) -> Voice {
-        Voice {
+impl XmlVoice {
+    pub(super) fn new(number: i64) -> XmlVoice {
+        XmlVoice {
             number,
             home: 1,
             staff: 1,
@@ -145,11 +145,11 @@ impl Voice {
 
 /// A part, read.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct XmlPart {
     /// In the order in which they are written.
-    pub voices: Vec<Voice>,
+    pub voices: Vec<XmlVoice>,
     /// Of all voices.
-    pub notes: Vec<Note>,
+    pub notes: Vec<XmlNote>,
     /// Divisions of a quarter, by measure.
     pub divisions: Vec<i64>,
     /// Texts of repeated measures.

@@ -1,12 +1,12 @@
 //! Tuplets: which notes they span, nested ones too.
 
-use super::score::{Item, Note};
+use super::score::{Item, XmlNote};
 
 /// Nested deeper than this, tuplets are damage.
 const DEEPEST: usize = 32;
 
 /// Puts `(3` and the like before the first notes of a bar's tuplets.
-pub(super) fn open(bar: &[Item], notes: &mut [Note]) {
+pub(super) fn open(bar: &[Item], notes: &mut [XmlNote]) {
     let mut place = 0;
     while place < bar.len() {
         if let Item::Note(id) = bar[place]
@@ -20,7 +20,7 @@ pub(super) fn open(bar: &[Item], notes: &mut [Note]) {
 }
 
 /// Opens the tuplet that begins at a place; gives the place of its last note, and how many notes it has.
-fn open_one(bar: &[Item], notes: &mut [Note], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
+fn open_one(bar: &[Item], notes: &mut [XmlNote], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
     let Item::Note(first) = bar[begin] else { return (begin, 0) };
     let (many, normal) = notes[first].ratio.unwrap_or((1, 1));
     // MusicXML multiplies the ratios of nested tuplets.

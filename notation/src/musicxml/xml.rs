@@ -7,32 +7,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::markup::{Mark, Scanner, entities, unescaped};
+use super::fault::Fault;
+use super::markup::{XmlScanner, XmlToken, entities, unescaped};
 use crate::text::strip;
 
 /// Numbers beyond this are taken for damage; sums of many stay within 64 bits.
 const LARGEST: i64 = 1 << 31;
-
-/// What ends a conversion.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// Byte of the text; `None` if it is about the whole file.
-    pub at: Option<usize>,
-    /// What is wrong.
-    pub problem: String,
-}
-
-impl Fault {
-    /// About an element.
-    pub(super) fn at(node: Node, problem: impl Into<String>) -> Fault {
-        Fault { at: Some(node.at()), problem: problem.into() }
-    }
-
-    /// About the file as a whole.
-    pub(super) fn whole(problem: impl Into<String>) -> Fault {
-        Fault { at: None, problem: problem.into() }
-    }
-}
 
 /// A document.
 pub(super) struct Tree<'a> {
@@ -80,20 +60,22 @@ impl<'a> Tree<'a> {
         }
         let elements = Vec::with_capacity(text.len() / 16);
         let mut tree = Tree { text, elements, composed: Vec::new(), entities: HashMap::new() };
-        let mut scanner = Scanner::new(text);
+        let mut scanner = XmlScanner::new(text);
         let mut open: Vec<u32> = Vec::new();
         let fault = |at: usize, problem: String| Fault { at: Some(at), problem };
         while let Some(mark) = scanner.next()? {
             match mark {
-                Mark::Start { tag, .. } | Mark::Empty { tag, .. } if open.is_empty() && !tree.elements.is_empty() => {
+                XmlToken::Start { tag, .. } | XmlToken::Empty { tag, .. }
+                    if open.is_empty() && !tree.elements.is_empty() =>
+                {
                     let problem = format!("not well-formed XML: more after the end of <{}>", tree.root().name());
                     return Err(fault(tag.start - 1, problem));
                 }
-                Mark::Start { tag, name } => open.push(tree.push(tag, name)),
-                Mark::Empty { tag, name } => {
+                XmlToken::Start { tag, name } => open.push(tree.push(tag, name)),
+                XmlToken::Empty { tag, name } => {
                     tree.push(tag, name);
                 }
-                Mark::End(name) => match open.pop() {
+                XmlToken::End(name) => match open.pop() {
                     Some(place) if text.as_bytes().get(name.clone()) == tree.tag_name(place) => {
                         tree.elements[place as usize].end = tree.elements.len() as u32;
                     }
@@ -105,13 +87,13 @@ impl<'a> Tree<'a> {
                         return Err(fault(name.start - 2, problem));
                     }
                 },
-                Mark::Text(range) => tree.append(&open, range, None),
-                Mark::Escaped(range) => {
+                XmlToken::Text(range) => tree.append(&open, range, None),
+                XmlToken::Escaped(range) => {
                     let value = unescaped(text.get(range.clone()).unwrap_or_default(), &tree.entities);
                     let value = value.map_err(|(at, problem)| fault(range.start + at, problem))?;
                     tree.append(&open, range, Some(value));
                 }
-                Mark::Type(range) => tree.entities = entities(text.get(range).unwrap_or_default()),
+                XmlToken::Type(range) => tree.entities = entities(text.get(range).unwrap_or_default()),
             }
         }
         match open.pop() {
@@ -193,6 +175,11 @@ impl<'a> Node<'a> {
     /// Byte of the text where its tag begins.
     pub(super) fn at(self) -> usize {
         (self.element().tag.at as usize).saturating_sub(1)
+    }
+
+    /// What is wrong with it.
+    pub(super) fn fault(self, problem: impl Into<String>) -> Fault {
+        Fault { at: Some(self.at()), problem: problem.into() }
     }
 
     /// The elements right below it.
@@ -293,7 +280,7 @@ impl<'a> Node<'a> {
     /// The whole number that it holds.
     pub(super) fn whole(self) -> Result<i64, Fault> {
         let text = self.text();
-        integer(text).ok_or_else(|| Fault::at(self, format!("<{}> is {text:?}, not a whole number", self.name())))
+        integer(text).ok_or_else(|| self.fault(format!("<{}> is {text:?}, not a whole number", self.name())))
     }
 
     /// The whole number at a path, if there is one.
@@ -305,7 +292,7 @@ impl<'a> Node<'a> {
     pub(super) fn attribute_whole(self, name: &str) -> Result<Option<i64>, Fault> {
         let read = |text: Cow<str>| {
             let problem = || format!("{name} of <{}> is {text:?}, not a whole number", self.name());
-            integer(&text).ok_or_else(|| Fault::at(self, problem()))
+            integer(&text).ok_or_else(|| self.fault(problem()))
         };
         self.attribute(name).map(read).transpose()
     }

@@ -8,12 +8,12 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
+use super::options::Keys;
 use crate::{Error, Result};
 
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct PieceReport {
     /// The file's name without its end.
     pub name: String,
     /// The keys it was to be written in.
@@ -46,7 +46,7 @@ pub struct Piece {
     pub version: u32,
 }
 
-impl Piece {
+impl PieceReport {
     /// Whether it is in the indexes.
     pub fn is_listed(&self) -> bool {
         self.key.is_some() && self.duplicate_of.is_none()
@@ -54,26 +54,26 @@ impl Piece {
 }
 
 /// The report of an earlier run, as far as it can be read.
-pub(super) fn known(report: &Path) -> HashMap<String, Piece> {
+pub(super) fn known(report: &Path) -> HashMap<String, PieceReport> {
     let text = fs::read_to_string(report).unwrap_or_default();
-    let pieces = text.lines().filter_map(|line| serde_json::from_str::<Piece>(line).ok());
+    let pieces = text.lines().filter_map(|line| serde_json::from_str::<PieceReport>(line).ok());
     pieces.map(|piece| (piece.name.clone(), piece)).collect()
 }
 
-pub(super) fn append(journal: &Mutex<File>, piece: &Piece) -> std::io::Result<()> {
+pub(super) fn append(journal: &Mutex<File>, piece: &PieceReport) -> std::io::Result<()> {
     let mut line = serde_json::to_string(piece)?;
     line.push('\n');
     let mut journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     journal.write_all(line.as_bytes())
 }
 
-pub(super) fn write<'a>(path: &Path, pieces: impl Iterator<Item = &'a Piece>) -> Result<()> {
-    let mut pieces: Vec<&Piece> = pieces.collect();
+pub(super) fn write<'a>(path: &Path, pieces: impl Iterator<Item = &'a PieceReport>) -> Result<()> {
+    let mut pieces: Vec<&PieceReport> = pieces.collect();
     pieces.sort_by(|a, b| a.name.cmp(&b.name));
     let mut text = String::new();
     for piece in pieces {
         text.push_str(&serde_json::to_string(piece).map_err(|error| Error::io(path)(error.into()))?);
         text.push('\n');
     }
-    super::write(path, text.as_bytes())
+    crate::files::write(path, text.as_bytes())
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::text::{strip, words};
 
 /// Line and column, counted from 1, as far as the error tells them; the cleaned text that it is about has other lines.
-pub fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
+pub fn locate(abc: &str, error: &Error) -> Option<(usize, usize)> {
     let lines: Vec<&str> = abc.lines().collect();
     let music = lines.iter().rposition(|line| strip(line) == "V:1");
     let start = music.unwrap_or(lines.len());
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn refusals_have_line_and_column() {
         const PIECE: &str =
-            "X:1\nT:Piece\nL:1/8\nK:G\nV:1 treble\nV:2 bass\nV:1\n A2 | [Bd] |]\nV:2\n c2 |\n [ce] |]\n";
+            "X:1\nT:PieceReport\nL:1/8\nK:G\nV:1 treble\nV:2 bass\nV:1\n A2 | [Bd] |]\nV:2\n c2 |\n [ce] |]\n";
         for (from, to, expected) in [
             ("\n [ce] |]", "", (10, 1)),
             ("\n [ce] |]", "\n [ce] |\n d |]", (12, 1)),
@@ -67,8 +67,8 @@ mod tests {
         ] {
             let piece = PIECE.replacen(from, to, 1);
             let error = convert(piece.as_bytes(), Keys::All).unwrap_err();
-            assert_eq!(place(&piece, &error), Some(expected), "{error} in\n{piece}");
+            assert_eq!(locate(&piece, &error), Some(expected), "{error} in\n{piece}");
         }
-        assert_eq!(place("K:C\n", &Error::NoMusic), None);
+        assert_eq!(locate("K:C\n", &Error::NoMusic), None);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use crate::preprocess::score_name;
+use super::scores::score_name;
 use crate::text;
 use crate::transliterate::transliterate;
 use crate::{Error, Result};
@@ -16,14 +16,14 @@ const COLUMNS: [&str; 4] = ["piece", "period", "composer", "instrumentation"];
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
+pub struct PiecePrompt {
     /// `Period_Composer_Instrumentation`, as `generate --prompt` takes it.
     pub text: String,
     /// Of the table, counted from 1.
     pub line: u64,
 }
 
-impl Prompt {
+impl PiecePrompt {
     /// The lines that the piece begins with.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.text.split('_').map(|part| format!("%{part}\n"))
@@ -32,21 +32,21 @@ impl Prompt {
 
 /// A table read.
 #[derive(Clone, Debug, Default)]
-pub struct Prompts {
+pub struct PromptTable {
     path: PathBuf,
     /// Counted from 1.
     piece_column: usize,
     /// By the name of the piece.
-    pub pieces: HashMap<String, Prompt>,
+    pub pieces: HashMap<String, PiecePrompt>,
 }
 
-impl Prompts {
+impl PromptTable {
     /// Reads a table with the columns `piece`, `period`, `composer` and `instrumentation`, in any order, named in its
     /// first line. Characters become ASCII as those of scores do.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Prompts`] names line and column.
-    pub fn read(path: &Path) -> Result<Prompts> {
+    pub fn read(path: &Path) -> Result<PromptTable> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let wrong =
             |line: u64, column: usize, problem: String| Error::Prompts { path: path.to_owned(), line, column, problem };
@@ -77,7 +77,7 @@ impl Prompts {
             Some((head, line)) => columns(&head).map_err(|(column, problem)| wrong(line, column, problem))?,
             None => return Err(wrong(1, 1, format!("empty: the first line names the columns {}", COLUMNS.join(",")))),
         };
-        let mut pieces: HashMap<String, Prompt> = HashMap::new();
+        let mut pieces: HashMap<String, PiecePrompt> = HashMap::new();
         while let Some((row, line)) = next()? {
             if row.len() != places.len() {
                 let problem = format!("{} fields, not {}", row.len(), places.len());
@@ -95,9 +95,9 @@ impl Prompts {
                 return Err(wrong(line, places[0] + 1, problem));
             }
             let text = [field(1)?, field(2)?, field(3)?].join("_");
-            pieces.insert(piece, Prompt { text, line });
+            pieces.insert(piece, PiecePrompt { text, line });
         }
-        Ok(Prompts { path: path.to_owned(), piece_column: places[0] + 1, pieces })
+        Ok(PromptTable { path: path.to_owned(), piece_column: places[0] + 1, pieces })
     }
 
     /// Rows of which there is no piece are errors: their prompts would be lost without a word.
@@ -169,11 +169,11 @@ fn field(text: &str, column: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn read(table: &str) -> Result<Prompts> {
+    fn read(table: &str) -> Result<PromptTable> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("prompts.csv");
         fs::write(&path, table).unwrap();
-        Prompts::read(&path)
+        PromptTable::read(&path)
     }
 
     #[test]
@@ -215,6 +215,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latin.csv");
         fs::write(&path, b"piece,period,composer,instrumentation\na,Romantic,Dvo\xf8\xe1k,Chamber\n").unwrap();
-        assert!(Prompts::read(&path).unwrap_err().to_string().ends_with("latin.csv: line 2, column 1: not UTF-8"));
+        assert!(PromptTable::read(&path).unwrap_err().to_string().ends_with("latin.csv: line 2, column 1: not UTF-8"));
     }
 }
