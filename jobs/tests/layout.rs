@@ -34,22 +34,7 @@ const KNOWN: [(&str, &[&[&str]]); 5] = [
     ),
     ("trainer", &[&["checkpoint", "train"]]),
     ("notation", &[]),
-    (
-        "demo",
-        &[&[
-            "",
-            "api",
-            "api/body",
-            "api/model",
-            "api/pieces",
-            "api/scores",
-            "api/stream",
-            "choices",
-            "desk",
-            "engine",
-            "server",
-        ]],
-    ),
+    ("demo", &[]),
     ("torch-ext", &[&["device", "ffi", "ranks", "reducer", "store"]]),
 ];
 
