@@ -166,32 +166,20 @@ fn not_ascii(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// The answer to a score that is wrong. The line is the error's, or is found in the text.
+/// The answer to a score that is wrong. If the error has no line, it is looked for in the text.
 pub fn problem(error: &Error, text: Option<&str>) -> ApiProblem {
-    let line = line(error).or_else(|| text.and_then(|text| search(error, text)));
-    let said = error.to_string();
-    // Errors begin with the score's name, which is empty here.
-    let said = said.trim_start_matches([':', ' ']);
-    let message = match line {
-        Some(line) if !said.contains(&format!("line {line}")) && line_of(said) != Some(line) => {
-            format!("line {line}: {said}")
-        }
-        Some(line) => match said.strip_prefix(&format!("{line}:")) {
-            Some(rest) => format!("line {line}, column {rest}"),
-            None => said.to_owned(),
-        },
-        None => said.to_owned(),
+    let own = line(error);
+    let line = own.or_else(|| text.and_then(|text| search(error, text)));
+    let message = match line.filter(|_| own.is_none()) {
+        Some(line) => format!("line {line}: {error}"),
+        // The message begins with the line.
+        None => error.to_string(),
     };
     let problem = ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(line);
     match error.hint() {
         Some(hint) => problem.hint(hint),
         None => problem,
     }
-}
-
-/// The number that a message begins with.
-fn line_of(said: &str) -> Option<usize> {
-    said.split_once(':')?.0.parse().ok()
 }
 
 /// The line that an error has.

@@ -1,14 +1,14 @@
-//! Many pieces in one compressed file, each of them read on its own.
+//! Packed corpora: many pieces in one compressed file, each of which can be read on its own.
 //!
 //! ```text
 //! "notagen-pack-01\n"
-//! texts, each deflated (zlib), in the order of their first names; a text that several pieces have is there once
-//! contents: 40 bytes a piece, in the order of the names, then the names, one after the other
-//! end: place, length and CRC-32 of the contents, number of pieces, "notagen-pack-01\n"
+//! texts: each compressed (zlib), sorted by name; a text that several pieces have is stored once
+//! contents: 40 bytes for each piece, sorted by name; then the names, one after the other
+//! end: offset, length and CRC-32 of the contents, number of pieces, "notagen-pack-01\n"
 //! ```
 //!
-//! Numbers are little-endian. The contents of an open pack are kept as they are in the file, 40 bytes and a name a
-//! piece; texts are read from their place, so that any number of threads may read.
+//! Numbers are little-endian. An open pack keeps its contents in memory as they are in the file. Texts are read at their
+//! offset, so any number of threads may read.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -28,23 +28,23 @@ const MAGIC: &[u8; 16] = b"notagen-pack-01\n";
 const END: usize = 8 + 8 + 8 + 8 + MAGIC.len();
 const RECORD: usize = 40;
 
-/// What a piece in the journal begins with.
+/// The beginning of each piece in the journal.
 const JOURNAL_MAGIC: u32 = 0x4e50_6a31;
 const JOURNAL_HEAD: usize = 4 + 4 + RECORD;
 
-/// Where a text is, and which.
+/// Where a text is stored, and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StoredText {
     place: u64,
-    /// Compressed.
+    /// Bytes, compressed.
     length: u32,
     size: u32,
-    /// The first half of its SHA-256.
+    /// The first half of the text's SHA-256.
     hash: [u8; 16],
 }
 
 impl StoredText {
-    /// Behind the place where the name ends among the names.
+    /// The 40 bytes of the contents. They begin with the offset at which the piece's name ends among the names.
     fn record(&self, name_end: u64) -> [u8; RECORD] {
         let mut record = [0; RECORD];
         record[..8].copy_from_slice(&name_end.to_le_bytes());
@@ -76,7 +76,7 @@ fn crc(parts: &[&[u8]]) -> u32 {
     crc.sum()
 }
 
-/// Whether a file begins as a packed corpus does.
+/// Whether a file begins like a packed corpus.
 pub fn is_pack(path: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == MAGIC
@@ -95,7 +95,7 @@ impl PackedCorpus {
     /// Opens a pack and reads its contents.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a file that is none, or not a whole one.
+    /// [`Error::Io`]; [`Error::Pack`] for a file that is no packed corpus, or is cut off or damaged.
     pub fn open(path: &Path) -> Result<PackedCorpus> {
         let wrong = |problem: &str| Error::Pack { path: path.to_owned(), problem: problem.to_owned() };
         let file = File::open(path).map_err(Error::io(path))?;
@@ -129,7 +129,7 @@ impl PackedCorpus {
         if pack.is_sound(place) { Ok(pack) } else { Err(damaged()) }
     }
 
-    /// Whether names are in order and texts within the file.
+    /// Whether the names are sorted and the texts are within the file.
     fn is_sound(&self, contents: u64) -> bool {
         let mut start = 0;
         let within = self.records.chunks_exact(RECORD).all(|record| {
@@ -143,27 +143,27 @@ impl PackedCorpus {
             && (1..self.len()).all(|index| self.name_bytes(index - 1) < self.name_bytes(index))
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Pieces.
+    /// The number of pieces.
     pub fn len(&self) -> usize {
         self.records.len() / RECORD
     }
 
-    /// Whether there are none.
+    /// Whether there are no pieces.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The name of a piece, counted in the order of the names.
+    /// The name of a piece. Pieces are indexed in the order of their names.
     pub fn name(&self, index: usize) -> &str {
         std::str::from_utf8(self.name_bytes(index)).unwrap_or_default()
     }
 
-    /// The piece of a name.
+    /// The index of the piece with this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -177,10 +177,10 @@ impl PackedCorpus {
         None
     }
 
-    /// The text of a piece, counted in the order of the names.
+    /// The text of a piece.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a text that is damaged.
+    /// [`Error::Io`]; [`Error::Pack`] for a damaged text.
     pub fn text(&self, index: usize) -> Result<String> {
         let stored = self.stored(index);
         let damaged =
@@ -194,17 +194,17 @@ impl PackedCorpus {
         if text.len() == stored.size as usize { Ok(text) } else { Err(damaged()) }
     }
 
-    /// Bytes of a piece's text, counted in the order of the names.
+    /// The bytes of a piece's text, not compressed.
     pub fn size(&self, index: usize) -> u64 {
         self.stored(index).size.into()
     }
 
-    /// Whether these are its names, which are in order.
+    /// Whether these, sorted, are exactly its names.
     fn has_just(&self, names: &[&str]) -> bool {
         self.len() == names.len() && names.iter().enumerate().all(|(index, name)| self.name(index) == *name)
     }
 
-    /// The pieces whose text an earlier one has, each with that one.
+    /// The pieces that have the text of an earlier piece, with the name of that piece.
     fn duplicates(&self) -> HashMap<String, String> {
         let mut first: HashMap<u64, usize> = HashMap::new();
         let mut duplicates = HashMap::new();
@@ -237,8 +237,8 @@ impl PackedCorpus {
     }
 }
 
-/// Makes a pack, or brings one up to date. Pieces come in any order from any thread, into a journal beside the pack;
-/// a writer that was killed finds them there again.
+/// Writes a packed corpus, or updates one. Pieces are added in any order from any thread. They go to a journal beside the
+/// file first, so that none is lost if the process is killed.
 #[derive(Debug)]
 pub struct PackWriter {
     path: PathBuf,
@@ -255,10 +255,10 @@ struct JournalPieces {
 }
 
 impl PackWriter {
-    /// Opens the pack that is there, if one is, and what a killed writer left.
+    /// Opens the packed corpus at `path`, if there is one, and the journal of a killed process.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a file at `path` that is no pack: it is not overwritten.
+    /// [`Error::Io`]; [`Error::Pack`] for a file at `path` that is no packed corpus: it is not overwritten.
     pub fn open(path: &Path) -> Result<PackWriter> {
         let before = if path.exists() { Some(PackedCorpus::open(path)?) } else { None };
         if let Some(folder) = path.parent() {
@@ -271,13 +271,13 @@ impl PackWriter {
         Ok(PackWriter { path: path.to_owned(), before, journal, journal_path, new })
     }
 
-    /// Whether there is a piece of this name.
+    /// Whether there is a piece with this name.
     pub fn has(&self, name: &str) -> bool {
         self.new.lock().unwrap_or_else(PoisonError::into_inner).pieces.contains_key(name)
             || self.before.as_ref().is_some_and(|before| before.find(name).is_some())
     }
 
-    /// Adds a piece, or replaces that of its name.
+    /// Adds a piece, or replaces the one with its name.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Pack`] for a text of 4 GiB.
@@ -304,11 +304,11 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Writes the pack of these pieces, whole or not at all, and says which have the text of an earlier one. The file
-    /// does not depend on the order in which pieces came, or on what was there before.
+    /// Writes the packed corpus with these pieces, whole or not at all. Returns the pieces that have the text of an earlier
+    /// piece, with the name of that piece. The file depends on the pieces alone, not on the order in which they were added.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Pack`] for a piece that is not there.
+    /// [`Error::Io`]; [`Error::Pack`] for a piece that was not added.
     pub fn finish(self, names: &[&str]) -> Result<HashMap<String, String>> {
         let mut names = names.to_vec();
         names.sort_unstable();
@@ -375,7 +375,7 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{}.{what}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// The pieces of a journal, as far as it is whole.
+/// The pieces of a journal, up to the first that is cut off or damaged.
 fn scan(journal: &File) -> std::io::Result<JournalPieces> {
     let length = journal.metadata()?.len();
     let mut new = JournalPieces::default();

@@ -1,7 +1,6 @@
-//! Moving a piece to another key.
+//! Transposes a piece to another key, as `abctoolkit.transpose` does, in one pass over the text.
 //!
-//! Also to its own: accidentals are spelled anew then, so that ones that change nothing vanish. As
-//! `abctoolkit.transpose`, in one pass over the text.
+//! Accidentals are spelled anew. So transposing a piece to its own key removes accidentals that change nothing.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,11 +12,20 @@ use crate::key::moved;
 use crate::text::{filled_lines, strip};
 use crate::{Error, Key, Result, rests};
 
-/// A piece in standard ABC, moved so that its global key's signature becomes `to`.
+/// Transposes a piece in standard ABC, so that the signature of its key becomes `to`.
 ///
 /// # Errors
-/// A missing or unknown key; a voice that the header lacks or gives a key of its own; a note that cannot
-/// be spelled.
+/// The key is missing or unknown; the header does not define a voice, or gives it a key of its own; a note cannot be
+/// spelled.
+///
+/// ```
+/// use notation::{Key, text, transpose};
+///
+/// let in_g = text::lines("K:G\nV:1\nV:1\n G F =F A |]\n");
+/// let in_f = transpose::transpose(&in_g, Key::from_name("F").unwrap())?;
+/// assert_eq!(in_f.concat(), "K:F\nV:1\nV:1\n F E _E G |]\n");
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn transpose(lines: &[String], to: Key) -> Result<Vec<String>> {
     Ok(self::lines(&TransposablePiece::new(lines)?.moved(to)?))
 }
@@ -30,16 +38,16 @@ fn lines(VoiceTexts { header, voices }: &VoiceTexts) -> Vec<String> {
     filled_lines(&text)
 }
 
-/// A piece read once, to be moved to many keys.
+/// A piece that is parsed once, to be transposed to many keys.
 pub(crate) struct TransposablePiece {
-    /// No line has a line end within, from a character that was transliterated to one.
+    /// No line contains a line end. A line can, if a character was transliterated to one.
     plain: bool,
     header: Vec<String>,
     key: String,
     voices: Vec<TransposableVoice>,
 }
 
-/// A voice, and what moves in its text; of percussion nothing.
+/// A voice with what changes in its text. In percussion nothing does.
 struct TransposableVoice {
     symbol: String,
     text: String,
@@ -84,18 +92,18 @@ impl TransposablePiece {
         Ok(VoiceTexts { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
     }
 
-    /// Moved, and reduced as [`rests::reduce`] does it.
+    /// Transposes the piece and reduces it as [`rests::reduce`] does.
     pub fn reduced(&self, to: Key) -> Result<String> {
         let moved = self.moved(to)?;
         let texts = moved.voices.split_last().map_or(&[][..], |(_, before)| before);
-        // The last line of the score may be without an end, and may have come to stand before others.
+        // The last line of the file may lack its line end, and its voice may now be followed by others.
         let whole = self.plain && texts.iter().all(|(_, text)| text.is_empty() || text.ends_with('\n'));
         let reduced = if whole { rests::reduce_voices(&moved)? } else { rests::reduce(&lines(&moved))? };
         Ok(reduced.concat())
     }
 }
 
-/// What moves in a voice's text, and the keys that it moves from.
+/// What changes in a voice's text, and the keys in which it stands.
 struct Music {
     elements: Vec<Element>,
     stretches: Vec<Stretch>,
@@ -106,16 +114,15 @@ struct Element {
     kind: ElementKind,
 }
 
-/// What a piece of a voice's text is.
+/// The kind of an element of the text.
 #[derive(Clone, Copy)]
 enum ElementKind {
     BarLine,
     /// An inline key.
     Key,
-    /// The root in a chord symbol.
+    /// The root of a chord symbol.
     Chord,
-    /// A note: its letter, as a place in C D E F G A B, its octave, that of `C` being 0, and the sharps that it sounds
-    /// with.
+    /// A note: the index of its letter in C D E F G A B, its octave (0 for `C`), and the sharps with which it sounds.
     Note {
         letter: i64,
         octave: i64,
@@ -127,7 +134,7 @@ enum ElementKind {
 struct Stretch {
     start: usize,
     from: Key,
-    /// The key as it is written, where it is written.
+    /// Where the key is written; `None` for the header's key.
     mode: Option<Range<usize>>,
 }
 
@@ -135,7 +142,7 @@ impl Music {
     fn new(text: &str, mode: &str) -> Result<Music> {
         let mut elements: Vec<Element> =
             barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: ElementKind::BarLine }).collect();
-        // Which bytes may belong to notes.
+        // The bytes that may belong to notes.
         let mut free = vec![true; text.len()];
 
         let mut stretches = Vec::new();
@@ -148,7 +155,7 @@ impl Music {
             let key = inside.strip_prefix("K:").filter(|key| key.starts_with(|c| ('A'..='G').contains(&c)));
             if let Some(key) = key {
                 let start = at.start + 3;
-                // Text before the first key is evaluated too, and so is text replaced by a key at once.
+                // The original reads the header's key even if another key replaces it at once.
                 stretches.push(Stretch { start, from: Key::of_mode(key)?, mode: Some(start..at.end - 1) });
                 elements.push(Element { at: start..at.end - 1, kind: ElementKind::Key });
                 free[at].fill(false);
@@ -184,7 +191,7 @@ impl Music {
         Ok(music)
     }
 
-    /// Finds out what the notes sound as: an accidental holds, for its note alone, up to the next bar line or key.
+    /// Finds the sharps with which the notes sound. An accidental holds for the same note up to the next bar line or key.
     fn sound(&mut self, text: &str) {
         let mut held: HashMap<&str, i64> = HashMap::new();
         let mut stretch = 0;
@@ -214,7 +221,7 @@ impl Music {
         }
     }
 
-    /// The text, moved from the key `mode` to the signature `to`.
+    /// Transposes the text from the key `mode` to the signature `to`.
     fn moved(&self, text: &str, mode: &str, to: Key) -> Result<String> {
         let from = Key::of_mode(mode)?;
         let names = |stretch: &Stretch| moved(stretch.mode.clone().map_or(mode, |at| &text[at]), from, to);
@@ -224,7 +231,7 @@ impl Music {
         let mut result = String::with_capacity(text.len() + text.len() / 8);
         let mut done = 0;
         let mut stretch = 0;
-        // The new notes since the last bar line or key.
+        // The new notes since the last bar line or key, to see which accidentals are needed.
         let mut written = WrittenSharps::default();
         for element in &self.elements {
             if done < element.at.start {
@@ -260,21 +267,21 @@ impl Music {
     }
 }
 
-/// How the notes of a stretch move.
+/// How the notes of a stretch are transposed.
 struct Move {
     from: Key,
     to: Key,
     /// The new key as it is written.
     name: String,
-    /// Semitones up; beyond a tritone downwards.
+    /// Semitones upwards; more than a tritone goes downwards instead.
     up: i64,
-    /// Letters up.
+    /// Letters upwards.
     shift: i64,
     /// The sharps of each letter in the new key.
     signature: [i64; 7],
 }
 
-/// A note that moved.
+/// A transposed note.
 struct MovedNote {
     letter: i64,
     octave: i64,
@@ -299,7 +306,7 @@ impl Move {
         let mut letter = (letter + self.shift).rem_euclid(7);
         let mut sharps = alteration(pitch, letter);
         while sharps.abs() > 2 {
-            // Five and six the original does not spell.
+            // The original does not spell five and six sharps.
             if sharps.abs() > 4 {
                 return None;
             }
@@ -309,7 +316,7 @@ impl Move {
         Some(MovedNote { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
     }
 
-    /// Writes the root of a chord symbol (`F#`), moved.
+    /// Writes the transposed root of a chord symbol, such as `F#`.
     fn chord(&self, root: &str, result: &mut String) -> Result<()> {
         let wrong = || Error::Spelling { note: root.to_owned(), key: self.to.name().to_owned() };
         let letter = letter_index(root.chars().next().ok_or_else(wrong)?);
@@ -364,7 +371,7 @@ impl WrittenSharps {
         self.far.clear();
     }
 
-    /// Puts a note in; gives the one that was there.
+    /// Stores a note's sharps; returns those that were stored before.
     fn replace(&mut self, letter: i64, octave: i64, sharps: i64) -> Option<i64> {
         match usize::try_from(octave + 8) {
             Ok(row @ 0..16) => {
@@ -376,7 +383,7 @@ impl WrittenSharps {
     }
 }
 
-/// Notes, `[=^_]*[A-Ga-g]'*,*`, in runs of free bytes that can be part of notes.
+/// Finds the notes, `[=^_]*[A-Ga-g]'*,*`, among the free bytes.
 fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
     let bytes = text.as_bytes();
     let of_note =
@@ -411,7 +418,7 @@ fn letter_at(index: i64) -> char {
     ['C', 'D', 'E', 'F', 'G', 'A', 'B'][index.rem_euclid(7) as usize]
 }
 
-/// Sharps (flats are negative) that make `letter` sound as `pitch`; nearest, at most five.
+/// The sharps (flats are negative) that make `letter` sound as `pitch`: at least -6, at most 5.
 fn alteration(pitch: i64, letter: i64) -> i64 {
     (pitch - NATURAL[letter as usize] + 6).rem_euclid(12) - 6
 }

@@ -10,23 +10,23 @@ use crate::musicxml::{self, MusicXmlOptions, MusicXmlWarning};
 use crate::transpose::TransposablePiece;
 use crate::{Error, Key, Result, alignment, augment, bars, clean, interleave, text};
 
-/// A piece converted, in memory.
+/// A converted piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertedPiece {
-    /// The key as the header has it; `C` for `none`.
+    /// The original key as in the header; `C` for `none`.
     pub key: String,
     /// Interleaved ABC.
     pub interleaved: String,
-    /// Reduced ABC in each key asked for.
+    /// Reduced ABC in each requested key.
     pub reduced: Vec<(Key, String)>,
-    /// Voices.
+    /// The number of voices.
     pub voices: usize,
-    /// Bars.
+    /// The number of bars.
     pub bars: usize,
 }
 
-/// A score's bytes as standard ABC: MusicXML, plain or compressed, is converted, with warnings. Which of the
-/// two it is, its first bytes say.
+/// Decodes a score to standard ABC. MusicXML, plain or compressed, is recognised by its first bytes and converted; it may
+/// have warnings.
 ///
 /// # Errors
 /// [`Error::MusicXml`] and [`Error::Encoding`].
@@ -41,7 +41,19 @@ pub fn standard(bytes: &[u8]) -> Result<(Cow<'_, str>, Vec<MusicXmlWarning>)> {
 /// Converts one piece, MusicXML or standard ABC.
 ///
 /// # Errors
-/// Says what about the piece is wrong, without its file.
+/// Says what is wrong with the piece, without naming its file.
+///
+/// ```
+/// use notation::preprocess::{Keys, convert};
+///
+/// let score = "X:1\nT:Piece\nL:1/8\nK:G\nV:1\nV:2\nV:1\n G8 | z8 |]\nV:2\n z8 | B8 |]\n";
+/// let piece = convert(score.as_bytes(), Keys::All)?;
+/// assert_eq!(piece.interleaved, "L:1/8\nK:G\nV:1\nV:2\n[V:1]G8|[V:2]z8|\n[V:1]z8|][V:2]B8|]\n");
+/// let (key, reduced) = &piece.reduced[1];
+/// assert_eq!(key.name(), "C");
+/// assert!(reduced.ends_with("[V:1]C8|\n[V:2]E8|]\n"));
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn convert(bytes: &[u8], keys: Keys) -> Result<ConvertedPiece> {
     convert_standard(&standard(bytes)?.0, keys, None)
 }
@@ -76,8 +88,8 @@ pub(super) fn convert_standard(abc: &str, keys: Keys, prompt: Option<&PiecePromp
     Ok(ConvertedPiece { key, interleaved, reduced: reduced.collect::<Result<_>>()?, voices, bars })
 }
 
-/// What cannot be moved as it is read, to the same text in every key, is refused here, and not in the middle of a
-/// training: quotes that are open across bars, for one, say more in the score than interleaved.
+/// Refuses a piece that cannot be transposed while it is read. Its interleaved form must give the same text in every key
+/// as the score does. It does not if, for example, a quotation mark is closed in a later bar.
 fn check_moves(movable: &TransposablePiece, interleaved: &str) -> Result<()> {
     let loaded = augment::movable(interleaved)?;
     for key in Key::ALL {
@@ -88,7 +100,7 @@ fn check_moves(movable: &TransposablePiece, interleaved: &str) -> Result<()> {
     Ok(())
 }
 
-/// Why a piece is refused: its file, the place where one is known, and what is wrong.
+/// Why a piece is refused: the file, the line and column if they are known, and what is wrong.
 pub(super) fn refusal(path: &Path, bytes: &[u8], error: &Error) -> String {
     let place = match standard(bytes) {
         Ok((Cow::Borrowed(abc), _)) => locate(abc, error),

@@ -1,9 +1,10 @@
-//! Where in a score of standard ABC the fault is for which it is refused.
+//! Finds the place of an error in a score of standard ABC.
 
 use crate::Error;
 use crate::text::{strip, words};
 
-/// Line and column, counted from 1, as far as the error tells them; the cleaned text that it is about has other lines.
+/// The line and column of an error in a score, counted from 1, if they can be found. The error itself is about the cleaned
+/// text, which has other lines.
 pub fn locate(abc: &str, error: &Error) -> Option<(usize, usize)> {
     let lines: Vec<&str> = abc.lines().collect();
     let music = lines.iter().rposition(|line| strip(line) == "V:1");
@@ -12,13 +13,13 @@ pub fn locate(abc: &str, error: &Error) -> Option<(usize, usize)> {
     match error {
         Error::UnequalBars { voice, .. } => {
             let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
-            // Where it ends too early, or goes on too long.
+            // The end of the voice, which is too early or too late.
             let music = body[at + 1..].iter().take_while(|line| !line.starts_with("V:") && !strip(line).is_empty());
             Some((start + at + 1 + music.count(), 1))
         }
         Error::NotBars { voice } | Error::UndefinedVoice { voice } => {
             let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
-            // Its music begins in the next line.
+            // Its music begins on the next line.
             Some((start + at + if matches!(error, Error::UndefinedVoice { .. }) { 1 } else { 2 }, 1))
         }
         Error::VoiceKey { voice } => {
@@ -40,7 +41,7 @@ pub fn locate(abc: &str, error: &Error) -> Option<(usize, usize)> {
     }
 }
 
-/// The first place of a text, counted from 1.
+/// The line and column where a text first occurs, counted from 1.
 fn find(lines: &[&str], text: &str) -> Option<(usize, usize)> {
     let (line, at) = lines.iter().enumerate().find_map(|(i, line)| Some((i, line.find(text)?)))?;
     Some((line + 1, 1 + lines[line][..at].chars().count()))

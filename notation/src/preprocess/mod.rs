@@ -1,16 +1,16 @@
-//! A folder of scores, MusicXML or standard ABC, to what NotaGen trains on.
+//! Converts a folder of scores, MusicXML or standard ABC, to the form NotaGen trains on.
 //!
 //! ```text
 //! scores/<name>.mxl  ─►  <interleaved>/<name>.abc, or one packed corpus
-//!                        <augmented>/<Key>/<name>_<Key>.abc, unless pieces are to be moved as they are read
+//!                        <augmented>/<Key>/<name>_<Key>.abc, unless pieces are transposed as they are read
 //!                        <augmented>.jsonl, <augmented>_train.jsonl, <augmented>_eval.jsonl
 //!                        <augmented>_report.jsonl
 //! ```
 //!
-//! As the original's `data/2_data_preprocess.py`, with these differences: a piece that fails leaves no
-//! files behind; the split into training and evaluation depends on the seed and the names alone; and a
-//! run goes on where another was killed. The report, a line a piece, is what tells it: a piece is done
-//! when its line has the hash of its input, its prompt and the keys that are asked for.
+//! This is the original's `data/2_data_preprocess.py`, with three differences. A piece that fails leaves no files behind.
+//! The split into training and evaluation depends on the seed and the names alone. And a run continues where another was
+//! killed: the report has a line for each piece, and a piece is done if its line has the hash of its input, its prompt and
+//! the requested keys.
 
 mod convert;
 mod locate;
@@ -41,13 +41,13 @@ pub use options::{Keys, PreprocessOptions};
 pub use report::PieceReport;
 pub use scores::find;
 
-/// More warnings of one piece than these are counted in the report, not listed.
+/// Warnings of a piece that the report lists; the others are counted.
 const MOST_WARNINGS: usize = 10;
 
-/// Changes when the same input would give other output; older reports are not believed then.
+/// The version of the conversion. It changes when the same input gives other output; then older reports are ignored.
 const VERSION: u32 = 1;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
     /// Before the first piece.
@@ -61,25 +61,25 @@ pub enum Progress<'a> {
         done: usize,
         /// Pieces found.
         pieces: usize,
-        /// What became of it.
+        /// The result.
         piece: &'a PieceReport,
-        /// It was done already.
+        /// Whether it was done already.
         unchanged: bool,
     },
 }
 
-/// What a run did.
+/// The results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreprocessSummary {
-    /// Every piece, by name.
+    /// Every piece, sorted by name.
     pub pieces: Vec<PieceReport>,
     /// Pieces in the index.
     pub converted: usize,
-    /// Of these, pieces about which something was odd: repaired or left out, with a warning.
+    /// How many of these have warnings: something odd was repaired or left out.
     pub repaired: usize,
     /// Pieces refused.
     pub refused: usize,
-    /// Pieces with the text of another one, in no index.
+    /// Pieces with the same text as another one. They are in no index.
     pub duplicates: usize,
     /// Pieces, converted or refused, that were done before.
     pub unchanged: usize,
@@ -89,10 +89,10 @@ pub struct PreprocessSummary {
     pub eval: usize,
 }
 
-/// Preprocesses a folder, on all cores. Pieces that fail are refused and named in the report.
+/// Preprocesses a folder, on all cores. Pieces that fail are refused, and the report says why.
 ///
 /// # Errors
-/// Only for what concerns the whole run: options, folders, no scores at all, a stop asked for.
+/// Only for the run as a whole: wrong options, folders that cannot be read or written, no scores, a requested stop.
 pub fn run(options: &PreprocessOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<PreprocessSummary> {
     if !(0.0..=1.0).contains(&options.eval_split) {
         return Err(Error::EvalSplit { value: options.eval_split });
@@ -108,8 +108,8 @@ pub fn run(options: &PreprocessOptions, progress: &(dyn Fn(Progress) + Sync)) ->
     let pack = options.pack.as_deref().map(PackWriter::open).transpose()?;
 
     let report = options.index("_report");
-    let known = report::known(&report);
-    // Rewritten, so that a line cut short by a kill does not spoil the next one.
+    let known = report::read(&report);
+    // Rewritten, since a killed run may have left half a line at its end.
     report::write(&report, known.values())?;
     let journal = OpenOptions::new().append(true).open(&report).map_err(Error::io(&report))?;
     let journal = Mutex::new(journal);
@@ -174,13 +174,13 @@ fn make_folders(options: &PreprocessOptions) -> Result<()> {
     let make = |folder: &Path| fs::create_dir_all(folder).map_err(Error::io(folder));
     options.interleaved.as_deref().map_or(Ok(()), make)?;
     if options.keys == Keys::None {
-        // The indexes lie beside it.
+        // The indexes are beside it.
         return options.augmented.parent().map_or(Ok(()), make);
     }
     Key::ALL.iter().try_for_each(|key| make(&options.augmented.join(key.name())))
 }
 
-/// What every piece is converted with.
+/// Converts the pieces of a run.
 struct PreprocessJob<'a> {
     options: &'a PreprocessOptions,
     prompts: PromptTable,
@@ -188,7 +188,7 @@ struct PreprocessJob<'a> {
 }
 
 impl PreprocessJob<'_> {
-    /// Converts a piece and writes its files, unless that was done; the flag says so.
+    /// Converts a piece and writes its files. If that was done before, it only returns the report's line, and `true`.
     fn piece(&self, name: &str, path: &Path, known: Option<&PieceReport>) -> Result<(PieceReport, bool)> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let prompt = self.prompts.pieces.get(name);
@@ -230,12 +230,12 @@ impl PreprocessJob<'_> {
         Ok((piece, false))
     }
 
-    /// Whether what an earlier run made of a piece is what this one would make, and is all there.
+    /// Whether an earlier run had the same result for a piece, and its files are all there.
     fn is_done(&self, piece: &PieceReport, known: &PieceReport) -> bool {
         if known.sha256 != piece.sha256 || known.version != piece.version || known.prompt != piece.prompt {
             return false;
         }
-        // What can be moved to all fifteen keys can be moved to any; what cannot is refused where all are asked for.
+        // With `all` and `none`, a piece that cannot be transposed to all fifteen keys is refused; with `original` it is not.
         let all = |keys: Keys| keys != Keys::Original;
         let keys = all(known.keys) == all(piece.keys) || (all(known.keys) && known.key.is_some());
         keys && match &known.key {
@@ -261,9 +261,9 @@ impl PreprocessJob<'_> {
     }
 }
 
-/// Writes the three index files; says how many pieces are for training and for evaluation.
+/// Writes the three index files; returns how many pieces are for training and for evaluation.
 fn write_indexes(options: &PreprocessOptions, listed: &Path, pieces: &[PieceReport]) -> Result<(usize, usize)> {
-    // Shuffled by a hash of seed and name: the same on every machine, and a piece more or less moves few
+    // Sorted by a hash of seed and name: the order is the same on every machine, and one piece more or less moves few
     // others between training and evaluation.
     let mut order: Vec<([u8; 32], IndexEntry)> = Vec::new();
     for piece in pieces.iter().filter(|piece| piece.is_listed()) {

@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::index::file_name;
 use crate::{Error, Key, Result};
 
-/// Which keys to write.
+/// The keys to write pieces in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
-    /// Each piece's own.
+    /// Each piece in its original key.
     #[default]
     Original,
-    /// All fifteen.
+    /// Each piece in all fifteen keys.
     All,
-    /// None: pieces are moved to a key as they are read, see [`crate::corpus`]. All fifteen have to be possible.
+    /// None: pieces are transposed as they are read, see [`crate::corpus`]. Pieces that cannot be transposed to all fifteen
+    /// keys are refused.
     None,
 }
 
@@ -35,33 +36,31 @@ impl Keys {
 /// What to preprocess, and where to.
 #[derive(Clone, Debug)]
 pub struct PreprocessOptions {
-    /// Folder of scores: `<name>.abc` (standard ABC), `.mxl`, `.musicxml` or `.xml`; its subfolders and other
-    /// files are left alone.
+    /// The folder of scores: `<name>.abc` (standard ABC), `.mxl`, `.musicxml` or `.xml`. Subfolders and other files are
+    /// ignored.
     pub scores: PathBuf,
-    /// Folder for interleaved ABC.
+    /// The folder for interleaved ABC.
     pub interleaved: Option<PathBuf>,
-    /// File for interleaved ABC, all pieces in it. Those with the text of another one are stored once, and are in no
-    /// index.
+    /// The packed corpus for interleaved ABC. Pieces with the same text are stored once, and only the first is in the index.
     pub pack: Option<PathBuf>,
-    /// Folder for reduced ABC by key; the index files are named after it.
+    /// The folder for reduced ABC, with a folder for each key. The index files are named after it.
     pub augmented: PathBuf,
-    /// The share of pieces for evaluation, 0 to 1; rounded down to whole pieces.
+    /// The share of pieces for evaluation, 0 to 1, rounded down to whole pieces.
     pub eval_split: f64,
-    /// Of the split and the order of the index files.
+    /// The seed of the split and of the order in the index files.
     pub seed: u64,
-    /// Which keys to write. The index names the augmented pieces, or with [`Keys::None`] the packed ones, or the
-    /// interleaved ones.
+    /// The keys to write. The index names the augmented pieces; with [`Keys::None`] the packed or else the interleaved ones.
     pub keys: Keys,
-    /// A table of the pieces' prompts, see [`crate::prompts`].
+    /// A CSV table with the prompts of the pieces: the columns `piece`, `period`, `composer` and `instrumentation`.
     pub prompts: Option<PathBuf>,
     /// Worker threads; all cores if `None`.
     pub threads: Option<usize>,
-    /// Set to stop between two pieces, with [`Error::Stopped`].
+    /// Stops the run before the next piece once it is set, with [`Error::Stopped`].
     pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl PreprocessOptions {
-    /// The original's: a tenth for evaluation; seed 0; the original key alone.
+    /// The original's options: a tenth of the pieces for evaluation, seed 0, only the original key.
     pub fn new(
         scores: impl Into<PathBuf>,
         interleaved: impl Into<PathBuf>,
@@ -81,16 +80,17 @@ impl PreprocessOptions {
         }
     }
 
-    /// An index file beside the folder of augmented pieces: `""`, `"_train"`, `"_eval"` or `"_report"`.
+    /// The path of an index file, beside the folder of augmented pieces. `suffix` is `""`, `"_train"`, `"_eval"` or
+    /// `"_report"`.
     pub fn index(&self, suffix: &str) -> PathBuf {
-        // Components, so that a slash at the end does not make a hidden file in the folder.
+        // By components, since after a slash at the end the suffix would name a hidden file in the folder.
         let mut path = self.augmented.components().as_path().as_os_str().to_owned();
         path.push(suffix);
         path.push(".jsonl");
         path.into()
     }
 
-    /// The folder, or the packed corpus, whose pieces the index names.
+    /// The folder or packed corpus whose pieces the index names.
     pub(super) fn listed(&self) -> Result<&Path> {
         match (self.keys, &self.pack, &self.interleaved) {
             (_, None, None) => Err(Error::NoOutput),
@@ -100,7 +100,7 @@ impl PreprocessOptions {
         }
     }
 
-    /// Where a piece's files go.
+    /// The files of a piece.
     pub(super) fn files(&self, name: &str, keys: &[Key]) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =
             self.interleaved.iter().map(|folder| folder.join(format!("{name}.abc"))).collect();

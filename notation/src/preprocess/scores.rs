@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// What a score's file name ends in.
-const ENDS: [&str; 4] = ["abc", "mxl", "musicxml", "xml"];
+/// The extensions of scores.
+const EXTENSIONS: [&str; 4] = ["abc", "mxl", "musicxml", "xml"];
 
-/// Where the score of a name is in a folder.
+/// The file of the score with this name in a folder.
 pub fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    ENDS.iter().map(|end| folder.join(format!("{name}.{end}"))).find(|path| path.is_file())
+    EXTENSIONS.iter().map(|end| folder.join(format!("{name}.{end}"))).find(|path| path.is_file())
 }
 
-/// A score's file name without its end.
+/// A file name without its extension, if that is one of a score.
 pub(super) fn score_name(file: &str) -> &str {
-    file.rsplit_once('.').filter(|(_, end)| ENDS.contains(end)).map_or(file, |(name, _)| name)
+    file.rsplit_once('.').filter(|(_, end)| EXTENSIONS.contains(end)).map_or(file, |(name, _)| name)
 }
 
-/// The names of the pieces with their files, sorted.
+/// The names and files of the scores in a folder.
 pub(super) fn scores(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut scores: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
