@@ -1,24 +1,24 @@
-//! What is wrong with a piece, and where.
+//! Warnings about a piece.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Warnings kept for one piece; those beyond are counted.
+/// Warnings kept for one piece; the others are counted.
 const MOST: usize = 500;
 
-/// Something in a piece that is not as it should be, and what was made of it.
+/// Something wrong with a piece that could be read all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AbcWarning {
-    /// The file's name, as the caller gave it.
+    /// The name of the file that the caller gave.
     pub file: String,
     /// Counted from 1.
     pub line: usize,
     /// In characters, counted from 1.
     pub column: usize,
-    /// The voice as `V:2`; empty outside the music.
+    /// The voice, such as `V:2`; empty outside the music.
     pub voice: String,
-    /// Counted from 1 in the voice; 0 outside the music.
+    /// The bar of the voice, counted from 1; 0 outside the music.
     pub bar: usize,
     /// What is wrong, and what was done.
     pub problem: String,
@@ -67,7 +67,7 @@ impl Diagnostics {
         }
     }
 
-    /// All of them in the order of the text.
+    /// All warnings, in the order of the text.
     pub fn finish(mut self) -> Vec<AbcWarning> {
         self.warnings.sort_by_key(|warning| (warning.line, warning.column));
         if self.left_out > 0 {

@@ -1,4 +1,4 @@
-//! A piece while it is read: its fields, its directives and its voices.
+//! What is known of a piece while it is read, and how fields and directives change it.
 
 use std::collections::HashMap;
 
@@ -14,37 +14,41 @@ const MOST_VOICES: usize = 100;
 /// Bars of all voices together.
 const MOST_BARS: usize = 3_000_000;
 
+/// Reads a piece.
 pub(super) struct AbcReader {
     pub diagnostics: Diagnostics,
     pub titles: Vec<String>,
     pub composers: Vec<String>,
     pub unit: (i64, i64),
     pub key: Option<KeySignature>,
-    /// Of the piece's `K:` field: for voices that say nothing else.
+    /// The attributes in the header's `K:` field. Voices have them unless they have their own.
     pub attributes: VoiceAttributes,
     pub meter: Option<Meter>,
     pub tempo: Option<Tempo>,
     pub layout: Option<(String, LineColumn)>,
     pub symbols: HashMap<u8, String>,
     pub voices: Vec<VoiceReader>,
-    pub places: HashMap<String, usize>,
+    /// The index of each voice, by its id.
+    pub voice_indices: HashMap<String, usize>,
+    /// The index of the current voice.
     pub current: Option<usize>,
-    /// A voice that is left out is current.
+    /// The current voice is left out.
     pub ignored: bool,
-    /// Music was seen.
+    /// The music has begun.
     pub started: bool,
-    /// A field was seen that ABC cannot be without.
+    /// One of the fields that every piece of ABC has was read.
     pub abc: bool,
-    /// The piece is a line a bar.
+    /// The piece has a line for each bar.
     pub interleaved: bool,
-    /// Bars of resting voices are left out of it.
+    /// The bars of resting voices are left out, as far as the piece has been read.
     pub reduced: bool,
-    /// What all voices have after a line of interleaved ABC.
+    /// The bars of every voice after the last line of interleaved ABC.
     pub bars: usize,
-    /// Bars that a voice lacks which is in the line: its place, and their numbers.
+    /// Bars that a voice lacks although it is in the line: where, the voice's index, the bar's number.
     pub uneven: Vec<(LineColumn, usize, usize)>,
-    /// A `V:` field of the header whose name goes on in the next line.
+    /// A `V:` field of the header in which a quotation mark is still open.
     pub unfinished: Option<(String, LineColumn)>,
+    /// Bars added by `Z` so far.
     pub rests: i64,
     pub last_line: usize,
 }
@@ -81,7 +85,7 @@ impl AbcReader {
             layout: None,
             symbols: default_symbols(),
             voices: Vec::new(),
-            places: HashMap::new(),
+            voice_indices: HashMap::new(),
             current: None,
             ignored: false,
             started: false,
@@ -130,7 +134,7 @@ impl AbcReader {
         }
     }
 
-    /// `percmap note step sound head`.
+    /// A directive `percmap note step sound head`.
     fn drum(&mut self, value: &str) {
         let words: Vec<&str> = value.split_whitespace().collect();
         let Some(note) = words.first().and_then(|word| MusicScanner::plain_note(word)) else { return };
@@ -148,7 +152,7 @@ impl AbcReader {
     }
 
     pub fn field(&mut self, letter: u8, value: &str, at: LineColumn) {
-        // After the first `V:` line the fields are those of that voice, once the piece has a key.
+        // Once the piece has a key, fields after a `V:` line belong to that voice.
         let own = self.current.is_some() && (self.started || self.key.is_some());
         self.abc |= b"XLMKV".contains(&letter);
         match letter {
@@ -248,14 +252,14 @@ impl AbcReader {
         self.diagnostics.add(at, &voice, bar, problem);
     }
 
-    /// `V:`: the voice that follows, and what it is.
+    /// A `V:` field: selects the voice, and reads its attributes.
     pub fn select(&mut self, value: &str, at: LineColumn) {
         let (id, rest) = value.trim().split_once(|c: char| c.is_whitespace()).unwrap_or((value.trim(), ""));
         let id: String = id.chars().take(40).collect();
         if id.is_empty() {
             return self.warn(at, "a V: field without a voice; left out");
         }
-        let place = match self.places.get(&id) {
+        let place = match self.voice_indices.get(&id) {
             Some(place) => *place,
             None if self.voices.len() >= MOST_VOICES => {
                 self.warn(at, format!("more than {MOST_VOICES} voices: V:{id} is left out"));
@@ -275,7 +279,7 @@ impl AbcReader {
         let mut voice = VoiceReader::new(id, self.unit, self.key.as_ref(), self.meter.as_ref());
         voice.attributes(self.attributes.clone(), LineColumn::default());
         self.voices.push(voice);
-        self.places.insert(id.to_owned(), place);
+        self.voice_indices.insert(id.to_owned(), place);
         place
     }
 }

@@ -1,21 +1,21 @@
-//! `%%score`: which voices share a staff, which staves an instrument, what brackets hold together.
+//! Reads `%%score`: which voices share a staff, which staves belong to an instrument, and which parts are in a bracket.
 
 use std::collections::HashMap;
 
 use super::diagnostics::{Diagnostics, LineColumn};
 use super::score::{AbcPart, AbcVoice, Bracket, LayoutEntry};
 
-/// Brackets inside brackets; deeper ones are left out.
+/// The deepest nesting of brackets; deeper ones are left out.
 const DEEPEST: usize = 32;
 
 #[derive(Debug)]
 enum LayoutNode {
     Voice(usize),
-    /// The bracket as written, whether starred, and what is in it.
+    /// The opening bracket, whether it has a star, and its content.
     Group(char, bool, Vec<LayoutNode>),
 }
 
-/// Parts and brackets of a `%%score` line; voices that it leaves out come after, each a part of its own.
+/// The parts and brackets of a `%%score` line. Voices that it leaves out follow, each as a part of its own.
 pub(crate) fn layout(
     score: Option<(&str, LineColumn)>,
     voices: &[AbcVoice],
@@ -69,7 +69,7 @@ fn parse(
                     _ => '(',
                 };
                 if open.iter().any(|(opened, ..)| *opened == bracket) {
-                    // Brackets that this one closes over end with it.
+                    // Brackets that are still open inside this one end with it.
                     while let Some((opened, star, outer)) = open.pop() {
                         let inner = std::mem::replace(&mut nodes, outer);
                         nodes.push(LayoutNode::Group(opened, star, inner));
@@ -147,7 +147,7 @@ impl LayoutBuilder<'_> {
         }
     }
 
-    /// As in the original: one name for all of its voices' staves.
+    /// Whether only one staff has a name. The original takes the staves for one instrument then.
     fn one_instrument(&self, staves: &[Vec<usize>]) -> bool {
         let named = |staff: &&Vec<usize>| staff.iter().any(|place| !self.voices[*place].name.is_empty());
         staves.iter().filter(named).count() == 1
@@ -161,7 +161,7 @@ impl LayoutBuilder<'_> {
     }
 }
 
-/// The staves of an instrument, if the nodes are no more than staves.
+/// The staves of an instrument, if the nodes are all staves.
 fn staves(nodes: &[LayoutNode]) -> Option<Vec<Vec<usize>>> {
     let staves: Option<Vec<Vec<usize>>> = nodes
         .iter()

@@ -2,14 +2,14 @@
 
 use super::score::Syllable;
 
-/// What a note gets of a line of lyrics.
+/// A token of a line of lyrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LyricToken {
-    /// `*`
+    /// `*`: a note without a syllable.
     Skip,
-    /// `|`: on to the next bar.
+    /// `|`: continues with the next bar.
     Bar,
-    /// Text, or `_`, which holds the syllable before (no text).
+    /// A syllable. For `_` its text is empty: the syllable before is held.
     Syllable(Syllable),
 }
 

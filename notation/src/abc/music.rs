@@ -1,4 +1,4 @@
-//! Lines of music: what is a note, a bar line, a field.
+//! Reads lines of music: notes, bar lines, decorations, fields in brackets.
 
 use super::diagnostics::{Diagnostics, LineColumn};
 use super::fields::AbcReader;
@@ -7,7 +7,7 @@ use super::score::{AbcMark, BarLine, BarLineStyle};
 use super::voice::{VoiceReader, WrittenChord};
 use crate::Result;
 
-/// Decorations that stand for a moment and not for a note.
+/// Whether a decoration belongs to a moment, and not to a note.
 fn is_mark(name: &str) -> bool {
     matches!(
         name,
@@ -94,7 +94,7 @@ impl AbcReader {
                 self.warn(at, problem);
             }
             if scan.at == before {
-                // Whatever was overlooked: every turn of the loop gets on.
+                // Guards against an endless loop.
                 scan.skip();
             }
         }
@@ -106,7 +106,7 @@ impl AbcReader {
         self.longest(number).map(|_| ())
     }
 
-    /// `[K:…]`, `[V:…]` and the like.
+    /// Reads a field in brackets, such as `[K:…]`; `false` if there is none.
     fn inline_field(&mut self, scan: &mut MusicScanner) -> bool {
         let letter = match (scan.peek(), scan.ahead(1), scan.ahead(2)) {
             (Some(b'['), Some(letter), Some(b':')) if letter.is_ascii_alphabetic() => letter,
@@ -137,7 +137,7 @@ impl AbcReader {
         true
     }
 
-    /// `[V:…]`, whose bracket ends `end` bytes on or is not closed.
+    /// Reads `[V:…]`. Its content ends after `end` bytes, with a bracket if it is `closed`.
     fn inline_voice(&mut self, scan: &mut MusicScanner, end: usize, closed: bool, at: LineColumn) {
         if self.interleaved {
             self.end_segment(scan);
@@ -151,8 +151,8 @@ impl AbcReader {
             scan.at += 3;
             return;
         }
-        let known = self.places.contains_key(id);
-        if !closed || (!known && self.places.contains_key(&id[..digits])) {
+        let known = self.voice_indices.contains_key(id);
+        if !closed || (!known && self.voice_indices.contains_key(&id[..digits])) {
             // `[V:3A2 B2|` and `[V:3é]`
             let id = id[..digits].to_owned();
             scan.at += if closed { end + 2 } else { 3 + digits };
@@ -171,13 +171,13 @@ impl AbcReader {
         self.select(value, at);
         let bars = self.bars;
         if let Some(voice) = self.reading() {
-            // One that was not in the lines before.
+            // The voice may have been missing in earlier lines.
             voice.fill(bars, at);
             voice.start_segment();
         }
     }
 
-    /// The end of a voice's text in a line of interleaved ABC.
+    /// Ends the text of a voice in a line of interleaved ABC.
     fn end_segment(&mut self, scan: &MusicScanner) {
         let Some(place) = self.current else { return };
         let voice = &mut self.voices[place];
@@ -185,7 +185,7 @@ impl AbcReader {
         self.reduced &= voice.sounded;
     }
 
-    /// After a line of interleaved ABC: all voices have as many bars as the longest.
+    /// Ends a line of interleaved ABC: adds bars until all voices have as many as the longest.
     fn level(&mut self, at: LineColumn) {
         let bars = self.voices.iter().map(|voice| voice.voice.bars.len()).max().unwrap_or(0);
         for (place, voice) in self.voices.iter_mut().enumerate() {
@@ -437,12 +437,12 @@ fn tuplet(scan: &mut MusicScanner, voice: &mut VoiceReader, at: LineColumn, diag
     }
 }
 
-/// `"…"`: words, or a chord symbol.
+/// Reads `"…"`: words, or a chord symbol.
 fn text(scan: &mut MusicScanner, voice: &mut VoiceReader, at: LineColumn, diagnostics: &mut Diagnostics) {
     scan.at += 1;
     let rest = scan.rest();
     let Some(end) = rest.find('"') else {
-        // Where it ends cannot be known: the bar goes on after the bar line.
+        // Its end is unknown: reading continues at the bar line.
         scan.at += rest.find(['|', '[']).unwrap_or(rest.len());
         return voice.warn(at, "a text that is not closed; left out up to the bar line", diagnostics);
     };
@@ -458,7 +458,7 @@ fn text(scan: &mut MusicScanner, voice: &mut VoiceReader, at: LineColumn, diagno
     voice.mark(mark, at);
 }
 
-/// The chords up to `end`, where a `}` is.
+/// Reads the grace notes up to `end`, where a `}` is. Returns them, and whether they are struck through.
 fn grace_notes(
     scan: &mut MusicScanner,
     end: usize,

@@ -18,7 +18,7 @@ pub(crate) fn read(text: &str, file: &str) -> Result<AbcScore> {
 }
 
 impl AbcReader {
-    /// Reads a line; says whether the piece goes on.
+    /// Reads a line; returns whether the piece continues.
     fn line(&mut self, line: &str, number: usize) -> Result<bool> {
         let text = line.trim();
         if text.is_empty() {
@@ -52,7 +52,7 @@ impl AbcReader {
                 self.diagnostics.add(at, "", 0, "another piece begins; only the first is read");
                 return Ok(false);
             }
-            // Text fields may have `%` in them; others do not.
+            // In text fields `%` begins no comment.
             let value = if matches!(bytes[0], b'T' | b'C' | b'w') { &text[2..] } else { uncommented(&text[2..]) };
             if bytes[0] == b'V' && !self.started && value.matches('"').count() % 2 == 1 {
                 self.abc = true;
@@ -66,7 +66,7 @@ impl AbcReader {
         Ok(true)
     }
 
-    /// Is this `letter:` a field, and not a note before a repeat?
+    /// Whether `letter:` begins a field, and is not a note before a repeat.
     fn is_field(&self, bytes: &[u8]) -> bool {
         let repeat = matches!(bytes.get(2), Some(b'|' | b':'));
         if self.started { b"KLMQVPIwWTXNrRUmsZSHOFDB".contains(&bytes[0]) && !repeat } else { !repeat }
@@ -118,7 +118,7 @@ impl AbcReader {
     }
 }
 
-/// A line without its comment; `%` in closed quotes begins none.
+/// The line without its comment. A `%` in quotes begins no comment if the quotes are closed.
 fn uncommented(line: &str) -> &str {
     let mut from = 0;
     let bytes = line.as_bytes();
@@ -133,7 +133,7 @@ fn uncommented(line: &str) -> &str {
         match bytes[at + 1..].iter().position(|b| *b == b'"') {
             Some(close) => from = at + 1 + close + 1,
             None => {
-                // The quote is not closed: the comment goes.
+                // The quotes are not closed, so `%` begins a comment.
                 let end = bytes[at..].iter().position(|b| *b == b'%').map_or(line.len(), |end| at + end);
                 return &line[..end];
             }

@@ -1,13 +1,13 @@
-//! All voices get the same bars, as long as each other, with the same bar lines.
+//! Gives all voices the same bars, with the same lengths and bar lines.
 
 use super::diagnostics::Diagnostics;
 use super::score::{AbcEvent, AbcVoice, Bar, BarLine, BarLineStyle, Chord, QUARTER, WHOLE};
 
-/// Bars that differ by less are of the same length: what rounding of odd tuplets leaves.
+/// Bars that differ by less have the same length: the lengths of odd tuplets are rounded.
 const SAME: i64 = QUARTER / 1000;
 
-/// Fills bars that are short or missing with rests, hidden ones where `hidden` says so; the length of each
-/// bar is that of its longest voice. With `silent`, missing bars are as they should be.
+/// Fills bars that are short or missing with rests, up to the longest voice; returns the length of each bar. Rests of
+/// `hidden` voices are invisible. With `silent`, missing bars are no reason to warn.
 pub(crate) fn lengths(
     voices: &mut [AbcVoice],
     hidden: &[bool],
@@ -76,7 +76,7 @@ pub(crate) fn lengths(
                     space_before: true,
                     ..Chord::default()
                 };
-                // After what takes no time too: a bar may end with a clef.
+                // Also after events that take no time: a bar may end with a clef.
                 bar.layers[0].push(AbcEvent::Chord(rest));
             }
         }
@@ -85,7 +85,7 @@ pub(crate) fn lengths(
     lengths
 }
 
-/// The length that most voices have; of those that as many have, the longest.
+/// The length that most voices have; of several, the longest.
 fn usual(lengths: &mut [i64]) -> i64 {
     lengths.sort_unstable();
     let mut best = (0, 0);
@@ -97,9 +97,8 @@ fn usual(lengths: &mut [i64]) -> i64 {
     best.1
 }
 
-/// Ticks of a bar's own voice or, if one is longer, of what it has beside it.
+/// The ticks of a bar's longest layer.
 fn length(bar: &Bar) -> i64 {
-    // Shorter voices beside the first need no rest.
     bar.layers.iter().map(|layer| layer_length(layer)).max().unwrap_or(0)
 }
 
@@ -107,7 +106,7 @@ fn layer_length(layer: &[AbcEvent]) -> i64 {
     layer.iter().map(|event| if let AbcEvent::Chord(chord) = event { chord.ticks } else { 0 }).sum()
 }
 
-/// The place of a rest for the whole bar, if that is all there is.
+/// The layer and index of a rest for the whole bar, if the bar has nothing else.
 fn whole(bar: &Bar) -> Option<(usize, usize)> {
     let mut chords = bar.layers.iter().enumerate().flat_map(|(layer, events)| {
         events.iter().enumerate().filter_map(move |(place, event)| match event {

@@ -1,11 +1,11 @@
-//! A line of music, character by character.
+//! Scans a line of music for notes, lengths and bar lines.
 
 use super::diagnostics::LineColumn;
 use super::header::{number, step};
 use super::score::{BarLine, BarLineStyle};
 
-/// What lengths may be divided by.
-const SHORTEST: i64 = 10_000;
+/// The largest divisor of a length.
+const LARGEST_DIVISOR: i64 = 10_000;
 
 /// A note as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -14,18 +14,18 @@ pub(crate) struct WrittenNote {
     pub octave: i8,
     pub accidental: Option<i8>,
     pub tie: bool,
-    /// Of the unit.
+    /// The length, in units of `L:`.
     pub length: (i64, i64),
 }
 
-/// A place in a line.
+/// A scanner at a place in a line.
 pub(crate) struct MusicScanner<'a> {
     pub text: &'a str,
     pub at: usize,
     line: usize,
-    /// What is wrong with a length, and what was done.
+    /// What is wrong with the last length, and what was done.
     pub bad_length: Option<&'static str>,
-    /// A byte and its column; moves with the questions, so that all of them together are linear.
+    /// The byte of the last position, and its column. Counting from there keeps the time linear.
     known: std::cell::Cell<(usize, usize)>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> MusicScanner<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Past the character here, whatever it is.
+    /// Skips one character, and returns it.
     pub fn skip(&mut self) -> Option<char> {
         let c = self.rest().chars().next()?;
         self.at += c.len_utf8();
@@ -70,14 +70,14 @@ impl<'a> MusicScanner<'a> {
         LineColumn { line: self.line, column }
     }
 
-    /// Where `close` comes, counted from here, before any of `not`.
+    /// The distance to `close`, if it comes before any of `not`.
     pub fn find(&self, close: u8, not: &[u8]) -> Option<usize> {
         let bytes = self.rest().as_bytes();
         let end = bytes.iter().position(|b| *b == close || not.contains(b))?;
         (bytes[end] == close).then_some(end)
     }
 
-    /// Digits; `None` if there are none or too many.
+    /// Reads digits; `None` if there are none or too many.
     pub fn number(&mut self) -> Option<i64> {
         let bytes = self.rest().as_bytes();
         let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -86,7 +86,7 @@ impl<'a> MusicScanner<'a> {
         number
     }
 
-    /// The length of a note as a fraction: `3`, `3/2`, `/`, `//`, `/4`.
+    /// Reads the length of a note as a fraction: `3`, `3/2`, `/`, `//`, `/4`.
     pub fn length(&mut self) -> (i64, i64) {
         let numerator = self.factor();
         let mut slashes = 0;
@@ -96,15 +96,15 @@ impl<'a> MusicScanner<'a> {
         let mut denominator = 1;
         if slashes > 0 {
             let number = self.factor().unwrap_or(2);
-            if number > SHORTEST {
+            if number > LARGEST_DIVISOR {
                 self.bad_length = Some("a length divided by more than 10000; divided by that");
             }
-            denominator = number.min(SHORTEST) << (slashes - 1).min(10);
+            denominator = number.min(LARGEST_DIVISOR) << (slashes - 1).min(10);
         }
         (numerator.unwrap_or(1), denominator)
     }
 
-    /// A number of a length, if there is one.
+    /// Reads a number of a length, if there is one.
     fn factor(&mut self) -> Option<i64> {
         let from = self.at;
         let number = self.number();
@@ -116,7 +116,7 @@ impl<'a> MusicScanner<'a> {
         number.filter(|n| *n > 0)
     }
 
-    /// A note with accidental, octave, length and tie, if one is here.
+    /// Reads a note with accidental, octave, length and tie, if there is one.
     pub fn note(&mut self) -> Option<WrittenNote> {
         let from = self.at;
         let mut accidental = None;
@@ -147,13 +147,13 @@ impl<'a> MusicScanner<'a> {
         Some(WrittenNote { step: step as u8, octave, accidental, tie, length })
     }
 
-    /// Step, octave and accidental of a note that stands alone.
+    /// The step, octave and accidental of a note that stands alone.
     pub fn plain_note(word: &str) -> Option<(u8, i8, Option<i8>)> {
         let note = MusicScanner::new(word, 1).note()?;
         Some((note.step, note.octave, note.accidental))
     }
 
-    /// A bar line with its ending, if one is here.
+    /// Reads a bar line with the number of an ending, if there is one.
     pub fn bar_line(&mut self) -> Option<BarLine> {
         let bytes = self.rest().as_bytes();
         let here = |at: usize| bytes.get(at).copied();
@@ -205,7 +205,7 @@ impl<'a> MusicScanner<'a> {
         Some(line)
     }
 
-    /// `1`, `1,3`, `1-3` or, after a `[`, `"text"`, of which the first quote is kept.
+    /// Reads an ending: `1`, `1,3`, `1-3` or, after a `[`, `"text"`, which keeps its first quotation mark.
     fn ending(&mut self) -> String {
         let mut from = self.at;
         let spaces = self.rest().bytes().take_while(|b| *b == b' ').count();
@@ -232,7 +232,7 @@ impl<'a> MusicScanner<'a> {
         rest[..end.min(40)].to_owned()
     }
 
-    /// An ending without a bar line: `[1`.
+    /// Reads an ending without a bar line: `[1`.
     pub fn lone_ending(&mut self) -> Option<String> {
         let starts = self.peek() == Some(b'[') && self.ahead(1).is_some_and(|b| b.is_ascii_digit() || b == b'"');
         if !starts {

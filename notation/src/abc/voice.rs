@@ -1,4 +1,4 @@
-//! A voice while it is read: what holds from note to note, and the bar that is being filled.
+//! A voice while it is read: the state that lasts from note to note, and the current bar.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use super::score::{
     WHOLE,
 };
 
-/// Voices beside the voice (`&`) in a bar; more are left out.
+/// Layers of a bar: the voice, and what `&` adds. More are written one after the other.
 const MOST_LAYERS: usize = 8;
 
-/// The ticks of a note, at most.
+/// The most ticks of a note.
 const LONGEST: i128 = 64 * WHOLE as i128;
 
-/// Notes or a rest as written.
+/// A chord or a rest as written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WrittenChord {
     pub notes: Vec<WrittenNote>,
@@ -42,7 +42,7 @@ struct OpenTuplet {
     ticks: i64,
 }
 
-/// A drum note's place on the staff and its sound.
+/// The place of a percussion note on the staff, and its sound.
 #[derive(Clone, Copy)]
 pub(crate) struct DrumSound {
     pub step: u8,
@@ -50,6 +50,7 @@ pub(crate) struct DrumSound {
     pub sound: u8,
 }
 
+/// Reads a voice.
 pub(crate) struct VoiceReader {
     pub voice: AbcVoice,
     pub unit: (i64, i64),
@@ -57,36 +58,39 @@ pub(crate) struct VoiceReader {
     octave: i8,
     meter: i64,
     pub drums: HashMap<(u8, i8, Option<i8>), DrumSound>,
-    /// The bar that is being filled.
+    /// The current bar.
     bar: Bar,
     layer: usize,
+    /// The bar has a note or a rest.
     timed: bool,
+    /// The bar has an event.
     begun: bool,
     accidentals: HashMap<(u8, i8), i8>,
     ties: HashMap<(usize, u8, i8), OpenTie>,
-    /// The last chord of the bar.
+    /// The index of the last chord in the bar.
     last: Option<usize>,
     decorations: Vec<String>,
     slur_starts: Vec<bool>,
     pub space: bool,
     tuplet: Option<OpenTuplet>,
     broken: i32,
-    /// Those that are open, by layer.
+    /// The slurs that are open, by layer.
     slurs: Vec<Vec<u32>>,
-    /// The last chord by layer: its bar and place.
+    /// The last chord of each layer: its bar and index.
     latest: [Option<(usize, usize)>; MOST_LAYERS],
     next_slur: u32,
-    /// Chords (bar and event) that the next line of lyrics is for.
+    /// The chords (bar and event) since the last line of lyrics.
     unsung: Vec<(usize, usize)>,
+    /// The chords that the current lines of lyrics are for.
     sung: Vec<(usize, usize)>,
     verse: usize,
-    /// A note since `[V:…]`.
+    /// There was a note since `[V:…]`.
     pub sounded: bool,
-    /// The bars there were at `[V:…]`.
+    /// The number of bars at `[V:…]`.
     segment: usize,
 }
 
-/// A fraction of a whole note in ticks, rounded and kept within bounds.
+/// A fraction of a whole note in ticks, rounded and limited.
 fn ticks(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i64 {
     rounded(unit, length, more).clamp(1, LONGEST) as i64
 }
@@ -148,7 +152,7 @@ impl VoiceReader {
         reading
     }
 
-    /// The number of the bar that is being filled, counted from 1.
+    /// The number of the current bar, counted from 1.
     pub fn number(&self) -> usize {
         self.voice.bars.len() + 1
     }
@@ -249,7 +253,7 @@ impl VoiceReader {
         }
     }
 
-    /// `>` counts up, `<` counts down.
+    /// Counts the signs of a broken rhythm: `>` up, `<` down.
     pub fn broken(&mut self, sign: i32, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.last.is_none() {
             self.warn(at, "a broken rhythm without a note before it; left out", diagnostics);
@@ -258,7 +262,7 @@ impl VoiceReader {
         }
     }
 
-    /// A tie that stands apart from its note.
+    /// A tie that is written apart from its note.
     pub fn tie(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         let Some(last) = self.last else {
             return self.warn(at, "a tie without a note before it; left out", diagnostics);
@@ -287,7 +291,7 @@ impl VoiceReader {
         }
     }
 
-    /// The note's pitch: ties, written accidentals, those of the bar, those of the key, in this order.
+    /// The note with its pitch. Its alteration is that of a tie, a written accidental, the bar or the key, in this order.
     fn note(&mut self, written: &WrittenNote, length: (i64, i64), closes: bool) -> Note {
         let octave = written.octave.saturating_add(self.octave).clamp(-2, 11);
         let step = written.step;
@@ -318,7 +322,7 @@ impl VoiceReader {
             return Note { alter: 0, drum: Some(sound), ..plain };
         };
         if self.voice.clef.as_ref().is_some_and(|clef| clef.sign == "F") {
-            // Places on the staff are named as in the treble clef.
+            // Places on the staff are those of the treble clef.
             let place = i32::from(octave) * 7 + i32::from(step) - 12;
             (step, octave) = (place.rem_euclid(7) as u8, place.div_euclid(7) as i8);
         }
@@ -351,7 +355,7 @@ impl VoiceReader {
         if let Some(tuplet) = &mut self.tuplet {
             let start = tuplet.nominal == 0;
             tuplet.nominal += chord.nominal;
-            // Rounded together, so that the notes add up.
+            // The sum is rounded, so that the notes add up to it.
             let end = i128::from(tuplet.nominal) * i128::from(tuplet.normal) / i128::from(tuplet.actual);
             chord.ticks = (end as i64 - tuplet.ticks).max(1);
             tuplet.ticks += chord.ticks;
@@ -387,7 +391,7 @@ impl VoiceReader {
         self.timed = true;
     }
 
-    /// Ties that the chord just read does not take up.
+    /// Removes the ties that the new chord does not continue.
     fn untie(&mut self, diagnostics: &mut Diagnostics) {
         let layer = self.layer;
         if self.ties.is_empty() {
@@ -437,7 +441,7 @@ impl VoiceReader {
         scale(chord, after);
     }
 
-    /// `&`: what follows sounds together with the bar so far.
+    /// `&`: what follows sounds at the same time as the bar so far.
     pub fn overlay(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.layer + 1 >= MOST_LAYERS {
             return self.warn(at, "too many voices in one (`&`); written one after the other", diagnostics);
@@ -449,7 +453,7 @@ impl VoiceReader {
         (self.last, self.broken) = (None, 0);
     }
 
-    /// A bar line: closes the bar if there is something in it, else it belongs to the bar line before.
+    /// A bar line. It ends the bar, or is added to the bar line before if the bar is empty.
     pub fn bar_line(&mut self, line: BarLine, closes_empty: bool, at: LineColumn) {
         let next = BarLine { repeat_start: line.repeat_start, ending: line.ending.clone(), ..BarLine::default() };
         if self.timed || closes_empty {
@@ -486,13 +490,13 @@ impl VoiceReader {
         self.segment = self.voice.bars.len();
     }
 
-    /// Is this the end of a voice's text that has nothing but a bar line?
+    /// Whether the text of a voice, which is only a bar line, ends here.
     pub fn empty_segment(&self, scan: &MusicScanner) -> bool {
         let rest = scan.rest().trim_start();
         !self.timed && self.voice.bars.len() == self.segment && (rest.is_empty() || rest.starts_with("[V:"))
     }
 
-    /// Closes a bar that has no bar line.
+    /// Ends a bar that has no bar line.
     pub fn end(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.timed {
             self.warn(at, "no bar line at its end", diagnostics);
@@ -500,7 +504,7 @@ impl VoiceReader {
         }
     }
 
-    /// Puts in bars that the text does not have, up to `bars`.
+    /// Adds bars that the text does not have, up to `bars`.
     pub fn fill(&mut self, bars: usize, at: LineColumn) {
         while self.voice.bars.len() < bars {
             let left = std::mem::take(&mut self.bar.left);
@@ -513,7 +517,7 @@ impl VoiceReader {
         diagnostics.add(at, &self.voice.id, self.number(), problem);
     }
 
-    /// A line of music begins: lyrics after it are for what it has.
+    /// A line of music begins. Lyrics after it are for its notes.
     pub fn music_line(&mut self) {
         if self.verse > 0 {
             self.verse = 0;
@@ -521,7 +525,7 @@ impl VoiceReader {
         }
     }
 
-    /// A `w:` line for the music since the last ones.
+    /// A `w:` line, for the music since the lyrics before.
     pub fn lyrics(&mut self, text: &str) {
         if self.verse == 0 {
             self.sung = std::mem::take(&mut self.unsung);
@@ -561,7 +565,7 @@ impl VoiceReader {
         }
     }
 
-    /// Takes off what has no end: slurs and ties that are still open.
+    /// Ends the voice, and removes slurs and ties that are still open.
     pub fn finish(mut self, diagnostics: &mut Diagnostics) -> AbcVoice {
         let open: std::collections::HashSet<u32> = self.slurs.iter().flatten().copied().collect();
         let ties: Vec<_> = self.ties.drain().map(|((layer, ..), tie)| (layer, tie)).collect();

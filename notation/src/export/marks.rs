@@ -1,9 +1,9 @@
-//! Decorations, words and chord symbols as MusicXML has them.
+//! Writes decorations, words and chord symbols as MusicXML.
 
 use super::xml::XmlWriter;
 use crate::abc::score::Tempo;
 
-/// Where an element of `<notations>` goes.
+/// An element of `<notations>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotationElement {
     Articulation(&'static str),
@@ -17,7 +17,7 @@ pub(super) enum NotationElement {
     Line(&'static str, bool),
 }
 
-/// What a note's decoration is; `None` for those that MusicXML has nothing for.
+/// The element for a note's decoration; `None` if MusicXML has none.
 pub(super) fn notation(name: &str) -> Option<NotationElement> {
     use NotationElement::{Articulation, Ornament, Technical};
     Some(match name {
@@ -93,7 +93,7 @@ impl NotationElement {
     }
 }
 
-/// Writes a direction: its type within, then the staff and what it means for the sound.
+/// Writes a direction: its content, then the staff and its effect on playback.
 pub(super) fn direction(
     xml: &mut XmlWriter,
     placement: &str,
@@ -112,7 +112,7 @@ pub(super) fn direction(
     xml.close();
 }
 
-/// A direction of one type.
+/// Writes a direction with one type.
 fn simple(
     xml: &mut XmlWriter,
     placement: &str,
@@ -135,7 +135,7 @@ pub(super) fn rehearsal(xml: &mut XmlWriter, text: &str, staff: Option<usize>) {
     simple(xml, "above", staff, None, |xml| xml.leaf("rehearsal", &[], text));
 }
 
-/// Dynamics, hairpins and signs.
+/// Writes dynamics, hairpins and signs.
 pub(super) fn decoration(xml: &mut XmlWriter, name: &str, staff: Option<usize>) {
     let (attribute, sign, text) = match name {
         "coda" => ("coda", true, "coda"),
@@ -193,7 +193,7 @@ pub(super) fn tempo(xml: &mut XmlWriter, tempo: &Tempo, staff: Option<usize>) {
             xml.close();
         }
         if let Some((n, d, speed)) = tempo.beat {
-            // 3/8 is a dotted quarter; other fractions have no note of their own.
+            // 3/8 is a dotted quarter; other fractions are no single note.
             let (unit, dotted) = match n {
                 3 => (d / 2, true),
                 _ => (d, false),
@@ -219,7 +219,7 @@ fn decimals(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Kinds of chords as they are written after the root; the longest that fits is taken.
+/// Kinds of chords as they are written after the root. The longest match counts.
 const KINDS: [(&str, &str); 62] = [
     ("maj7", "major-seventh"),
     ("Maj7", "major-seventh"),
@@ -288,7 +288,7 @@ const KINDS: [(&str, &str); 62] = [
 struct Harmony<'a> {
     root: (char, i8),
     kind: &'static str,
-    /// Degrees that are added: number and semitones.
+    /// Added degrees: number and alteration.
     degrees: Vec<(&'a str, i8)>,
     bass: Option<(char, i8)>,
 }
@@ -306,7 +306,7 @@ fn root(text: &str) -> Option<((char, i8), &str)> {
 }
 
 fn parse(text: &str) -> Option<Harmony<'_>> {
-    // `(…)` at the end says nothing more.
+    // `(…)` at the end is ignored.
     let text = text.split_once('(').map_or(text, |(text, _)| text.trim_end());
     let (root_note, mut rest) = root(text)?;
     let (written, kind) = KINDS.iter().filter(|(kind, _)| rest.starts_with(kind)).max_by_key(|(kind, _)| kind.len())?;
@@ -338,7 +338,7 @@ fn parse(text: &str) -> Option<Harmony<'_>> {
     rest.is_empty().then_some(Harmony { root: root_note, kind, degrees, bass })
 }
 
-/// A chord symbol; what is none is words.
+/// Writes a chord symbol; what is none is written as words.
 pub(super) fn harmony(xml: &mut XmlWriter, text: &str, staff: Option<usize>) {
     let Some(harmony) = parse(text) else { return words(xml, text, true, staff) };
     xml.open("harmony", &[]);

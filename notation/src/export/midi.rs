@@ -1,4 +1,4 @@
-//! A score as a Standard MIDI File.
+//! Writes a score as a Standard MIDI File.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,11 @@ use crate::{Error, Result};
 /// MIDI ticks of a quarter note.
 const RESOLUTION: i64 = 960;
 
+/// The channel for percussion, counted from 0.
 const DRUMS: u8 = 9;
 
-/// When it happens (in ticks), what comes first of what happens together, and what it is.
-type Timed<'a> = (i64, u8, TrackEventKind<'a>);
+/// An event: its time in ticks, its rank among events at the same time, and what it is.
+type TimedEvent<'a> = (i64, u8, TrackEventKind<'a>);
 
 pub(super) fn write(score: &AbcScore, name: &str) -> Result<Vec<u8>> {
     let played = PlayedBars::of(score);
@@ -46,7 +47,7 @@ fn scale(ticks: i64) -> i64 {
     ((i128::from(ticks) * i128::from(RESOLUTION) + i128::from(QUARTER / 2)) / i128::from(QUARTER)) as i64
 }
 
-fn track(mut events: Vec<Timed<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
+fn track(mut events: Vec<TimedEvent<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
     events.sort_by_key(|(time, rank, _)| (scale(*time), *rank));
     let mut now = 0;
     let mut track: Vec<TrackEvent> = Vec::with_capacity(events.len() + 1);
@@ -62,8 +63,8 @@ fn track(mut events: Vec<Timed<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
     track
 }
 
-/// Title, tempo, meter and key.
-fn conductor<'a>(score: &'a AbcScore, played: &PlayedBars) -> Vec<Timed<'a>> {
+/// The events of the first track: title, tempo, meter and key.
+fn conductor<'a>(score: &'a AbcScore, played: &PlayedBars) -> Vec<TimedEvent<'a>> {
     let meta = |time, rank, message| (time, rank, TrackEventKind::Meta(message));
     let mut events = Vec::new();
     if let Some(title) = score.titles.first() {
@@ -75,7 +76,7 @@ fn conductor<'a>(score: &'a AbcScore, played: &PlayedBars) -> Vec<Timed<'a>> {
         let message = |(beats, power)| MetaMessage::TimeSignature(beats, power, 24, 8);
         events.extend(new.map(|new| meta(time, 1, message(new))));
     }
-    // Of a voice that sounds as it is written, if there is one.
+    // The key is that of a voice that sounds as written, if there is one.
     let voice = score.voices.iter().min_by_key(|voice| (voice.percussion, voice.transpose.rem_euclid(12) != 0));
     for (time, key) in voice.iter().flat_map(|voice| keys(voice, played)) {
         events.extend(key.map(|(fifths, minor)| meta(time, 1, MetaMessage::KeySignature(fifths, minor))));
@@ -85,13 +86,13 @@ fn conductor<'a>(score: &'a AbcScore, played: &PlayedBars) -> Vec<Timed<'a>> {
     events
 }
 
-/// Beats, and the power of two that they are parts of.
+/// The number of beats, and the note value of a beat as a power of two.
 fn meter(meter: &Meter) -> (u8, u8) {
     let beats: u32 = meter.beats.split('+').filter_map(|beats| beats.parse::<u32>().ok()).sum();
     (beats.clamp(1, 255) as u8, meter.beat_type.max(1).ilog2() as u8)
 }
 
-/// The keys in which a voice sounds: sharps, and whether they are of minor.
+/// The keys in which a voice sounds, and when each begins: the number of sharps, and whether it is minor.
 fn keys(voice: &AbcVoice, played: &PlayedBars) -> Vec<(i64, Option<(i8, bool)>)> {
     let sounding = |key: &KeySignature| {
         let fifths = match i32::from(key.fifths) + (7 * voice.transpose + 6).rem_euclid(12) - 6 {
@@ -110,7 +111,7 @@ fn keys(voice: &AbcVoice, played: &PlayedBars) -> Vec<(i64, Option<(i8, bool)>)>
     changes(voice.key.as_ref().and_then(sounding), bars, played)
 }
 
-/// Channel and program of each part.
+/// The channel and program of each part.
 fn channels(score: &AbcScore) -> Vec<(u8, u8)> {
     let mut free = (0..16).filter(|channel| *channel != DRUMS);
     let mut given: Vec<(u8, u8)> = Vec::new();
@@ -126,7 +127,7 @@ fn channels(score: &AbcScore) -> Vec<(u8, u8)> {
         let channel = match free.next().filter(|_| !drums) {
             _ if drums || voices().any(|voice| voice.percussion) => DRUMS,
             Some(channel) => channel,
-            // All are taken: with one of the same sound, if there is one.
+            // All channels are taken: share one, with the same program if possible.
             None => {
                 let taken: Vec<_> = given.iter().filter(|(channel, _)| *channel != DRUMS).collect();
                 let same = taken.iter().find(|(_, other)| *other == program);
@@ -138,7 +139,7 @@ fn channels(score: &AbcScore) -> Vec<(u8, u8)> {
     given
 }
 
-/// The velocities of a part from the times on at which they change.
+/// The velocities of a part, and when each begins.
 fn dynamics(score: &AbcScore, part: &AbcPart, played: &PlayedBars) -> Vec<(i64, u8)> {
     let mut bars: Vec<Vec<(i64, u8)>> = vec![Vec::new(); score.lengths.len()];
     for voice in part.staves.iter().flatten().filter_map(|place| score.voices.get(*place)) {
@@ -168,7 +169,8 @@ fn velocity(name: &str) -> Option<u8> {
     })
 }
 
-struct Sounding {
+/// A note as it is played.
+struct PlayedNote {
     on: i64,
     off: i64,
     key: u8,
@@ -182,7 +184,7 @@ fn voice_events<'a>(
     program: u8,
     dynamics: &[(i64, u8)],
     played: &PlayedBars,
-) -> Vec<Timed<'a>> {
+) -> Vec<TimedEvent<'a>> {
     let midi = |message| TrackEventKind::Midi { channel: u4::new(channel & 15), message };
     let name = if voice.name.is_empty() { &part.name } else { &voice.name };
     let mut events = vec![(0, 0, TrackEventKind::Meta(MetaMessage::TrackName(name.as_bytes())))];
@@ -190,7 +192,7 @@ fn voice_events<'a>(
         events.push((0, 1, midi(MidiMessage::ProgramChange { program: u7::new(program & 127) })));
     }
     for note in notes(voice, dynamics, played) {
-        // Even the shortest note ends after it begins.
+        // Even the shortest note ends at least a MIDI tick after it begins.
         let off = note.off.max(note.on + QUARTER / RESOLUTION + 1);
         let (key, vel) = (u7::new(note.key & 127), u7::new(note.velocity & 127));
         events.push((note.on, 4, midi(MidiMessage::NoteOn { key, vel })));
@@ -199,15 +201,15 @@ fn voice_events<'a>(
     events
 }
 
-/// The notes of a voice as they are played, tied ones as one.
-fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<Sounding> {
-    let mut notes: Vec<Sounding> = Vec::new();
+/// The notes of a voice as they are played. Tied notes are one note.
+fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<PlayedNote> {
+    let mut notes: Vec<PlayedNote> = Vec::new();
     let mut tied: HashMap<(usize, u8), usize> = HashMap::new();
     for (bar, start) in &played.bars {
         for (layer, events) in voice.bars[*bar].layers.iter().enumerate() {
             let mut at = *start;
             let mut graces: Vec<&Chord> = Vec::new();
-            // The last chord: how long, how loud, and those of its notes that end with it.
+            // The last chord: its length, its velocity, and the indices of the notes that end with it.
             let (mut last, mut velocity, mut ending) = (0, loudness(dynamics, *start), Vec::new());
             for event in events {
                 let chord = match event {
@@ -222,7 +224,7 @@ fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<S
                 let accent =
                     chord.decorations.iter().any(|name| matches!(name.as_str(), ">" | "accent" | "^" | "marcato"));
                 velocity = if accent { (loudness + 14).min(127) } else { loudness };
-                // Grace notes take their time from what follows.
+                // Grace notes take their time from the chord after them.
                 let each = grace_length(chord.ticks, &graces);
                 let on = sound_graces(voice, graces.drain(..), (at, each, velocity), &mut notes);
                 let short = chord.decorations.iter().any(|name| matches!(name.as_str(), "." | "wedge"));
@@ -237,7 +239,7 @@ fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<S
                             place
                         }
                         _ => {
-                            notes.push(Sounding { on, off, key, velocity });
+                            notes.push(PlayedNote { on, off, key, velocity });
                             notes.len() - 1
                         }
                     };
@@ -250,7 +252,7 @@ fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<S
                 at += chord.ticks;
                 last = chord.ticks;
             }
-            // Those at the bar's end take it from what is before them.
+            // Grace notes at the end of a bar take their time from the chord before them.
             let each = grace_length(last, &graces);
             let on = at - each * graces.len() as i64;
             ending.iter().for_each(|place| notes[*place].off = notes[*place].off.min(on));
@@ -265,28 +267,28 @@ fn loudness(dynamics: &[(i64, u8)], at: i64) -> u8 {
     change.map_or(80, |change| dynamics[change].1)
 }
 
-/// The length of each of these grace notes: of the chord that they take it from, half at most.
+/// The length of each grace note. Together they take at most half of a chord of `ticks`.
 fn grace_length(ticks: i64, graces: &[&Chord]) -> i64 {
     (QUARTER / 8).min(ticks / (2 * graces.len().max(1) as i64))
 }
 
-/// Adds grace notes from a time on, all of a length and a velocity; says when they end.
+/// Adds grace notes, given the time of the first, and the length and velocity of each. Returns when they end.
 fn sound_graces<'a>(
     voice: &AbcVoice,
     graces: impl Iterator<Item = &'a Chord>,
     (mut on, each, velocity): (i64, i64, u8),
-    notes: &mut Vec<Sounding>,
+    notes: &mut Vec<PlayedNote>,
 ) -> i64 {
     for grace in graces {
         for key in grace.notes.iter().filter_map(|note| key(voice, note)) {
-            notes.push(Sounding { on, off: on + each, key, velocity });
+            notes.push(PlayedNote { on, off: on + each, key, velocity });
         }
         on += each;
     }
     on
 }
 
-/// The MIDI number of what sounds.
+/// The MIDI number of the sounding note.
 fn key(voice: &AbcVoice, note: &crate::abc::score::Note) -> Option<u8> {
     match note.drum {
         Some(sound) => Some(sound),

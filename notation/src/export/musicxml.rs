@@ -1,4 +1,4 @@
-//! A score as partwise MusicXML.
+//! Writes a score as partwise MusicXML.
 
 use super::instruments::{self, Sound};
 use super::marks;
@@ -159,7 +159,7 @@ impl<'a> PartWriter<'a> {
             self.xml.leaf("bar-style", &[], "heavy-light");
         }
         if !line.ending.is_empty() {
-            // Only numbers with commas are allowed; words stand beside a number that nothing else has.
+            // MusicXML allows only numbers with commas. An ending with words gets a number that no other ending has.
             let number = match line.ending.strip_prefix('"') {
                 Some(_) => "33".to_owned(),
                 None => numbers(&line.ending).iter().map(u32::to_string).collect::<Vec<_>>().join(","),
@@ -257,7 +257,7 @@ impl<'a> PartWriter<'a> {
             let sounds = events.iter().any(|event| matches!(event, AbcEvent::Chord(chord) if !chord.notes.is_empty()));
             let shows = (place.first && layer == 0) || sounds;
             if !shows {
-                // Its hidden rests say nothing; what it changes holds.
+                // Its hidden rests are not written, but its changes of staff count.
                 for event in events {
                     if let AbcEvent::Mark(AbcMark::Staff(by)) = event {
                         self.moved[place.voice] = self.moved[place.voice].saturating_add(*by).clamp(-9, 9);

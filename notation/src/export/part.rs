@@ -1,4 +1,4 @@
-//! A part while it is written: what its bars share.
+//! The state of a part while it is written, and what its bars share.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,20 +7,20 @@ use crate::abc::score::{AbcEvent, AbcPart, AbcScore, AbcVoice, Chord, Clef, KeyS
 
 pub(super) const STEPS: [&str; 7] = ["C", "D", "E", "F", "G", "A", "B"];
 
-/// Divisions of a quarter note that all readers can do with, for pieces that would need more.
-const COARSE: i64 = 10_080;
+/// Divisions of a quarter note for pieces that need more. Every program can read so many.
+const MOST_DIVISIONS: i64 = 10_080;
 
-/// Slurs that may be open in a part at once: MusicXML's numbers end there.
+/// Slurs of a part that may be open at once. MusicXML numbers them up to here.
 const SLURS: usize = 16;
 
-/// Ticks to divisions.
+/// Converts ticks to divisions.
 #[derive(Clone, Copy)]
 pub(super) struct DivisionScale {
     pub divisions: i64,
 }
 
 impl DivisionScale {
-    /// As few divisions as there can be with no length rounded.
+    /// The fewest divisions with which no length is rounded.
     pub fn of(score: &AbcScore) -> DivisionScale {
         let mut common = QUARTER;
         let mut also = |ticks: i64| {
@@ -38,7 +38,7 @@ impl DivisionScale {
             }
         }
         let divisions = QUARTER / common.max(1);
-        DivisionScale { divisions: if divisions > COARSE { COARSE } else { divisions } }
+        DivisionScale { divisions: if divisions > MOST_DIVISIONS { MOST_DIVISIONS } else { divisions } }
     }
 
     pub fn position(self, ticks: i64) -> i64 {
@@ -46,7 +46,7 @@ impl DivisionScale {
     }
 }
 
-/// How long a note of a chord sounds.
+/// The sounding length of a note in a chord, in ticks.
 pub(super) fn note_ticks(chord: &Chord, note: &Note) -> i64 {
     if note.nominal == chord.nominal || chord.nominal == 0 {
         return chord.ticks;
@@ -58,13 +58,14 @@ pub(super) fn voices_of<'a>(score: &'a AbcScore, part: &'a AbcPart) -> impl Iter
     part.staves.iter().flatten().filter_map(|place| score.voices.get(*place))
 }
 
-/// The drum sounds of a part.
+/// The percussion sounds of a part.
 pub(super) fn drums(score: &AbcScore, part: &AbcPart) -> BTreeSet<u8> {
     let events = voices_of(score, part).flat_map(|voice| &voice.bars).flat_map(|bar| bar.layers.iter().flatten());
     let chords = events.filter_map(|event| if let AbcEvent::Chord(chord) = event { Some(chord) } else { None });
     chords.flat_map(|chord| &chord.notes).filter_map(|note| note.drum).collect()
 }
 
+/// Writes a part, measure after measure.
 pub(super) struct PartWriter<'a> {
     pub score: &'a AbcScore,
     pub part: &'a AbcPart,
@@ -72,12 +73,13 @@ pub(super) struct PartWriter<'a> {
     pub scale: DivisionScale,
     pub xml: &'a mut XmlWriter,
     pub drums: bool,
-    /// How far down from its own each voice's staff is.
+    /// How many staves below its own each voice currently is.
     pub moved: Vec<i32>,
-    /// The numbers of the slurs that are open, by voice and slur.
+    /// The MusicXML number of each open slur, by voice and slur.
     pub slurs: HashMap<(usize, u32), usize>,
+    /// The numbers that no open slur has.
     pub free: Vec<usize>,
-    /// The last syllable went on with a hyphen, by voice and verse.
+    /// Whether the last syllable ended with a hyphen, by voice and verse.
     pub hyphens: HashMap<(usize, usize), bool>,
     /// The ending that is open, by its number in MusicXML.
     pub ending: String,
@@ -86,13 +88,13 @@ pub(super) struct PartWriter<'a> {
 /// A voice's place in its part.
 #[derive(Clone, Copy)]
 pub(super) struct VoicePlace {
-    /// In the score.
+    /// The index of the voice in the score.
     pub voice: usize,
-    /// From 0.
+    /// The index of its staff.
     pub staff: usize,
-    /// In the part, from 0.
+    /// The index of the voice in the part.
     pub index: usize,
-    /// The first of its staff.
+    /// It is the first voice of its staff.
     pub first: bool,
 }
 
@@ -152,7 +154,7 @@ impl<'a> PartWriter<'a> {
         self.xml.close();
     }
 
-    /// The staff of a voice, for parts with several.
+    /// The number of a voice's staff, if the part has several.
     pub fn staff(&self, place: VoicePlace) -> Option<usize> {
         let staves = self.part.staves.len();
         let staff = (place.staff as i32 + self.moved[place.voice]).clamp(0, staves as i32 - 1) as usize;

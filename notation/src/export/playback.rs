@@ -1,11 +1,11 @@
-//! The order in which bars are played: repeats and endings.
+//! The order in which bars are played, with repeats and endings.
 
 use crate::abc::score::{BarLine, BarLineStyle};
 
-/// Times that a bar may be played.
+/// The most times that a repeat is played.
 const MOST: u32 = 8;
 
-/// Bars to look ahead for another ending.
+/// How many bars ahead another ending is looked for.
 const FARTHEST: usize = 500;
 
 /// The bars in the order they are played.
@@ -21,7 +21,7 @@ pub(super) fn order(bar_lines: &[(BarLine, BarLine)]) -> Vec<usize> {
         if let Some(ending) = &endings[bar]
             && !ending.contains(&pass)
         {
-            // On to the ending for this time; if there is none, everything is played.
+            // Continue with the ending for this pass; if there is none, everything is played.
             let other = (bar..bar_lines.len().min(bar + FARTHEST))
                 .take_while(|next| *next == bar || endings[*next].is_some())
                 .find(|next| endings[*next].as_ref().is_some_and(|ending| ending.contains(&pass)));
@@ -29,7 +29,7 @@ pub(super) fn order(bar_lines: &[(BarLine, BarLine)]) -> Vec<usize> {
                 bar = other;
                 continue;
             }
-            // An ending for another time that nothing follows.
+            // The endings are all for other passes: they are skipped.
             if pass > 1 {
                 let after = (bar..bar_lines.len()).find(|next| endings[*next].is_none()).unwrap_or(bar_lines.len());
                 (start, pass, bar) = (after, 1, after);
@@ -72,9 +72,9 @@ fn endings(bar_lines: &[(BarLine, BarLine)]) -> Vec<Option<Vec<u32>>> {
     endings
 }
 
-/// How often the part that ends with this bar is played.
+/// How often the section that ends with this bar is played.
 fn times(endings: &[Option<Vec<u32>>], start: usize, bar: usize) -> u32 {
-    // A repeat at the end of an ending goes back as often as that ending and the next one say.
+    // A repeat at the end of an ending is played as often as the largest number of that ending or the next one.
     let here = endings[start.min(bar)..=bar].iter().flatten().flatten().copied().max();
     let next = endings.get(bar + 1).and_then(Option::as_ref).and_then(|ending| ending.iter().copied().max());
     match (here, next) {

@@ -1,6 +1,6 @@
-//! XML, written in order.
+//! Writes XML, element after element.
 
-/// An XML document that grows.
+/// An XML document that is being written.
 pub(crate) struct XmlWriter {
     text: String,
     open: Vec<&'static str>,
@@ -69,7 +69,7 @@ impl XmlWriter {
                 '>' => self.text.push_str("&gt;"),
                 '"' => self.text.push_str("&quot;"),
                 '\n' | '\t' => self.text.push(' '),
-                // XML 1.0 cannot have these at all.
+                // XML 1.0 cannot represent these.
                 '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {}
                 c => self.text.push(c),
             }

@@ -1,17 +1,17 @@
-//! `<attributes>`: divisions, keys, meters, clefs, transposition, repeated measures.
+//! Reads `<attributes>`: divisions, keys, meters, clefs, transposition, measure repeats.
 
 use super::fault::Fault;
 use super::score::{Item, Sign};
 use super::state::{PartReader, scaled};
 use super::xml::{Node, integer};
 
-/// By fifths, from the key of Fb.
+/// Keys by fifths, from Fb.
 const KEYS: [&str; 21] = [
     "Fb", "Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#", "E#",
     "B#",
 ];
 
-/// The place in [`KEYS`] of a mode's key without a signature.
+/// The index in [`KEYS`] of the key in this mode that has no accidentals.
 fn tonic(mode: &str) -> Option<usize> {
     Some(match mode {
         "lyd" => 7,
@@ -25,7 +25,7 @@ fn tonic(mode: &str) -> Option<usize> {
     })
 }
 
-/// What a signature does to A…G.
+/// The alteration of A to G by a key signature.
 fn signature(fifths: i64) -> [i64; 7] {
     let mut signature = [0; 7];
     let sharps = "FCGDAEB".bytes().map(|step| usize::from(step - b'A'));
@@ -61,7 +61,7 @@ impl<'a> PartReader<'a, '_> {
             }
             self.divisions = number;
         }
-        // What the first measure begins with goes to the header.
+        // Attributes at the beginning of the first measure go to the header.
         let first = self.time == 0 && self.measure == 0;
         let mut transposed = node.find_whole("transpose/chromatic")?.unwrap_or(0);
         self.key(node, first, transposed)?;

@@ -1,4 +1,4 @@
-//! `<barline>`: repeats, endings, double bars.
+//! Reads `<barline>`: repeats, endings, double bars.
 
 use super::state::PartReader;
 use super::xml::Node;

@@ -1,4 +1,4 @@
-//! `<direction>` and `<sound>`: tempo, dynamics, words, wedges, octave shifts, pedals, jumps.
+//! Reads `<direction>` and `<sound>`: tempo, dynamics, words, wedges, octave shifts, pedals, jumps.
 
 use super::fault::Fault;
 use super::score::{Item, Sign};
@@ -9,9 +9,9 @@ use super::xml::{Node, real};
 #[derive(Clone, Copy)]
 pub(super) struct DirectionTarget {
     pub staff: i64,
-    /// The voice of the note after it.
+    /// The index of the voice of the next note.
     pub slot: usize,
-    /// The first voice of its staff.
+    /// The index of the first voice of its staff.
     pub first: usize,
 }
 
@@ -29,7 +29,7 @@ const DYNAMICS: [(&str, &str); 11] = [
     ("sfz", "!sfz!"),
 ];
 
-/// What a `<sound>` may ask for, and what is written for it; the first counts.
+/// The jumps of a `<sound>`, and their signs in ABC. The first one counts.
 const JUMPS: [(&str, &str); 6] = [
     ("dacapo", "!D.C.!"),
     ("dalsegno", "!D.S.!"),
@@ -72,13 +72,13 @@ fn dotted((notes, of): (i64, i64)) -> (i64, i64) {
     super::length::reduced(notes * 3, of * 2)
 }
 
-/// The first number in a text, such as the 84 of `c. 84`.
+/// The first number in a text, such as 84 in `c. 84`.
 fn number(text: &str) -> Option<f64> {
     text.split(|c: char| c != '.' && !c.is_ascii_digit()).find_map(real)
 }
 
 impl<'a> PartReader<'a, '_> {
-    /// Where a direction belongs, if the part has notes at all; `next` is the voice of the note after it.
+    /// Where a direction is written, if the part has notes. `next` is the voice of the next note.
     pub(super) fn target(&mut self, node: Node, next: Option<usize>) -> Result<Option<DirectionTarget>, Fault> {
         let staff = staff_number(node)?;
         let of_staff = self.part.staves.get(&staff).and_then(|voices| voices.first().copied());
@@ -91,7 +91,7 @@ impl<'a> PartReader<'a, '_> {
         Ok(Some(DirectionTarget { staff, slot, first }))
     }
 
-    /// `node` has the content, `place` is where it stands.
+    /// Reads a direction. `node` has the content; `place` has the staff.
     pub(super) fn direction(&mut self, node: Node<'a>, place: Node<'a>, next: Option<usize>) -> Result<(), Fault> {
         let Some(mut target) = self.target(place, next)? else { return Ok(()) };
         let mut jump = None;
@@ -143,7 +143,7 @@ impl<'a> PartReader<'a, '_> {
                 self.span("octave-shift", shift, target);
             }
             if let Some(pedal) = kind.find("pedal") {
-                // All pedals go to the voice that had the first.
+                // All pedals are written in the voice of the first one.
                 let voice = self.score.pedal.filter(|voice| *voice != 0);
                 let voice = voice.unwrap_or(self.part.voices[target.slot].number);
                 self.score.pedal = Some(voice);
@@ -166,7 +166,7 @@ impl<'a> PartReader<'a, '_> {
         Ok(())
     }
 
-    /// Words or rehearsal marks, unless they name a jump.
+    /// Reads words and rehearsal marks. If there is a jump, its sign is written instead.
     fn words(
         &mut self,
         kind: Node,
@@ -226,7 +226,7 @@ impl<'a> PartReader<'a, '_> {
         }
     }
 
-    /// Octave shifts go to all voices of a staff.
+    /// Writes a sign of a span. Octave shifts are written in all voices of the staff.
     fn span_sign(&mut self, text: &'static str, target: DirectionTarget, time: i64) {
         let of_staff = self.part.staves.get(&target.staff);
         let slots = match of_staff.filter(|_| text.starts_with("!8v")) {

@@ -1,11 +1,11 @@
-//! The part list: names, and what brackets and braces join.
+//! Reads the part list: the names of the parts, and the groups in brackets and braces.
 
 use std::collections::HashMap;
 
 use super::fault::Fault;
 use super::xml::Node;
 
-/// Groups within groups beyond this are damage.
+/// The deepest nesting of groups; a file with more is damaged.
 const DEEPEST: usize = 64;
 
 /// An entry of the part list.
@@ -22,7 +22,7 @@ pub(super) enum PartListEntry {
 pub(super) struct Names(pub String, pub String);
 
 impl Names {
-    /// As the original joins a group's with a part's.
+    /// A group's names before these, as the original joins them.
     fn after(&self, before: &Names) -> Names {
         Names(format!("{}:{}", before.0, self.0), format!("{}:{}", before.1, self.1))
     }
@@ -40,9 +40,9 @@ fn names(node: Node, name: &str, abbreviation: &str) -> Names {
     Names(text(name), text(abbreviation))
 }
 
-/// The entries of a `<part-list>`. A group that is not closed ends with the list, or where its number begins again.
+/// Reads a `<part-list>`. A group that is not closed ends with the list, or where a group with its number begins.
 pub(super) fn read(list: Node) -> Result<Vec<PartListEntry>, Fault> {
-    // Every group ends; one that ends in another's place trades what is known of it with that one.
+    // As in the original, where groups overlap, the one that ends first swaps its properties with the innermost one.
     enum GroupEvent<'a> {
         Part(Node<'a>),
         Start(Node<'a>, String),
@@ -112,21 +112,21 @@ pub(super) fn read(list: Node) -> Result<Vec<PartListEntry>, Fault> {
     Ok(levels.into_iter().next().unwrap_or_default())
 }
 
-/// What the header says of the parts: the signs after `%%score`, and the names of each part.
+/// What the header says about the parts: the signs after `%%score`, and the names of each part.
 #[derive(Default)]
 pub(super) struct PartLayout {
     pub signs: Vec<String>,
     pub names: Vec<Names>,
-    /// Parts used up.
+    /// The number of parts placed so far.
     parts: usize,
 }
 
 impl PartLayout {
-    /// `parts` has the voices on the staves of each part, by their numbers in ABC.
+    /// `parts` has, for each part and staff, the numbers of the voices in ABC.
     pub(super) fn new(entries: &[PartListEntry], parts: &[Vec<Vec<usize>>]) -> PartLayout {
         let mut layout = PartLayout::default();
         for entry in entries {
-            // Entries without a part end the entry, as in the original.
+            // As in the original, a group ends early if there are no parts left.
             let _ = layout.entry(entry, None, false, parts);
         }
         while layout.parts < parts.len() {
@@ -151,7 +151,7 @@ impl PartLayout {
                 self.part(names, parts)
             }
             PartListEntry::Group { members, brace, bar_lines: own, names } => {
-                // A group of one part is there for its name.
+                // A group with a single part only adds its name.
                 if let [PartListEntry::Part(part)] = members.as_slice() {
                     return self.part(names.after(part), parts);
                 }
@@ -172,7 +172,7 @@ impl PartLayout {
         }
     }
 
-    /// The next part: staves of several voices in parentheses, several staves in braces.
+    /// Writes the next part: several voices of a staff in parentheses, several staves in braces.
     fn part(&mut self, names: Names, parts: &[Vec<Vec<usize>>]) -> Option<()> {
         let staves = parts.get(self.parts)?;
         self.parts += 1;

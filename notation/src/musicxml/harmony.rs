@@ -1,4 +1,4 @@
-//! `<harmony>`: chord symbols.
+//! Reads `<harmony>`: chord symbols.
 
 use super::fault::Fault;
 use super::state::PartReader;
@@ -12,7 +12,7 @@ fn alteration(text: Option<&str>) -> &'static str {
     }
 }
 
-/// A kind of chord, and what goes to the end of its symbol.
+/// The symbol for a kind of chord, and what is written after the degrees.
 fn symbol(kind: &str, text: &str) -> (String, String) {
     let known = match kind {
         "major" => "",

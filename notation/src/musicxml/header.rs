@@ -1,4 +1,4 @@
-//! The header: the piece, and the names, clefs and percussion of its voices.
+//! Writes the header: the piece, and the names, clefs and percussion of its voices.
 
 use super::groups::{Names, PartLayout, PartListEntry};
 use super::length::UNIT;
@@ -7,23 +7,23 @@ use super::score::XmlPart;
 use super::state::ScoreState;
 use super::voices::WrittenVoice;
 
-/// What the header has to say of the parts written so far.
+/// What the header says about the parts written so far.
 #[derive(Default)]
 pub(super) struct VoiceHeader {
-    /// The voices on the staves of each part, by number.
+    /// For each part and staff, the numbers of the voices.
     pub parts: Vec<Vec<Vec<usize>>>,
-    /// In the order of parts and staves.
-    lines: Vec<Line>,
+    /// The lines of the voices, in the order of parts and staves.
+    lines: Vec<VoiceLine>,
 }
 
-struct Line {
+struct VoiceLine {
     number: usize,
     clef: String,
     drums: Vec<String>,
 }
 
 impl VoiceHeader {
-    /// Adds a part; its voices are those written.
+    /// Adds a part with the voices that were written.
     pub(super) fn add(&mut self, part: &XmlPart, written: &[WrittenVoice]) {
         let mut staves = Vec::new();
         for (staff, slots) in &part.staves {
@@ -49,7 +49,7 @@ impl VoiceHeader {
                         drums.push(format!("I:percmap {name} {} {} {head}\n", drum.step, drum.pitch));
                     }
                 }
-                self.lines.push(Line { number: *number, clef, drums });
+                self.lines.push(VoiceLine { number: *number, clef, drums });
             }
             staves.push(of_staff.iter().map(|written| written.number).collect());
         }
@@ -77,7 +77,7 @@ impl VoiceHeader {
                 names[*first] = Some(part_names);
             }
         }
-        for Line { number, clef, drums } in &self.lines {
+        for VoiceLine { number, clef, drums } in &self.lines {
             header.push_str(&format!("V:{number} {clef} "));
             if let Some(Names(name, abbreviation)) = names[*number] {
                 let (name, abbreviation) = (quoted(name), quoted(abbreviation));
@@ -98,7 +98,7 @@ impl VoiceHeader {
     }
 }
 
-/// A name on one line, without the colons that groups leave.
+/// A name on one line, without the colons left by groups without a name.
 fn quoted(name: &str) -> String {
     name.replace('\n', "\\n").replace(".:", ".").trim_matches(':').to_owned()
 }

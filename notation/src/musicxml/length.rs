@@ -1,11 +1,11 @@
-//! Lengths of notes in ABC.
+//! Writes the lengths of notes in ABC.
 
 use super::score::XmlNote;
 
 /// The header's `L:1/8`.
 pub(super) const UNIT: i64 = 8;
 
-/// Lengths in smaller parts of the unit are rounded.
+/// The smallest part of the unit; lengths are rounded to it.
 const SMALLEST: i128 = 64;
 
 fn divided<T>(a: T, b: T) -> (T, T)
@@ -19,7 +19,7 @@ where
     if x == T::default() { (a, b) } else { (a / x, b / x) }
 }
 
-/// A fraction without common divisors.
+/// A fraction in lowest terms.
 pub(super) fn reduced(a: i64, b: i64) -> (i64, i64) {
     divided(a, b)
 }

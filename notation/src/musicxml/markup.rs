@@ -1,20 +1,20 @@
-//! The marks of XML: tags, text, character data. Everything else is passed over.
+//! Scans XML for tags and text; comments and processing instructions are skipped.
 //!
-//! A scanner of its own because scores are long: it takes a third of quick-xml's time, and that was most of
-//! a conversion's.
+//! This is not `quick-xml` because of speed: the scanner takes a third of its time, which was most of the time of a
+//! conversion.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::fault::Fault;
 
-/// What comes next; the ranges are bytes of the text.
+/// A token of XML. Ranges are bytes of the text.
 pub(super) enum XmlToken {
-    /// `<tag`…`>`: what is between the brackets, and the name's length.
+    /// `<tag …>`: the text between the brackets, and the length of the name.
     Start { tag: Range<usize>, name: usize },
-    /// The same of `<tag`…`/>`.
+    /// The same for `<tag …/>`.
     Empty { tag: Range<usize>, name: usize },
-    /// The name of `</name>`.
+    /// The name in `</name>`.
     End(Range<usize>),
     /// Text without entities: between tags, or in a CDATA section.
     Text(Range<usize>),
@@ -24,7 +24,7 @@ pub(super) enum XmlToken {
     Type(Range<usize>),
 }
 
-/// Reads a text mark after mark.
+/// Scans a text, token after token.
 pub(super) struct XmlScanner<'a> {
     text: &'a str,
     at: usize,
@@ -38,11 +38,11 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The place of the first of two bytes, or the end: eight at a time, for most texts are short.
+/// The index of the first of two bytes, or the length of the text. It compares eight bytes at a time.
 #[inline]
 fn either(text: &[u8], one: u8, other: u8) -> usize {
     const LOW: u64 = u64::from_ne_bytes([1; 8]);
-    // The lowest bit set in it is that of the first byte that is zero.
+    // The lowest bit that is set belongs to the first byte that is zero.
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word & (LOW << 7);
     let (words, rest) = text.as_chunks();
     for (place, word) in words.iter().enumerate() {
@@ -61,7 +61,7 @@ impl<'a> XmlScanner<'a> {
         XmlScanner { text, at: 0 }
     }
 
-    /// The next mark, or nothing at the end.
+    /// The next token, or `None` at the end.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<XmlToken>, Fault> {
         loop {
@@ -92,7 +92,7 @@ impl<'a> XmlScanner<'a> {
         }
     }
 
-    /// Goes on after an ending that comes after so many bytes.
+    /// Continues after the next `end`, which is at least `skipped` bytes away.
     fn past(&mut self, skipped: usize, end: &str, problem: &str) -> Result<(), Fault> {
         let found = self.text.get(self.at + skipped..).and_then(|rest| rest.find(end));
         let found = found.ok_or_else(|| fault(self.at, problem))?;
@@ -139,7 +139,7 @@ impl<'a> XmlScanner<'a> {
             return Err(fault(self.at, "a tag is not closed"));
         }
         self.at = from + close + 1;
-        // Two marks and not a flag: bytes written singly and read together stall the processor.
+        // Two tokens and not one with a flag: a byte that is written alone and read with others stalls the processor.
         let end = from + close;
         if close > name && rest[close - 1] == b'/' {
             return Ok(XmlToken::Empty { tag: from..end - 1, name });
@@ -167,7 +167,7 @@ impl<'a> XmlScanner<'a> {
     }
 }
 
-/// The entities that a document type defines with plain text.
+/// The entities that a document type defines, if their value is plain text.
 pub(super) fn entities(document_type: &str) -> HashMap<&str, &str> {
     let defined = document_type.split("<!ENTITY").skip(1).filter_map(|rest| {
         let (name, rest) = rest.trim_start().split_once(char::is_whitespace)?;
@@ -179,7 +179,7 @@ pub(super) fn entities(document_type: &str) -> HashMap<&str, &str> {
     defined.collect()
 }
 
-/// A text with its entities put in; where and why not, if there is one that is unknown.
+/// Replaces the entities of a text. For an unknown one, returns its byte and what is wrong.
 pub(super) fn unescaped(text: &str, entities: &HashMap<&str, &str>) -> Result<String, (usize, String)> {
     let mut pieces = text.split('&');
     let mut plain = pieces.next().unwrap_or_default().to_owned();

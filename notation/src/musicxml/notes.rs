@@ -1,4 +1,4 @@
-//! `<note>`: pitch, length, ties, slurs, ornaments, grace notes, tuplets.
+//! Reads `<note>`: pitch, length, ties, slurs, ornaments, grace notes, tuplets.
 
 use super::fault::Fault;
 use super::fields::NoteFields;
@@ -7,7 +7,7 @@ use super::state::{OpenSlur, PartReader};
 use super::xml::{Node, integer, real};
 use super::{lyrics, pitch};
 
-/// In the order in which the original writes them.
+/// Ornaments and their signs in ABC, in the order in which the original writes them.
 const ORNAMENTS: [(&str, &str); 23] = [
     ("arpeggiate", "!arpeggio!"),
     ("articulations/accent", "!>!"),
@@ -34,13 +34,13 @@ const ORNAMENTS: [(&str, &str); 23] = [
     ("technical/up-bow", "u"),
 ];
 
-/// More signs than this at one note are not compared with those of the rest of its chord.
+/// Up to so many signs, those of a chord's notes are written only once.
 const MOST_SIGNS: usize = 256;
 
-/// How many strokes a tremolo has at most.
+/// The most strokes of a tremolo.
 const MOST_STROKES: i64 = 16;
 
-/// Octaves far outside of what instruments play would be thousands of octave marks.
+/// The octaves that are accepted. Others would be written with thousands of octave marks.
 const OCTAVES: std::ops::RangeInclusive<i64> = -5..=15;
 
 fn alteration(accidental: &str) -> Option<i64> {
@@ -171,7 +171,7 @@ impl<'a> PartReader<'a, '_> {
         self.advance(length);
     }
 
-    /// Step and octave, of a pitched or an unpitched note.
+    /// The step and octave of a pitched or an unpitched note.
     fn place(&mut self, fields: &NoteFields<'a>, rest: bool) -> Result<(char, i64), Fault> {
         let node = fields.node;
         let filled = |place: Option<Node<'a>>, name| place?.find(name).filter(|node| !node.text().is_empty());
@@ -195,7 +195,7 @@ impl<'a> PartReader<'a, '_> {
         Ok((step, number))
     }
 
-    /// A pitch, with an accidental where signature and bar call for one.
+    /// Spells a pitch, with an accidental if the key signature and the bar require one.
     fn spell(&mut self, fields: &NoteFields, step: char, octave: i64) -> Result<String, Fault> {
         let NoteFields { node, slot, .. } = *fields;
         let staff = self.part.voices[slot].staff;
@@ -204,7 +204,7 @@ impl<'a> PartReader<'a, '_> {
             match fields.pitch.and_then(|pitch| pitch.find("alter")).filter(|alter| !alter.text().trim().is_empty()) {
                 None => None,
                 Some(alter) => match real(alter.text()).filter(|number| number.abs() <= 12.0) {
-                    // Quarter tones are written as the semitone below them in size.
+                    // Quarter tones are rounded towards zero to semitones.
                     Some(number) => Some(number as i64),
                     None => {
                         return Err(alter.fault(format!("<alter> is {:?}, not a number of semitones", alter.text())));
@@ -243,7 +243,7 @@ impl<'a> PartReader<'a, '_> {
         Ok(pitch::altered(step, octave, altered))
     }
 
-    /// A percussion note: its name in ABC tells its instrument and the shape of its head.
+    /// A percussion note. Its name in ABC stands for its instrument and the shape of its head.
     fn drum(&mut self, fields: &NoteFields, mut head: String, step: char, octave: i64) -> String {
         let slot = fields.slot;
         let clef = self.clefs.get(&self.part.voices[slot].staff).map_or("", String::as_str);
@@ -290,7 +290,7 @@ impl<'a> PartReader<'a, '_> {
             match tremolo.attribute("type").as_deref() {
                 Some("single") => note.before.push_front(strokes("")),
                 kind => {
-                    // Two notes that alternate are written with their own lengths.
+                    // In a tremolo of two notes, each is written with its own length.
                     note.ratio = None;
                     if kind == Some("start") {
                         note.before.push_front(strokes("-"));
@@ -330,7 +330,7 @@ impl<'a> PartReader<'a, '_> {
         let mut last = 0;
         for lyric in node.named("lyric") {
             let number = lyric.attribute("number").unwrap_or("1".into());
-            // Sibelius writes `part1verse2`; names such as `chorus` count on from the verse before.
+            // Sibelius writes `part1verse2`. Names such as `chorus` get the number after the verse before.
             let number = number.rsplit("verse").next().and_then(integer).unwrap_or(0);
             let number = if number == 0 {
                 last + 1
@@ -383,7 +383,7 @@ impl<'a> PartReader<'a, '_> {
     }
 }
 
-/// A head with what stands right before it.
+/// A head with the signs right before it.
 fn prefixed(prefix: String, head: Abc) -> Abc {
     if prefix.is_empty() { head } else { (prefix + &head).into() }
 }

@@ -1,4 +1,4 @@
-//! A voice's bar in order of time: gaps filled, overlaps resolved, dotted rhythms abbreviated.
+//! Puts a bar of a voice in order of time: fills gaps, resolves overlaps, abbreviates dotted rhythms.
 
 use super::score::{Abc, Item, XmlNote};
 
@@ -6,12 +6,12 @@ const SHORTENED: &str = "notes overlap: a rest was shortened";
 const JOINED: &str = "notes overlap: a chord was made of them";
 const LOST: &str = "notes overlap: a note was left out";
 
-/// Longer than a 64th of a whole note.
+/// Whether a length is more than a 64th of a whole note.
 pub(super) fn long_enough(length: i64, divisions: i64) -> bool {
     length * 16 > divisions
 }
 
-/// Puts what was read of a bar one after another, with invisible rests in the gaps.
+/// Sorts the items of a bar by time, and fills gaps with invisible rests.
 pub(super) fn settle(
     mut items: Vec<Item>,
     notes: &mut Vec<XmlNote>,
@@ -24,7 +24,7 @@ pub(super) fn settle(
     });
     let mut bar: Vec<Item> = Vec::with_capacity(items.len());
     let mut now = 0;
-    // Rests that take the beam of the note after them.
+    // Rests that get the beam of the next note.
     let mut rests: Vec<usize> = Vec::new();
     for item in items {
         let time = match &item {
@@ -91,7 +91,7 @@ pub(super) fn settle(
     bar
 }
 
-/// Writes a pair of beamed notes of which one is three times as long as the other as equal ones with `>` or `<`.
+/// Abbreviates dotted rhythms. Two beamed notes, one three times as long as the other, become equal notes with `>` or `<`.
 pub(super) fn break_rhythm(bar: &[Item], notes: &mut [XmlNote]) {
     let ids: Vec<usize> =
         bar.iter().filter_map(|item| if let Item::Note(id) = item { Some(*id) } else { None }).collect();

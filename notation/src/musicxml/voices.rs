@@ -1,14 +1,14 @@
-//! The music of a part's voices as lines of ABC.
+//! Writes the voices of a part as lines of ABC.
 
 use super::score::{Item, Sign, XmlNote, XmlPart};
 use super::{length, lyrics, tuplets};
 
-/// Characters of a line, unless one bar has more.
+/// The most characters of a line, unless one bar has more.
 const LINE: usize = 100;
 
-/// A voice, written.
+/// A voice that was written.
 pub(super) struct WrittenVoice {
-    /// The place of the voice in the part.
+    /// The index of the voice in the part.
     pub slot: usize,
     /// Its number in ABC.
     pub number: usize,
@@ -118,7 +118,7 @@ fn write_note(note: &XmlNote, divisions: i64, text: &mut String) {
     text.push_str(&note.after);
 }
 
-/// Pedals that are pressed or released twice, and octave shifts without notes, are written once or not at all.
+/// Writes pedals that are pressed or released twice only once, and removes octave shifts without notes.
 fn without_empty_spans(text: String) -> String {
     const DOUBLE: [(&str, usize); 3] =
         [("!ped!!ped!", "!ped!".len()), ("!ped-up!!ped-up!", "!ped-up!".len()), ("!8va(!!8va)!", 0)];

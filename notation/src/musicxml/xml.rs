@@ -1,7 +1,7 @@
-//! XML as the original reads it (Python's ElementTree): elements by path, the text before the first child.
+//! The tree of an XML document, as the original reads it (Python's ElementTree): elements are found by path, and their text
+//! ends at the first child.
 //!
-//! The tree has where tags and texts are, in the order of the document, and looks into a tag's attributes
-//! when they are asked for.
+//! The tree stores where tags and texts are, in the order of the document. Attributes are parsed when they are used.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,22 +11,22 @@ use super::fault::Fault;
 use super::markup::{XmlScanner, XmlToken, entities, unescaped};
 use crate::text::strip;
 
-/// Numbers beyond this are taken for damage; sums of many stay within 64 bits.
+/// The largest number that is accepted. Sums of such numbers fit into 64 bits.
 const LARGEST: i64 = 1 << 31;
 
 /// A document.
 pub(super) struct Tree<'a> {
     text: &'a str,
     elements: Vec<Element>,
-    /// The texts that are not a slice of the document.
+    /// Texts that are not a slice of the document: they had entities, or comments within.
     composed: Vec<String>,
     entities: HashMap<&'a str, &'a str>,
 }
 
-/// As a text's length: it is in [`Tree::composed`], at that place.
+/// The length of a slice whose text is in [`Tree::composed`], at index `at`.
 const COMPOSED: u32 = u32::MAX;
 
-/// Bytes of the document; its length fits, as [`Tree::parse`] sees to.
+/// A range of bytes of the document. [`Tree::parse`] checks that 32 bits are enough.
 #[derive(Clone, Copy, Default)]
 struct Slice {
     at: u32,
@@ -41,7 +41,7 @@ struct Element {
     name: Slice,
     /// Up to the first child.
     text: Slice,
-    /// The place of the first element after this one and what is in it.
+    /// The index of the first element after this one and its descendants.
     end: u32,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Reads a document. External entities and DTDs are not fetched.
+    /// Parses a document. External entities and DTDs are not fetched.
     pub(super) fn parse(text: &'a str) -> Result<Tree<'a>, Fault> {
         if u32::try_from(text.len()).is_err() {
             return Err(Fault::whole("longer than 4 GiB"));
@@ -106,7 +106,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The name of an element as written.
+    /// The name of an element with its prefix.
     fn tag_name(&self, place: u32) -> Option<&'a [u8]> {
         let Element { tag, name, .. } = self.elements[place as usize];
         self.text.as_bytes().get(tag.at as usize..(name.at + name.length) as usize)
@@ -165,7 +165,7 @@ impl<'a> Node<'a> {
         self.tree.slice(self.element().name)
     }
 
-    /// Is it called so? Most names differ in their length.
+    /// Whether it has this name. Lengths are compared first, since most differ.
     fn is(self, name: &str) -> bool {
         let Slice { at, length } = self.element().name;
         length as usize == name.len()
@@ -177,7 +177,7 @@ impl<'a> Node<'a> {
         (self.element().tag.at as usize).saturating_sub(1)
     }
 
-    /// What is wrong with it.
+    /// A fault of this element.
     pub(super) fn fault(self, problem: impl Into<String>) -> Fault {
         Fault { at: Some(self.at()), problem: problem.into() }
     }
@@ -213,7 +213,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Has it an element at this path?
+    /// Whether it has an element at this path.
     pub(super) fn has(self, path: &str) -> bool {
         self.find(path).is_some()
     }
@@ -241,7 +241,7 @@ impl<'a> Node<'a> {
         let Element { tag, name: own, .. } = *self.element();
         let from = own.at + own.length;
         let attributes = self.tree.slice(Slice { at: from, length: tag.at + tag.length - from });
-        // Bytes, for this is asked for every note.
+        // Bytes are faster than characters, and every note comes here.
         let bytes = attributes.as_bytes();
         let skip = |mut at: usize| {
             while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
@@ -272,12 +272,12 @@ impl<'a> Node<'a> {
         Cow::Owned(unescaped(&spaced, &self.tree.entities).unwrap_or(spaced))
     }
 
-    /// Is it the attribute's value?
+    /// Whether the attribute has this value.
     pub(super) fn attribute_is(self, name: &str, value: &str) -> bool {
         self.attribute(name).is_some_and(|found| found == value)
     }
 
-    /// The whole number that it holds.
+    /// Its text as a whole number.
     pub(super) fn whole(self) -> Result<i64, Fault> {
         let text = self.text();
         integer(text).ok_or_else(|| self.fault(format!("<{}> is {text:?}, not a whole number", self.name())))
@@ -298,14 +298,14 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Python's `int`, for numbers of a sensible size.
+/// A number as Python's `int` reads it, up to [`LARGEST`].
 pub(super) fn integer(text: &str) -> Option<i64> {
     let text = strip(text);
     let number = text.parse().ok().or_else(|| crate::text::integer(text)?.try_into().ok())?;
     (-LARGEST..=LARGEST).contains(&number).then_some(number)
 }
 
-/// Python's `float`, for finite numbers.
+/// A finite number as Python's `float` reads it.
 pub(super) fn real(text: &str) -> Option<f64> {
     strip(text).parse().ok().filter(|number: &f64| number.is_finite())
 }

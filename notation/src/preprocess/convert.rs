@@ -51,7 +51,7 @@ pub fn standard(bytes: &[u8]) -> Result<(Cow<'_, str>, Vec<MusicXmlWarning>)> {
 /// assert_eq!(piece.interleaved, "L:1/8\nK:G\nV:1\nV:2\n[V:1]G8|[V:2]z8|\n[V:1]z8|][V:2]B8|]\n");
 /// let (key, reduced) = &piece.reduced[1];
 /// assert_eq!(key.name(), "C");
-/// assert!(reduced.ends_with("[V:1]C8|\n[V:2]E8|]\n"));
+/// assert!(reduced.ends_with("[V:1]c8|\n[V:2]e8|]\n"));
 /// # Ok::<(), notation::Error>(())
 /// ```
 pub fn convert(bytes: &[u8], keys: Keys) -> Result<ConvertedPiece> {
