@@ -1,8 +1,8 @@
 //! The local demo: a page on which visitors ask for a piece, watch it being written, hear it and download it; and the
 //! same as an API for other front ends (`/openapi.json`).
 //!
-//! One thread writes music ([`writer`]), in a batch that all visitors share; others answer requests ([`server`], [`api`]).
-//! The [`queue`] is between them: it holds the pieces that wait, those being written, and what is written so far.
+//! One thread writes music (`writer`), in a batch that all visitors share; others answer requests (`server`, `api`).
+//! The `queue` is between them: it holds the pieces that wait, those being written, and what is written so far.
 mod access;
 mod api;
 mod assets;
