@@ -1,6 +1,6 @@
-//! The files of the page. They are in the program: nothing is read from the disk, and nothing from a network.
+//! The files of the page. They are compiled into the program; nothing is read from disk or network.
 
-/// What is wrong without the libraries.
+/// The warning of a build without the libraries.
 const MISSING: &str = "this build has no engraving and no sound: they were not bundled (scripts/demo-page does it, with \
                        Node; then build again); text and downloads work";
 
@@ -19,7 +19,7 @@ const PAGE: &[(&str, &[u8])] = &[
 
 include!(concat!(env!("OUT_DIR"), "/dist.rs"));
 
-/// Type and contents of a file.
+/// The content type and the contents of a file.
 pub fn find(name: &str) -> Option<(&'static str, &'static [u8])> {
     let (name, contents) = PAGE.iter().chain(DIST).find(|(known, _)| *known == name)?;
     let kind = match name.rsplit_once('.').map(|(_, end)| end) {
@@ -33,7 +33,7 @@ pub fn find(name: &str) -> Option<(&'static str, &'static [u8])> {
     Some((kind, contents))
 }
 
-/// What this build lacks, for people.
+/// Warnings about what this build lacks.
 pub fn missing() -> &'static [&'static str] {
     if DIST.is_empty() { &[MISSING] } else { &[] }
 }

@@ -1,7 +1,7 @@
-//! How long those who wait will have to.
+//! Estimates of waiting times.
 
-/// Seconds until each of `waiting` pieces in turn can begin: `left` is what those being written still take, where that
-/// is known, and `typical` what a whole piece does.
+/// Seconds until each of `waiting` pieces, in order, can begin. `left` has the seconds that each piece being written
+/// still takes, if known; `typical` is what a whole piece takes.
 pub fn waits(slots: usize, left: &[Option<f64>], typical: Option<f64>, waiting: usize) -> Vec<Option<f64>> {
     let known = |left: &Option<f64>| left.or(typical.map(|whole| whole / 2.0));
     let Some(mut free) = left.iter().map(known).collect::<Option<Vec<f64>>>() else { return vec![None; waiting] };
@@ -10,14 +10,14 @@ pub fn waits(slots: usize, left: &[Option<f64>], typical: Option<f64>, waiting: 
     for _ in 0..waiting {
         let Some(next) = free.iter_mut().min_by(|a, b| a.total_cmp(b)) else { break };
         waits.push(next.is_finite().then_some(*next));
-        // Without a measure of a whole piece the first that leave are all that is known.
+        // As long as no piece has finished, only the first slots to become free are known.
         *next += typical.unwrap_or(f64::INFINITY);
     }
     waits
 }
 
-/// A running mean that follows what is new.
-pub fn follow(mean: Option<f64>, new: f64) -> f64 {
+/// A running mean in which the new value counts a fifth.
+pub fn running_mean(mean: Option<f64>, new: f64) -> f64 {
     mean.map_or(new, |mean| mean + (new - mean) * 0.2)
 }
 
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_mean_follows() {
-        assert_eq!(follow(None, 10.0), 10.0);
-        assert_eq!(follow(Some(10.0), 20.0), 12.0);
+        assert_eq!(running_mean(None, 10.0), 10.0);
+        assert_eq!(running_mean(Some(10.0), 20.0), 12.0);
     }
 }

@@ -1,4 +1,4 @@
-//! A visitor's piece: what was asked for, and how far it is.
+//! A visitor's piece: what was asked for, and how far it has come.
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -9,12 +9,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use crate::growing::Growing;
+use crate::partial_score::PartialScore;
 
 /// Where a piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Status)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum PieceStatus {
     /// It waits for a place among those being written.
     Queued,
     /// It is being written.
@@ -27,206 +28,209 @@ pub enum Status {
     Failed,
 }
 
-/// A piece.
-pub struct Piece {
-    /// Not to be guessed by others.
+/// A piece that a visitor asked for.
+pub struct VisitorPiece {
+    /// Random, so that others cannot guess it.
     pub id: String,
-    /// Its name in the batch.
+    /// Its number in the batch, counted from 0 over all pieces.
     pub number: usize,
-    /// What is written.
+    /// What to write.
     pub order: Order,
-    state: Mutex<State>,
+    state: Mutex<PieceState>,
     changed: watch::Sender<()>,
 }
 
-/// How far a piece is.
+/// How far a piece has come.
 #[derive(Debug)]
-pub struct State {
-    pub status: Status,
-    /// From 1; 0 before the first.
+pub struct PieceState {
+    pub status: PieceStatus,
+    /// The attempt, counted from 1; 0 before the first.
     pub attempt: u32,
     /// Why it was stopped or given up.
     pub reason: Option<String>,
     /// Why the attempt before this one failed.
     pub last_failure: Option<String>,
-    /// The prompt, and what is written.
+    /// The prompt, and what is written so far.
     pub text: String,
-    pub music: Growing,
+    /// The whole bars of the text.
+    pub score: PartialScore,
     /// Pieces before it in the queue.
     pub ahead: usize,
-    /// Until it begins, or until it is complete; not always known.
+    /// Seconds until it begins, or until it is complete, if that can be estimated.
     pub seconds: Option<f64>,
-    /// Of a finished one.
+    /// How it ended, if it is finished.
     pub outcome: Option<Outcome>,
+    /// Patches written, over all attempts.
     pub patches: usize,
-    /// It is to be taken out of the batch.
+    /// It will be taken out of the batch before the next round.
     pub stopping: bool,
-    /// The server ends.
+    /// The server is stopping.
     pub closed: bool,
-    /// In the batch since.
-    since: Option<Instant>,
-    /// In the batch before that.
-    before: Duration,
+    /// When it last entered the batch, while it is there.
+    entered: Option<Instant>,
+    /// Time in the batch before that.
+    earlier: Duration,
     /// Bars that the attempt began with.
-    given: usize,
-    listeners: usize,
-    heard: Instant,
+    given_bars: usize,
+    watchers: usize,
+    /// When somebody last asked for it.
+    last_watched: Instant,
 }
 
-impl State {
-    /// Time in the batch.
+impl PieceState {
+    /// Seconds spent in the batch.
     pub fn written_for(&self) -> f64 {
-        (self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())).as_secs_f64()
+        (self.earlier + self.entered.map_or(Duration::ZERO, |entered| entered.elapsed())).as_secs_f64()
     }
 
-    /// What a piece being written still takes, judging by the bars that it says are to come.
-    pub fn left(&self) -> Option<f64> {
-        let bars = self.music.bars.len().checked_sub(self.given).filter(|bars| *bars > 0)?;
-        Some(self.written_for() / bars as f64 * self.music.to_come? as f64)
+    /// Seconds that a piece being written still takes, estimated from the number of bars that it announces.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let bars = self.score.bars.len().checked_sub(self.given_bars).filter(|bars| *bars > 0)?;
+        Some(self.written_for() / bars as f64 * self.score.bars_to_come? as f64)
     }
 
-    /// Nobody has looked for this long.
-    pub fn unheard(&self) -> Duration {
-        if self.listeners > 0 { Duration::ZERO } else { self.heard.elapsed() }
+    /// How long nobody has watched it.
+    pub fn unwatched_for(&self) -> Duration {
+        if self.watchers > 0 { Duration::ZERO } else { self.last_watched.elapsed() }
     }
 
-    fn rest(&mut self) {
-        self.before += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    fn leave_batch(&mut self) {
+        self.earlier += self.entered.take().map_or(Duration::ZERO, |entered| entered.elapsed());
         (self.seconds, self.stopping) = (None, false);
     }
 }
 
-impl Piece {
-    pub fn new(id: String, number: usize, order: Order) -> Piece {
-        let state = State {
-            status: Status::Queued,
+impl VisitorPiece {
+    pub fn new(id: String, number: usize, order: Order) -> VisitorPiece {
+        let state = PieceState {
+            status: PieceStatus::Queued,
             attempt: 0,
             reason: None,
             last_failure: None,
             text: String::new(),
-            music: Growing::default(),
+            score: PartialScore::default(),
             ahead: 0,
             seconds: None,
             outcome: None,
             patches: 0,
             stopping: false,
             closed: false,
-            since: None,
-            before: Duration::ZERO,
-            given: 0,
-            listeners: 0,
-            heard: Instant::now(),
+            entered: None,
+            earlier: Duration::ZERO,
+            given_bars: 0,
+            watchers: 0,
+            last_watched: Instant::now(),
         };
-        Piece { id, number, order, state: Mutex::new(state), changed: watch::Sender::new(()) }
+        VisitorPiece { id, number, order, state: Mutex::new(state), changed: watch::Sender::new(()) }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, PieceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes it, and wakes those who listen.
-    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    /// Changes the state, and wakes those who watch.
+    pub fn change<T>(&self, change: impl FnOnce(&mut PieceState) -> T) -> T {
         let result = change(&mut self.state());
         self.changed.send_replace(());
         result
     }
 
-    /// Who listens is told of every change.
-    pub fn listen(piece: Arc<Piece>) -> Listener {
-        piece.state().listeners += 1;
+    /// Watches a piece: the watcher hears of every change.
+    pub fn watch(piece: Arc<VisitorPiece>) -> PieceWatcher {
+        piece.state().watchers += 1;
         let changes = piece.changed.subscribe();
-        Listener { piece, changes }
+        PieceWatcher { piece, changes }
     }
 
-    /// Somebody has looked.
-    pub fn look(&self) -> MutexGuard<'_, State> {
+    /// The state, for somebody who asks for the piece.
+    pub fn asked_state(&self) -> MutexGuard<'_, PieceState> {
         let mut state = self.state();
-        state.heard = Instant::now();
+        state.last_watched = Instant::now();
         state
     }
 
-    /// Into the queue, the first time or again.
-    pub fn queue(&self) {
+    /// The piece is in the queue again.
+    pub fn requeue(&self) {
         self.change(|state| {
-            (state.status, state.reason) = (Status::Queued, None);
-            state.heard = Instant::now();
+            (state.status, state.reason) = (PieceStatus::Queued, None);
+            state.last_watched = Instant::now();
         });
     }
 
-    /// Out of the queue, into the batch.
-    pub fn enter(&self) {
+    /// The piece moves from the queue to the batch.
+    pub fn enter_batch(&self) {
         self.change(|state| {
-            (state.status, state.ahead, state.seconds) = (Status::Writing, 0, None);
-            state.since = Some(Instant::now());
+            (state.status, state.ahead, state.seconds) = (PieceStatus::Writing, 0, None);
+            state.entered = Some(Instant::now());
         });
     }
 
-    /// An attempt begins.
-    pub fn begin(&self, attempt: u32, text: &str) {
+    /// An attempt begins with this text.
+    pub fn begin_attempt(&self, attempt: u32, text: &str) {
         self.change(|state| {
-            (state.attempt, state.text, state.music) = (attempt, text.to_owned(), Growing::default());
-            state.music.update(text);
-            state.given = state.music.bars.len();
+            (state.attempt, state.text, state.score) = (attempt, text.to_owned(), PartialScore::default());
+            state.score.update(text);
+            state.given_bars = state.score.bars.len();
         });
     }
 
-    /// A patch more.
-    pub fn add(&self, text: &str) {
+    /// A patch was written.
+    pub fn add_text(&self, text: &str) {
         self.change(|state| {
             state.text.push_str(text);
             state.patches += 1;
             if text.contains('\n') {
                 let text = std::mem::take(&mut state.text);
-                state.music.update(&text);
+                state.score.update(&text);
                 state.text = text;
             }
         });
     }
 
     pub fn stop(&self, reason: &str) {
-        self.end(Status::Stopped, Some(reason.to_owned()));
+        self.end(PieceStatus::Stopped, Some(reason.to_owned()));
     }
 
     pub fn fail(&self, reason: String) {
-        self.end(Status::Failed, Some(reason));
+        self.end(PieceStatus::Failed, Some(reason));
     }
 
     /// An attempt has failed, and another follows.
-    pub fn fail_once(&self, reason: String) {
+    pub fn fail_attempt(&self, reason: String) {
         self.change(|state| state.last_failure = Some(reason));
     }
 
     pub fn finish(&self, outcome: Outcome) {
         self.change(|state| {
             let text = std::mem::take(&mut state.text);
-            // A limit cuts where it cuts, mostly in the middle of a bar.
+            // A limit cuts the text off anywhere: the last bar is not whole.
             if outcome != Outcome::Stopped {
-                state.music.finish(&text);
+                state.score.finish(&text);
             }
             state.text = text;
             state.outcome = Some(outcome);
         });
-        self.end(Status::Finished, None);
+        self.end(PieceStatus::Finished, None);
     }
 
-    fn end(&self, status: Status, reason: Option<String>) {
+    fn end(&self, status: PieceStatus, reason: Option<String>) {
         self.change(|state| {
-            state.rest();
+            state.leave_batch();
             (state.status, state.reason) = (status, reason);
         });
     }
 }
 
-/// Somebody who follows a piece.
-pub struct Listener {
-    pub piece: Arc<Piece>,
+/// Somebody who watches a piece.
+pub struct PieceWatcher {
+    pub piece: Arc<VisitorPiece>,
     pub changes: watch::Receiver<()>,
 }
 
-impl Drop for Listener {
+impl Drop for PieceWatcher {
     fn drop(&mut self) {
         let mut state = self.piece.state();
-        state.listeners -= 1;
-        state.heard = Instant::now();
+        state.watchers -= 1;
+        state.last_watched = Instant::now();
     }
 }

@@ -1,11 +1,11 @@
-//! Scores of visitors: checked, and brought into the form that the network writes.
+//! Uploaded scores: checks them, and converts them to the form that the network writes.
 use axum::http::StatusCode;
 use model::generate::tag_lines;
 use notation::{
     Error,
     abc::{
-        self, Score,
-        score::{Bar, Event},
+        self, AbcScore,
+        score::{AbcEvent, Bar},
     },
     export::to_musicxml,
     interleave,
@@ -16,20 +16,21 @@ use notation::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::problem::Problem;
+use crate::problem::ApiProblem;
 
-/// More text than this in a compressed score is taken for a trap.
-const UNPACKED: u64 = 32 << 20;
-/// Bytes of the longest ABC, and notes and rests of the longest piece: a note of it takes hundreds of bytes elsewhere.
+/// The most bytes that a compressed score may unpack to.
+const MOST_UNPACKED: u64 = 32 << 20;
+/// The longest ABC, in bytes.
 const LONGEST: usize = 512 << 10;
+/// The most notes and rests of a piece. A note takes hundreds of bytes as MusicXML.
 const MOST_NOTES: usize = 200_000;
-/// Warnings that are passed on.
-const WARNINGS: usize = 20;
+/// The most warnings in an answer.
+const MOST_WARNINGS: usize = 20;
 
-/// A score to go on from.
+/// A score to continue.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Upload {
-    /// Interleaved ABC with stream tags: the `music` of a piece to write.
+    /// Interleaved ABC with stream tags, for the field `music` of a piece to write.
     pub music: String,
     bars: usize,
     voices: usize,
@@ -38,49 +39,49 @@ pub struct Upload {
 }
 
 /// Reads MusicXML, or ABC, standard or interleaved.
-pub fn read(bytes: &[u8], name: &str) -> Result<Upload, Problem> {
+pub fn read(bytes: &[u8], name: &str) -> Result<Upload, ApiProblem> {
     let (text, warnings) = match musicxml::looks_like(bytes) || is_musicxml(name) {
         true => {
-            let mut options = musicxml::Options::default();
-            options.most_bytes = UNPACKED;
+            let mut options = musicxml::MusicXmlOptions::default();
+            options.most_bytes = MOST_UNPACKED;
             let converted = musicxml::to_abc(bytes, "", &options).map_err(|error| problem(&error, None))?;
             let warnings = converted.warnings.iter().map(ToString::to_string).collect();
             let text = with_layout(&reduced(&converted.abc).map_err(|error| problem(&error, None))?);
-            short(&text)?;
+            check_length(&text)?;
             (text, warnings)
         }
         false => from_abc(text::decode(bytes).map_err(|error| problem(&error, None))?)?,
     };
     let lines = text.lines().filter(|line| line.starts_with("[V:") || line.starts_with("[r:"));
     let bars = lines.clone().count();
-    // A text without tags does not say how long the piece shall get: as long again.
+    // A text without tags does not announce its length: the continuation gets as many bars again.
     let music = tag_lines(&text, if lines.clone().any(|line| line.starts_with("[r:")) { 0 } else { bars });
     let voices = text.lines().take_while(|line| !line.starts_with('[')).filter(|line| line.starts_with("V:")).count();
     Ok(Upload { music, bars, voices, warnings })
 }
 
-fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
+fn from_abc(text: &str) -> Result<(String, Vec<String>), ApiProblem> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let wrong = |error: &Error| problem(error, Some(&text));
     let score = parse(&text)?;
-    let warnings = score.warnings.iter().take(WARNINGS);
+    let warnings = score.warnings.iter().take(MOST_WARNINGS);
     let warnings = warnings.map(|warning| format!("line {}: {}", warning.line, warning.problem)).collect();
     if text.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:")) {
-        // The form that the network writes: whatever it could not have written is wrong.
+        // This is the form that the network writes. What it could not have written is an error.
         if let Some((line, column)) = not_ascii(&text) {
             let message = format!("line {line}, column {column}: a character that is not ASCII");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+            return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
         }
         if let Some((line, voice)) = two_bars(&score) {
             let message = format!("line {line}: V:{voice} has two bars; a line has one bar of each voice");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+            return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
         }
         let own: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
         let own = with_layout(&own);
         let whole = rests::unreduce_text(&own).map_err(|error| wrong(&error))?;
         interleave::uninterleave(&text::lines(&whole)).map_err(|error| match error {
             Error::NotInterleaved { line, voice } => {
-                // Lines that are empty are not counted, nor `X:`; and one may have been put in front.
+                // The error does not count empty lines and `X:`, and counts the `%%score` line that may have been added.
                 let mut filled =
                     (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with("X:"));
                 let added = usize::from(!text.lines().any(|line| line.starts_with("%%score")));
@@ -92,10 +93,10 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
         return Ok((own.trim_end().to_owned() + "\n", warnings));
     }
     match reduced(&text) {
-        // A tune without voices is not in the dialect of xml2abc; as MusicXML and back it is.
+        // A tune without voices is not in the dialect of xml2abc. By way of MusicXML it becomes so.
         Err(Error::NoMusic | Error::NoVoices) => {
             let xml = to_musicxml(&text, "").map_err(|error| wrong(&error))?.output;
-            let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::Options::default());
+            let back = musicxml::to_abc(xml.as_bytes(), "", &musicxml::MusicXmlOptions::default());
             let text = back.and_then(|back| reduced(&back.abc)).map_err(|error| problem(&error, None))?;
             Ok((with_layout(&text), warnings))
         }
@@ -103,14 +104,14 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), Problem> {
     }
 }
 
-/// Parses ABC that is not too long to be converted.
-pub fn parse(text: &str) -> Result<Score, Problem> {
-    short(text)?;
+/// Parses ABC, unless it is too long to convert.
+pub fn parse(text: &str) -> Result<AbcScore, ApiProblem> {
+    check_length(text)?;
     let score = abc::parse(text, "").map_err(|error| problem(&error, Some(text)))?;
-    let notes = |event: &Event| match event {
-        Event::Chord(chord) => chord.notes.len().max(1),
-        Event::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
-        Event::Mark(_) => 0,
+    let notes = |event: &AbcEvent| match event {
+        AbcEvent::Chord(chord) => chord.notes.len().max(1),
+        AbcEvent::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
+        AbcEvent::Mark(_) => 0,
     };
     let bars = score.voices.iter().flat_map(|voice| &voice.bars);
     let notes: usize = bars.flat_map(|bar| bar.layers.iter().flatten()).map(notes).sum();
@@ -120,21 +121,21 @@ pub fn parse(text: &str) -> Result<Score, Problem> {
     }
 }
 
-fn short(text: &str) -> Result<(), Problem> {
+fn check_length(text: &str) -> Result<(), ApiProblem> {
     match text.len() > LONGEST {
         true => Err(too_long(&format!("{} KiB of ABC", text.len() >> 10), &(LONGEST >> 10).to_string())),
         false => Ok(()),
     }
 }
 
-fn too_long(found: &str, most: &str) -> Problem {
+fn too_long(found: &str, most: &str) -> ApiProblem {
     let message = format!("the piece is too long: {found}, and at most {most} are read");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do")
+    ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do")
 }
 
-/// A line with two bars of a voice, and the voice.
-fn two_bars(score: &Score) -> Option<(usize, &str)> {
-    // A bar may begin at the end of the line before, with a change of its key.
+/// A line that has two bars of one voice, and the voice.
+fn two_bars(score: &AbcScore) -> Option<(usize, &str)> {
+    // A bar that begins with a change of key may begin at the end of the line before.
     let line = |at: usize| score.voices.iter().filter_map(|voice| voice.bars.get(at)).map(|bar| bar.at.line).max();
     let is = |bar: Option<&Bar>| bar.is_some_and(|bar| !bar.missing);
     (1..score.lengths.len()).filter(|&at| line(at) == line(at - 1)).find_map(|at| {
@@ -143,7 +144,7 @@ fn two_bars(score: &Score) -> Option<(usize, &str)> {
     })
 }
 
-/// With the line that says which voices stand together: what the network writes has one, and rests are put back by it.
+/// Adds the `%%score` line if there is none. What the network writes has one, and bars of rests are put back by it.
 fn with_layout(text: &str) -> String {
     if text.lines().any(|line| line.starts_with("%%score")) {
         return text.to_owned();
@@ -152,7 +153,7 @@ fn with_layout(text: &str) -> String {
     format!("%%score {}\n{text}", voices.collect::<Vec<_>>().join(" "))
 }
 
-/// Standard ABC as the network writes it, in its own key.
+/// Converts standard ABC to the form that the network writes, in the original key.
 fn reduced(abc: &str) -> notation::Result<String> {
     let reduced = preprocess::convert(abc.as_bytes(), Keys::Original)?.reduced;
     reduced.into_iter().next().map(|(_, abc)| abc).ok_or(Error::NoMusic)
@@ -165,38 +166,26 @@ fn not_ascii(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// What is wrong with a score, and the line where the error or the text tells it.
-pub fn problem(error: &Error, text: Option<&str>) -> Problem {
-    let line = line(error).or_else(|| text.and_then(|text| search(error, text)));
-    let said = error.to_string();
-    // The score has no name here.
-    let said = said.trim_start_matches([':', ' ']);
-    let message = match line {
-        Some(line) if !said.contains(&format!("line {line}")) && line_of(said) != Some(line) => {
-            format!("line {line}: {said}")
-        }
-        Some(line) => match said.strip_prefix(&format!("{line}:")) {
-            Some(rest) => format!("line {line}, column {rest}"),
-            None => said.to_owned(),
-        },
-        None => said.to_owned(),
+/// The answer to a score that is wrong. If the error has no line, it is looked for in the text.
+pub fn problem(error: &Error, text: Option<&str>) -> ApiProblem {
+    let own = line(error);
+    let line = own.or_else(|| text.and_then(|text| search(error, text)));
+    let message = match line.filter(|_| own.is_none()) {
+        Some(line) => format!("line {line}: {error}"),
+        // The message begins with the line.
+        None => error.to_string(),
     };
-    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(line);
+    let problem = ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(line);
     match error.hint() {
         Some(hint) => problem.hint(hint),
         None => problem,
     }
 }
 
-/// The number that a message begins with.
-fn line_of(said: &str) -> Option<usize> {
-    said.split_once(':')?.0.parse().ok()
-}
-
-/// The line that an error knows.
+/// The line that an error has.
 fn line(error: &Error) -> Option<usize> {
     match error {
-        Error::MusicXml { place, .. } => Some(place.line).filter(|line| *line > 0),
+        Error::MusicXml { position, .. } => Some(position.line).filter(|line| *line > 0),
         Error::Encoding { line, .. } | Error::NotAscii { line, .. } | Error::NotInterleaved { line, .. } => Some(*line),
         Error::NoNotes { line, .. } | Error::TooLong { line, .. } => Some(*line),
         Error::NotAbc { .. } => Some(1),
@@ -204,7 +193,7 @@ fn line(error: &Error) -> Option<usize> {
     }
 }
 
-/// The line that an error is about, found by what it quotes.
+/// The line that an error is about, found by the text that the error quotes.
 fn search(error: &Error, text: &str) -> Option<usize> {
     let first = |is: &dyn Fn(&str) -> bool| text.lines().position(is).map(|at| at + 1);
     let music = |voice: &str| {

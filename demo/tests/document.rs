@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Answer, Heard, Server};
-use demo::Limits;
+use demo::VisitorLimits;
 use serde_json::{Value, json};
 
 /// Asserts that an answer is one that the document has for this operation.
@@ -166,7 +166,8 @@ fn every_operation_answers_as_documented() {
 #[test]
 fn what_is_full_or_too_slow_answers_as_documented() {
     let document = serde_json::to_value(demo::openapi()).unwrap();
-    let limits = Limits { at_once: 1, queue: 0, patience: Duration::from_millis(400), ..Limits::default() };
+    let limits =
+        VisitorLimits { at_once: 1, queue: 0, io_timeout: Duration::from_millis(400), ..VisitorLimits::default() };
     let server = Server::with(limits, Vec::new());
     let long = json!({ "seed": 1, "top_k": 1, "max_patches": 100_000 });
     let full = loop {

@@ -5,7 +5,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{Heard, Server, generator};
-use demo::Limits;
+use demo::VisitorLimits;
 use model::{
     generate::{Event, Options, Start},
     sampling::Sampling,
@@ -42,7 +42,7 @@ fn alone(seed: u64, starts: Vec<Start>) -> String {
 
 #[test]
 fn visitors_at_once_get_the_pieces_that_their_seeds_name_and_wait_in_turn() {
-    let server = Server::with(Limits { at_once: 2, ..Limits::default() }, Vec::new());
+    let server = Server::with(VisitorLimits { at_once: 2, ..VisitorLimits::default() }, Vec::new());
     let ids: Vec<String> = (0..5).map(|seed| server.compose(&wanted(seed))).collect();
     let heard: Vec<Heard> = ids.iter().map(|id| Heard::of(server.events(id, ""))).collect();
     for (seed, (heard, id)) in heard.iter().zip(&ids).enumerate() {
@@ -63,7 +63,7 @@ fn visitors_at_once_get_the_pieces_that_their_seeds_name_and_wait_in_turn() {
 
 #[test]
 fn a_place_in_the_queue_is_told_and_becomes_better() {
-    let server = Server::with(Limits { at_once: 1, ..Limits::default() }, Vec::new());
+    let server = Server::with(VisitorLimits { at_once: 1, ..VisitorLimits::default() }, Vec::new());
     let ids: Vec<String> = (0..3).map(|seed| server.compose(&wanted(seed))).collect();
     let last = Heard::of(server.events(&ids[2], ""));
     assert_eq!(last.end, "finished");
@@ -112,7 +112,7 @@ fn a_piece_that_is_stopped_and_goes_on_is_the_same() {
 
 #[test]
 fn a_waiting_piece_can_be_stopped_and_a_full_queue_says_so() {
-    let server = Server::with(Limits { at_once: 1, queue: 1, ..Limits::default() }, Vec::new());
+    let server = Server::with(VisitorLimits { at_once: 1, queue: 1, ..VisitorLimits::default() }, Vec::new());
     let long = json!({ "seed": 1, "top_k": 1, "max_patches": 100_000 });
     // One is being written and one waits, whichever these are by now.
     let mut waiting = String::new();
@@ -172,7 +172,7 @@ fn what_was_written_comes_in_all_forms() {
 fn only_the_choices_are_taken_where_there_are_choices() {
     let prompts =
         vec!["Baroque_Bach, Johann Sebastian_Choral".to_owned(), "Romantic_Chopin, Frederic_Keyboard".to_owned()];
-    let server = Server::with(Limits::default(), prompts);
+    let server = Server::with(VisitorLimits::default(), prompts);
     let model = server.get("/api/model").json();
     assert_eq!(model["periods"][1]["composers"][0]["instrumentations"], json!(["Keyboard"]));
     let ask = |prompt: Value| server.post("/api/pieces", &json!({ "prompt": prompt, "max_patches": 2 }));
@@ -188,7 +188,7 @@ fn only_the_choices_are_taken_where_there_are_choices() {
 
 #[test]
 fn who_follows_when_the_server_ends_is_told() {
-    let mut server = Server::with(Limits { at_once: 1, ..Limits::default() }, Vec::new());
+    let mut server = Server::with(VisitorLimits { at_once: 1, ..VisitorLimits::default() }, Vec::new());
     // With so many before it the last is not over when the server ends.
     let ids: Vec<String> = (0..24).map(|_| server.compose(&json!({ "prompt": [], "seed": 1, "top_k": 1 }))).collect();
     let mut events = server.events(&ids[23], "");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Answer, Server};
-use demo::Limits;
+use demo::VisitorLimits;
 use serde_json::json;
 
 /// Method, path, headers and body; the status and a part of the message.
@@ -20,7 +20,7 @@ const JSON: &str = "Content-Type: application/json";
 
 #[test]
 fn requests_that_make_no_sense_are_refused_and_logged() {
-    let server = Server::with(Limits { at_once: 1, body: 20_000, ..Limits::default() }, Vec::new());
+    let server = Server::with(VisitorLimits { at_once: 1, body: 20_000, ..VisitorLimits::default() }, Vec::new());
     let large = format!("{{\"music\": \"{}\"}}", "x".repeat(30_000));
     let lasting = format!("X:1\nL:1/1\nK:C\n{}\n", "c99|".repeat(4000));
     let long_name = format!("/api/scores?name={}", "x".repeat(300));
@@ -80,7 +80,7 @@ fn requests_that_make_no_sense_are_refused_and_logged() {
 
 #[test]
 fn a_length_that_is_not_announced_is_limited_too() {
-    let server = Server::with(Limits { at_once: 1, body: 20_000, ..Limits::default() }, Vec::new());
+    let server = Server::with(VisitorLimits { at_once: 1, body: 20_000, ..VisitorLimits::default() }, Vec::new());
     let mut stream = server.connect();
     let head = format!(
         "POST /api/scores HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -102,7 +102,7 @@ fn a_length_that_is_not_announced_is_limited_too() {
 
 #[test]
 fn what_is_no_request_or_too_slow_a_one_is_cut_off_and_the_others_are_served() {
-    let limits = Limits { at_once: 1, patience: Duration::from_millis(400), ..Limits::default() };
+    let limits = VisitorLimits { at_once: 1, io_timeout: Duration::from_millis(400), ..VisitorLimits::default() };
     let server = Server::with(limits, Vec::new());
     let answer_to = |sent: &[u8]| {
         let mut stream = server.connect();
@@ -170,7 +170,8 @@ fn read_a_line(server: &Server) -> (TcpStream, String) {
 
 #[test]
 fn answers_that_nobody_reads_fill_no_more_than_their_room() {
-    let server = Server::with(Limits { patience: Duration::from_secs(600), ..Limits::default() }, Vec::new());
+    let server =
+        Server::with(VisitorLimits { io_timeout: Duration::from_secs(600), ..VisitorLimits::default() }, Vec::new());
     let mut slow = Vec::new();
     let last = loop {
         let (stream, line) = read_a_line(&server);
@@ -189,7 +190,8 @@ fn answers_that_nobody_reads_fill_no_more_than_their_room() {
 
 #[test]
 fn a_reader_who_takes_nothing_is_given_up() {
-    let server = Server::with(Limits { patience: Duration::from_secs(3), ..Limits::default() }, Vec::new());
+    let server =
+        Server::with(VisitorLimits { io_timeout: Duration::from_secs(3), ..VisitorLimits::default() }, Vec::new());
     let (mut stream, line) = read_a_line(&server);
     assert_eq!(line, "HTTP/1.1 200");
     while !server.logged("refused").iter().any(|line| line.contains("nothing was taken of an answer")) {

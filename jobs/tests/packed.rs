@@ -87,7 +87,7 @@ fn the_command_packs_and_refuses_what_does_not_go_together() {
     assert!(place.read("a_report.jsonl").contains("\"duplicate_of\":\"bach_00\""));
     place.write("p.csv", "piece,period,composer,instrumentation\nbach_00,Baroque,Bach, J. S.,Choral\n");
     let prompts = [&base[..], &["--prompts", "p.csv"]].concat();
-    place.run(&prompts).fails(1, "p.csv: line 2, column 5: 5 fields, not 4", "stand in quotes");
+    place.run(&prompts).fails(1, "p.csv: line 2, column 5: 5 fields, not 4", "in quotes");
     place.run(&["preprocess", "--scores", "scores", "--augmented", "a"]).fails(2, "--interleaved", "");
     let other = ["preprocess", "--scores", "scores", "--augmented", "a", "--pack", "scores/bach_00.abc"];
     place.run(&other).fails(1, "scores/bach_00.abc: not a packed corpus", "");

@@ -6,7 +6,7 @@
 //! the time that the thread ran, for a machine that others use too. `--device cpu` or `cuda` takes no other.
 use model::features;
 use model::m3::{MusicEncoder, feature_text};
-use notation::corpus::Source;
+use notation::corpus::PieceSource;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,7 +68,7 @@ fn measure() -> Outcome<()> {
 /// Reads files and writes their features; gives the number of patches.
 fn extract(encoder: &MusicEncoder, files: &[PathBuf], output: &Path) -> Outcome<usize> {
     let patchiliser = encoder.patchiliser()?;
-    let read = |file: &PathBuf| patchiliser.encode(&feature_text(&Source::File(file.clone()))?);
+    let read = |file: &PathBuf| patchiliser.encode(&feature_text(&PieceSource::File(file.clone()))?);
     let pieces = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let found = encoder.embed(&pieces)?;
     for (i, file) in files.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use model::m3::{Patchiliser, feature_text};
 use model::patches::Patches;
-use notation::corpus::Source;
+use notation::corpus::PieceSource;
 use notation::preprocess::{Keys, convert, find, standard};
 use sha2::{Digest, Sha256};
 
@@ -31,12 +31,12 @@ fn patches_of_the_corpus_are_the_originals_byte_for_byte() {
         let bytes = std::fs::read(source).unwrap();
         let score = folder.path().join(fields[0]);
         std::fs::write(&score, &*standard(&bytes).unwrap().0).unwrap();
-        let patches = patchiliser.encode(&feature_text(&Source::File(score.clone())).unwrap()).unwrap();
+        let patches = patchiliser.encode(&feature_text(&PieceSource::File(score.clone())).unwrap()).unwrap();
         assert_eq!((patches.len().to_string().as_str(), digest(&patches).as_str()), (fields[1], fields[2]), "{line}");
 
         let text = convert(&std::fs::read(&score).unwrap(), Keys::Original).unwrap().interleaved;
         std::fs::write(&interleaved, text).unwrap();
-        let text = feature_text(&Source::File(interleaved.clone())).unwrap();
+        let text = feature_text(&PieceSource::File(interleaved.clone())).unwrap();
         let whole = patchiliser.encode(&text).unwrap();
         assert_eq!((whole.len().to_string().as_str(), digest(&whole).as_str()), (fields[3], fields[4]), "{line}");
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use notation::export::{to_midi, to_musicxml};
-use notation::musicxml::{Options, is_musicxml, to_abc};
+use notation::musicxml::{MusicXmlOptions, is_musicxml, to_abc};
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -20,7 +20,7 @@ fn main() {
     for path in words {
         let text = fs::read(&path).ok().and_then(|bytes| {
             if is_musicxml(&path) {
-                return to_abc(&bytes, &path, &Options::default()).ok().map(|converted| converted.abc);
+                return to_abc(&bytes, &path, &MusicXmlOptions::default()).ok().map(|converted| converted.abc);
             }
             String::from_utf8(bytes).ok()
         });

@@ -104,10 +104,10 @@ fn everything(abc: &str, rng: &mut ChaCha8Rng) {
     let _ = rests::unreduce_text(abc);
     let _ = to_midi(abc, "fuzz");
     if let Ok(exported) = to_musicxml(abc, "fuzz") {
-        let _ = musicxml::to_abc(exported.output.as_bytes(), "fuzz", &musicxml::Options::default());
+        let _ = musicxml::to_abc(exported.output.as_bytes(), "fuzz", &musicxml::MusicXmlOptions::default());
         if rng.random_range(0..4) == 0 {
             let damaged = damage(&exported.output, rng);
-            let _ = musicxml::to_abc(damaged.as_bytes(), "fuzz", &musicxml::Options::default());
+            let _ = musicxml::to_abc(damaged.as_bytes(), "fuzz", &musicxml::MusicXmlOptions::default());
         }
     }
 }
@@ -224,7 +224,9 @@ fn main() {
 fn read(path: &str) -> Option<String> {
     let bytes = fs::read(path).ok()?;
     if musicxml::is_musicxml(path) {
-        return musicxml::to_abc(&bytes, path, &musicxml::Options::default()).ok().map(|converted| converted.abc);
+        return musicxml::to_abc(&bytes, path, &musicxml::MusicXmlOptions::default())
+            .ok()
+            .map(|converted| converted.abc);
     }
     String::from_utf8(bytes).ok()
 }

@@ -10,7 +10,7 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use notation::musicxml::{Options, is_musicxml, to_abc};
+use notation::musicxml::{MusicXmlOptions, is_musicxml, to_abc};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -34,7 +34,8 @@ fn main() {
     while started.elapsed().as_secs() < seconds {
         let text = support::damage(&texts[rng.random_range(0..texts.len())], &mut rng);
         let began = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| to_abc(text.as_bytes(), "", &Options::default()).is_ok()));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| to_abc(text.as_bytes(), "", &MusicXmlOptions::default()).is_ok()));
         let took = began.elapsed();
         let slow = took > Duration::from_secs(1) + Duration::from_micros(text.len() as u64);
         if slow || result.is_err() {

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use notation::musicxml::{Options, to_abc};
+use notation::musicxml::{MusicXmlOptions, to_abc};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().expect("a folder to write to");
     for path in arguments {
-        match to_abc(&std::fs::read(&path).expect(&path), "", &Options::default()) {
+        match to_abc(&std::fs::read(&path).expect(&path), "", &MusicXmlOptions::default()) {
             Ok(converted) => {
                 let name = Path::new(&path).file_name().unwrap().to_string_lossy();
                 std::fs::write(Path::new(&folder).join(format!("{name}.abc")), converted.abc).unwrap();

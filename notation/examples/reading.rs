@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use notation::corpus::Corpus;
+use notation::corpus::IndexedCorpus;
 use notation::{Key, index};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ fn main() {
     for path in std::env::args().skip(1) {
         let mut entries = index::read(Path::new(&path)).expect(&path);
         entries.sort_by(|a, b| a.name().cmp(b.name()));
-        let corpus = Corpus::open(&entries).unwrap();
+        let corpus = IndexedCorpus::open(&entries).unwrap();
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let begun = seconds_worked();
         for entry in &entries {

@@ -1,31 +1,38 @@
-//! Do the voices go together, bar for bar?
+//! Checks that the voices of a piece match, bar by bar.
 
-use crate::bars::{Bars, bars};
+use crate::bars::{PieceBars, bars};
 use crate::duration::{Duration, bar_duration};
 use crate::interleave::interleaved_bars;
 use crate::{Error, Result};
 
-/// What the voices of a piece agree in.
+/// In what the voices of a piece match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alignment {
-    /// The same bar lines at the same places.
+    /// They have the same bar lines at the same places.
     pub bar_lines: bool,
-    /// The same number of bars.
+    /// They have the same number of bars.
     pub bar_numbers: bool,
-    /// The same length in every bar (compared with the first voice, up to a bar whose length is unknown).
+    /// Every bar lasts as long as in the first voice. Bars after one of unknown length are not compared.
     pub durations: bool,
 }
 
 /// Checks standard ABC.
 ///
 /// # Errors
-/// If the piece does not split into bars, a chord holds something else than notes, or a voice ends where
-/// the first goes on.
+/// The piece does not split into bars, a chord holds something other than notes, or a voice has fewer bars than the
+/// first.
+///
+/// ```
+/// let lines = notation::text::lines("K:C\nV:1\nV:2\nV:1\nA2|B2|]\nV:2\nc2|d3|]\n");
+/// let alignment = notation::alignment::check(&lines)?;
+/// assert!(alignment.bar_lines && alignment.bar_numbers && !alignment.durations);
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn check(lines: &[String]) -> Result<Alignment> {
     check_bars(&bars(lines)?)
 }
 
-/// Checks interleaved ABC, rests included.
+/// Checks interleaved ABC that has its rests.
 ///
 /// # Errors
 /// As [`check`]; [`Error::NotInterleaved`].
@@ -33,11 +40,11 @@ pub fn check_interleaved(lines: &[String]) -> Result<Alignment> {
     check_bars(&interleaved_bars(lines)?)
 }
 
-/// The check itself, as `abctoolkit.check`.
+/// Checks the bars of a piece, as `abctoolkit.check` does.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_bars(bars: &Bars) -> Result<Alignment> {
+pub fn check_bars(bars: &PieceBars) -> Result<Alignment> {
     let voices = &bars.voices;
     let first = voices.iter().find(|voice| voice.symbol == "V:1").ok_or(Error::NoMusic)?;
     let mut alignment = Alignment {

@@ -1,25 +1,34 @@
-//! From an interleaved piece to what NotaGen trains on, at the moment it is read: moved to a key, bars of rests
-//! left out. The same bytes as the files of the augmented folders.
+//! Transposes and reduces an interleaved piece while it is read. The text is the same as in the files of the augmented
+//! folders, byte for byte.
 
 use crate::barlines;
 use crate::text::words;
-use crate::transpose::Movable;
+use crate::transpose::TransposablePiece;
 use crate::{Error, Key, Result};
 
-/// An interleaved piece in a key, reduced.
+/// An interleaved piece, transposed to a key and reduced.
 ///
 /// # Errors
-/// [`Error::NotInterleaved`] names the line and the voice that is not as it should be; what [`crate::transpose`] and
-/// [`crate::rests`] cannot read.
+/// [`Error::NotInterleaved`] names the line and the voice that is wrong; other errors are those of [`crate::transpose`]
+/// and [`crate::rests`].
+///
+/// ```
+/// use notation::{Key, augment};
+///
+/// let piece = "K:C\nV:1\nV:2\n[V:1]C4|[V:2]z4|\n[V:1]z4|[V:2]E4|]\n";
+/// let in_d = augment::reduced(piece, Key::from_name("D").unwrap())?;
+/// assert_eq!(in_d, "K:D\nV:1\nV:2\n[V:1]D4|\n[V:2]F4|]\n");
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn reduced(interleaved: &str, to: Key) -> Result<String> {
     movable(interleaved)?.reduced(to)
 }
 
-pub(crate) fn movable(interleaved: &str) -> Result<Movable> {
-    Movable::new(&standard(interleaved)?)
+pub(crate) fn movable(interleaved: &str) -> Result<TransposablePiece> {
+    TransposablePiece::new(&standard(interleaved)?)
 }
 
-/// One voice after the other, in the order in which the lines have them, each in one line. The original's way back,
+/// The piece as standard ABC, each voice in one line, in the order of the voices in a bar. The original's way back,
 /// [`crate::interleave::uninterleave`], sorts the voices and loses line ends.
 fn standard(interleaved: &str) -> Result<Vec<String>> {
     let lines: Vec<&str> = interleaved.split_inclusive('\n').collect();
@@ -37,7 +46,7 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
         if mark(rest, &symbols).is_some() {
             voice = all_there(&voices, voice).map_err(|symbol| missing(start + i - 1, symbol))?;
         } else if let Some((_, text)) = voice.checked_sub(1).and_then(|voice| voices.get_mut(voice)) {
-            // Fields before the first bar line may have a line end between them.
+            // Fields before the first bar line may be on lines of their own.
             let end = next_mark(rest, &symbols);
             text.extend(["\n", &rest[..end]]);
             rest = &rest[end..];
@@ -49,7 +58,7 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
             }
             let expected = voices.get(voice).map_or(symbol, |(known, _)| *known);
             let text = voices.get_mut(voice).filter(|(known, _)| *known == symbol).map(|(_, text)| text);
-            // Without the space the number of an ending and the bar after it could run together.
+            // The space keeps the number of an ending apart from the bar after it.
             text.ok_or_else(|| missing(start + i, expected))?.extend([" ", &after[..end]]);
             rest = &after[end..];
             voice += 1;
@@ -61,7 +70,7 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
         header.iter().filter(|line| **line != "\n").map(|line| (*line).to_owned()).collect();
     for (symbol, mut text) in voices {
         if barlines::split(&text).last().is_some_and(|rest| !rest.trim().is_empty()) {
-            // The number of an ending behind the last bar line; it would be taken for a bar without one.
+            // The text after the last bar line is the number of an ending. Alone it would be read as a bar without bar line.
             text.push_str(" x");
         }
         text.push('\n');
@@ -70,12 +79,12 @@ fn standard(interleaved: &str) -> Result<Vec<String>> {
     Ok(standard)
 }
 
-/// Whether a line has had all voices: the next one begins with the first.
+/// Checks that a line has all voices, and returns 0, the first voice of the next line; or the voice that is missing.
 fn all_there<'a>(voices: &[(&'a str, String)], count: usize) -> Result<usize, &'a str> {
     if count == 0 { Ok(0) } else { voices.get(count).map_or(Ok(0), |(symbol, _)| Err(symbol)) }
 }
 
-/// The voice whose mark, `[V:2]`, the text begins with, and what follows it.
+/// The voice of the mark that the text begins with, such as `[V:2]`, and the text after the mark.
 fn mark<'a>(text: &'a str, symbols: &[&str]) -> Option<(&'a str, &'a str)> {
     let text = text.strip_prefix('[')?;
     let symbol =
@@ -83,7 +92,7 @@ fn mark<'a>(text: &'a str, symbols: &[&str]) -> Option<(&'a str, &'a str)> {
     Some((&text[..symbol.len()], &text[symbol.len() + 1..]))
 }
 
-/// Where the next voice's mark is; the text's end without one.
+/// The byte at which the next voice's mark begins, or the end of the text.
 fn next_mark(text: &str, symbols: &[&str]) -> usize {
     let mut marks = text.match_indices("[V:").map(|(at, _)| at);
     marks.find(|at| mark(&text[*at..], symbols).is_some()).unwrap_or(text.len())

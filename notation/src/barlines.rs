@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-/// The bar lines that separate bars; where several fit, the first of the list is taken.
+/// The bar lines that separate bars. Where several match, the first of the list counts.
 pub(crate) const BAR_LINES: [&str; 13] =
     ["||:", ":||", "[|:", ":|]", "|]:", ":[|", "|:", "::", ":|", "[|", "||", "|]", "|"];
 
-/// The bar lines that end the reach of an accidental when a voice is transposed.
+/// The bar lines at which accidentals end when a voice is transposed.
 pub(crate) const ACCIDENTAL_BAR_LINES: [&str; 7] = ["|:", "::", ":|", "[|", "||", "|]", "|"];
 
-/// Where bar lines of the list are, from left to right.
+/// The ranges of the bar lines in `list`, from left to right.
 pub(crate) fn find<'a>(text: &'a str, list: &'static [&str]) -> impl Iterator<Item = Range<usize>> + 'a {
     let bytes = text.as_bytes();
     let mut from = 0;
@@ -28,7 +28,7 @@ pub(crate) fn find<'a>(text: &'a str, list: &'static [&str]) -> impl Iterator<It
     })
 }
 
-/// Text, bar line, text, …, text: an odd number of elements.
+/// Splits at the bar lines: text, bar line, text, …, text. The number of elements is odd.
 pub(crate) fn split(text: &str) -> Vec<&str> {
     let mut elements = Vec::new();
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! Standard ABC taken apart: header, voices, bars.
+//! Splits standard ABC into header, voices and bars.
 
 use std::borrow::Cow;
 
@@ -6,76 +6,76 @@ use crate::barlines::{self, BAR_LINES};
 use crate::text::{strip, words};
 use crate::{Error, Result, enclosed};
 
-/// Header lines, and each voice's text.
+/// A piece split into its header and the text of each voice.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Voices {
-    /// Everything before the music, lines with `\n`.
+pub struct VoiceTexts {
+    /// The lines before the music, each with its `\n`.
     pub header: Vec<String>,
-    /// Symbol (`V:1`) and text of each voice, in the order of the file.
+    /// The symbol (`V:1`) and the text of each voice, in the order of the file.
     pub voices: Vec<(String, String)>,
 }
 
-/// Header lines, and each voice's bars.
+/// A piece split into its header and the bars of each voice.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bars {
-    /// Everything before the music, lines with `\n`.
+pub struct PieceBars {
+    /// The lines before the music, each with its `\n`.
     pub header: Vec<String>,
-    /// In the order of the file.
-    pub voices: Vec<Voice>,
+    /// The voices in the order of the file.
+    pub voices: Vec<VoiceBars>,
 }
 
 /// The bars of one voice.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Voice {
-    /// As `V:1`.
+pub struct VoiceBars {
+    /// Such as `V:1`.
     pub symbol: String,
     /// Fields before the first bar line, such as `[K:D]`.
     pub prefix: String,
     /// The bar line on the left of each bar; the first may be empty.
     pub left: Vec<String>,
-    /// What is between the bar lines.
+    /// The text between the bar lines.
     pub bars: Vec<String>,
-    /// The bar line on the right of each bar, with the numbers of endings: `:|2`.
+    /// The bar line on the right of each bar, with the number of an ending: `:|2`.
     pub right: Vec<String>,
 }
 
-/// Global header fields and those of each voice, as far as this crate needs them.
+/// The header fields that this crate needs, of the piece and of each voice.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Header {
+pub struct AbcHeader {
     /// The value of the first `K:` before the voices.
     pub key: String,
-    /// For each voice: symbol, what follows it in the `V:` line, and whether a `K:` line follows that.
+    /// The voices that the header defines.
     pub voices: Vec<HeaderVoice>,
 }
 
 /// A `V:` line of the header.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeaderVoice {
-    /// As `V:1`.
+    /// Such as `V:1`.
     pub symbol: String,
-    /// Clef, name and so on.
+    /// The rest of the line: clef, name and so on.
     pub value: String,
-    /// Its own `K:` follows.
+    /// Whether a `K:` line of its own follows.
     pub own_key: bool,
 }
 
-/// Where the music begins: the last line that is `V:1`.
+/// The line where the music begins: the last one that is `V:1`.
 pub(crate) fn music(lines: &[String]) -> Result<usize> {
     lines.iter().rposition(|line| strip(line) == "V:1").ok_or(Error::NoMusic)
 }
 
-/// Splits a piece into its header and its voices' texts.
+/// Splits a piece into its header and the text of each voice.
 ///
 /// # Errors
 /// [`Error::NoMusic`].
-pub fn voices(lines: &[String]) -> Result<Voices> {
+pub fn voices(lines: &[String]) -> Result<VoiceTexts> {
     let (header, body) = lines.split_at(music(lines)?);
     let mut voices: Vec<(String, String)> = Vec::new();
     let mut current = 0;
     for (i, line) in body.iter().enumerate() {
         if i == 0 || line.starts_with("V:") {
             let symbol = strip(line).to_owned();
-            // A voice that comes again replaces what it was, in its place.
+            // A voice that occurs again replaces its earlier text.
             current = voices.iter().position(|(known, _)| *known == symbol).unwrap_or(voices.len());
             if current == voices.len() {
                 voices.push((symbol, String::new()));
@@ -86,30 +86,30 @@ pub fn voices(lines: &[String]) -> Result<Voices> {
             voices[current].1.push_str(line);
         }
     }
-    Ok(Voices { header: header.to_vec(), voices })
+    Ok(VoiceTexts { header: header.to_vec(), voices })
 }
 
-/// Splits a piece into its header and its voices' bars.
+/// Splits a piece into its header and the bars of each voice.
 ///
 /// # Errors
 /// [`Error::NoMusic`]; [`Error::NotBars`] names the voice.
-pub fn bars(lines: &[String]) -> Result<Bars> {
+pub fn bars(lines: &[String]) -> Result<PieceBars> {
     let voices = voices(lines)?;
-    let parts = parts(&voices)?.into_iter();
-    Ok(Bars { voices: parts.map(|(symbol, parts)| parts.voice(symbol)).collect(), header: voices.header })
+    let split = split(&voices)?.into_iter();
+    Ok(PieceBars { voices: split.map(|(symbol, voice)| voice.bars(symbol)).collect(), header: voices.header })
 }
 
-/// The symbols and the parts of the voices.
-pub(crate) fn parts(voices: &Voices) -> Result<Vec<(&str, Parts<'_>)>> {
+/// Splits the text of each voice; returns it with the voice's symbol.
+pub(crate) fn split(voices: &VoiceTexts) -> Result<Vec<(&str, SplitVoice<'_>)>> {
     let mut all = Vec::with_capacity(voices.voices.len());
     for (symbol, text) in &voices.voices {
-        let parts = Parts::of(text).ok_or_else(|| Error::NotBars { voice: symbol.clone() })?;
-        all.push((symbol.as_str(), parts));
+        let voice = SplitVoice::of(text).ok_or_else(|| Error::NotBars { voice: symbol.clone() })?;
+        all.push((symbol.as_str(), voice));
     }
     Ok(all)
 }
 
-/// How much of a bar's beginning belongs to the bar line before it: the numbers of endings, a colon.
+/// How many bytes at the beginning of a bar belong to the bar line before it: the numbers of endings, or a colon.
 pub(crate) fn ending(bar: &str) -> Option<usize> {
     let first = bar.chars().next()?;
     if !first.is_ascii_digit() && first != ':' {
@@ -119,21 +119,21 @@ pub(crate) fn ending(bar: &str) -> Option<usize> {
     Some(other.unwrap_or(bar.len() - 1))
 }
 
-/// A voice's text taken apart: bar lines and, between them, bars.
-pub(crate) struct Parts<'a> {
-    /// See [`Voice::prefix`].
+/// The text of a voice, split into bars and bar lines.
+pub(crate) struct SplitVoice<'a> {
+    /// See [`VoiceBars::prefix`].
     pub prefix: &'a str,
-    /// Of bars.
+    /// The number of bars.
     pub count: usize,
     elements: Vec<Cow<'a, str>>,
-    /// The place of the first bar.
+    /// The index of the first bar in `elements`.
     first: usize,
 }
 
-impl<'a> Parts<'a> {
-    fn of(text: &'a str) -> Option<Parts<'a>> {
+impl<'a> SplitVoice<'a> {
+    fn of(text: &'a str) -> Option<SplitVoice<'a>> {
         let filled = barlines::split(strip(text)).into_iter().filter(|element| !strip(element).is_empty());
-        // A bar line that is there twice counts once.
+        // A repeated bar line counts once.
         let mut elements: Vec<Cow<str>> = Vec::new();
         for element in filled {
             if elements.last().is_none_or(|last| *last != element) {
@@ -172,7 +172,7 @@ impl<'a> Parts<'a> {
         }
 
         let pairs = elements.len() / 2;
-        // Not if the number of an ending went to it.
+        // The first element is no bar line if the number of an ending was added to it.
         let (first, count) = if is_bar_line(&elements[0]) {
             // Every bar has a bar line on its right.
             if pairs > 0 && elements.len() == 2 * pairs {
@@ -188,7 +188,7 @@ impl<'a> Parts<'a> {
         } else {
             (2, pairs.saturating_sub(1))
         };
-        Some(Parts { prefix, count, elements, first })
+        Some(SplitVoice { prefix, count, elements, first })
     }
 
     /// The bar line on the left of a bar; of the first it may be empty.
@@ -206,9 +206,9 @@ impl<'a> Parts<'a> {
         self.elements.get(self.first + 2 * bar + 1).map_or("", |element| element)
     }
 
-    fn voice(&self, symbol: &str) -> Voice {
+    fn bars(&self, symbol: &str) -> VoiceBars {
         let bars = 0..self.count;
-        Voice {
+        VoiceBars {
             symbol: symbol.to_owned(),
             prefix: self.prefix.to_owned(),
             left: bars.clone().map(|bar| self.left(bar).to_owned()).collect(),
@@ -222,7 +222,7 @@ impl<'a> Parts<'a> {
 ///
 /// # Errors
 /// [`Error::NoVoices`], [`Error::NoKey`], [`Error::Header`] for a line too short to be a field.
-pub fn header(lines: &[String]) -> Result<Header> {
+pub fn header(lines: &[String]) -> Result<AbcHeader> {
     let start = lines.iter().position(|line| line.starts_with("V:")).ok_or(Error::NoVoices)?;
     let second = |line: &str| line.chars().nth(1).ok_or_else(|| Error::Header { text: strip(line).to_owned() });
 
@@ -250,15 +250,15 @@ pub fn header(lines: &[String]) -> Result<Header> {
             voices[current].own_key = true;
         }
     }
-    Ok(Header { key: key.ok_or(Error::NoKey)?, voices })
+    Ok(AbcHeader { key: key.ok_or(Error::NoKey)?, voices })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(text: &str) -> Option<Voice> {
-        Parts::of(text).map(|parts| parts.voice(""))
+    fn one(text: &str) -> Option<VoiceBars> {
+        SplitVoice::of(text).map(|voice| voice.bars(""))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The original's clean-up of standard ABC before it is used.
+//! Cleans standard ABC as the original does before it uses it.
 
 use crate::barlines::BAR_LINES;
 use crate::bars::music;
@@ -7,17 +7,17 @@ use crate::text::strip;
 use crate::transliterate::transliterate;
 use crate::{Error, Result};
 
-/// Fields that go: number, titles, composers, lyrics, transcription notes, MIDI.
+/// Fields to remove: number, titles, composers, lyrics, transcription notes, MIDI.
 const REMOVED_FIELDS: [&str; 7] = ["X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI"];
 
-/// Text annotations longer than this go.
+/// Longer text annotations are removed.
 const LONGEST_ANNOTATION: usize = 40;
 
-/// First part, before the voices are compared: blank lines, characters, fields, bar numbers at the ends of
-/// lines, and quotes that would be taken for bar lines.
+/// The first part, before the voices are compared. Removes blank lines, fields, bar numbers at the ends of lines, and
+/// quotes that contain bar lines; transliterates to ASCII.
 ///
 /// # Errors
-/// [`Error::NoMusic`]; [`Error::NotAscii`] if a character remains that the model cannot write.
+/// [`Error::NoMusic`]; [`Error::NotAscii`] for a character that has no transliteration.
 pub fn fields(lines: &[String]) -> Result<Vec<String>> {
     let mut lines: Vec<String> = lines
         .iter()
@@ -50,7 +50,7 @@ pub fn fields(lines: &[String]) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Second part: empty quotes go, text annotations lose repeated signs, long ones go.
+/// The second part. Removes empty quotes and long text annotations, and shortens repeated signs in the others.
 pub fn annotations(lines: &[String]) -> Vec<String> {
     let clean = |line: &String| {
         let mut line = line.clone();
@@ -72,7 +72,7 @@ fn quotes(line: &str) -> Vec<String> {
     enclosed::find(line, QUOTES).map(|range| line[range].to_owned()).collect()
 }
 
-/// `… | %12\n` without the number.
+/// Removes the number from `… | %12\n`.
 fn remove_bar_number(line: &mut String) {
     // A line can end in two newlines if a character was transliterated to one.
     let ends = line.len() - line.bytes().rev().take_while(|b| *b == b'\n').count();
@@ -83,7 +83,7 @@ fn remove_bar_number(line: &mut String) {
     }
 }
 
-/// Runs of one sign (no letter, no digit) shortened to one.
+/// Shortens runs of the same sign (not of letters and digits) to one.
 fn without_repeats(text: &str) -> String {
     let mut last = None;
     let mut result = String::with_capacity(text.len());

@@ -1,101 +1,101 @@
-//! Where pieces are: of an index, and how they are read in a key; of a folder or a packed corpus.
+//! Finds and reads pieces: those of an index in a key, those of a folder, those of a packed corpus.
 //!
-//! The folder in an index's `path` says it: a packed corpus, if it is a file; the original's folders of augmented
-//! pieces, if it has any; else a folder of interleaved pieces. Packed and interleaved pieces are moved to the key and
-//! reduced as they are read.
+//! What the `path` of an index entry leads to decides how its pieces are stored: a file is a packed corpus; a folder with
+//! folders for keys is the original's folder of augmented pieces; any other folder has interleaved pieces. Packed and
+//! interleaved pieces are transposed and reduced as they are read.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::index::Entry;
-use crate::pack::Pack;
+use crate::index::IndexEntry;
+use crate::pack::PackedCorpus;
 use crate::{Error, Key, Result, augment};
 
-/// How the pieces of a folder are kept.
+/// How the pieces of a folder are stored.
 #[derive(Debug)]
-enum Form {
+enum Storage {
     Augmented,
     Interleaved,
-    Packed(Pack),
+    Packed(PackedCorpus),
 }
 
 /// The pieces of an index.
 #[derive(Debug)]
-pub struct Corpus {
-    folders: HashMap<PathBuf, Form>,
+pub struct IndexedCorpus {
+    folders: HashMap<PathBuf, Storage>,
 }
 
-impl Corpus {
-    /// Looks where the pieces are, and opens what is packed.
+impl IndexedCorpus {
+    /// Finds out how the pieces are stored, and opens packed corpora.
     ///
     /// # Errors
-    /// A packed corpus that cannot be read, or lacks a piece of the index.
-    pub fn open(entries: &[Entry]) -> Result<Corpus> {
-        let mut folders: HashMap<PathBuf, Form> = HashMap::new();
+    /// A packed corpus cannot be read, or lacks a piece of the index.
+    pub fn open(entries: &[IndexEntry]) -> Result<IndexedCorpus> {
+        let mut folders: HashMap<PathBuf, Storage> = HashMap::new();
         for entry in entries {
             let folder = entry.folder();
             if !folders.contains_key(folder) {
-                folders.insert(folder.to_owned(), Form::of(folder)?);
+                folders.insert(folder.to_owned(), Storage::of(folder)?);
             }
-            if let Some(Form::Packed(pack)) = folders.get(folder) {
-                place(pack, entry.name())?;
+            if let Some(Storage::Packed(pack)) = folders.get(folder) {
+                find(pack, entry.name())?;
             }
         }
-        Ok(Corpus { folders })
+        Ok(IndexedCorpus { folders })
     }
 
-    /// A piece in a key, as NotaGen trains on it.
+    /// Reads a piece in a key, reduced, as NotaGen trains on it.
     ///
     /// # Errors
     /// The piece is not there, or cannot be read.
-    pub fn read(&self, entry: &Entry, key: Key) -> Result<String> {
+    pub fn read(&self, entry: &IndexEntry, key: Key) -> Result<String> {
         let named = |error| Error::Piece { path: self.file(entry, key), source: Box::new(error) };
         match self.form(entry) {
-            Form::Augmented => text(&entry.file(key)),
-            Form::Interleaved => augment::reduced(&text(&self.file(entry, key))?, key).map_err(named),
-            Form::Packed(pack) => augment::reduced(&pack.text(place(pack, entry.name())?)?, key).map_err(named),
+            Storage::Augmented => text(&entry.file(key)),
+            Storage::Interleaved => augment::reduced(&text(&self.file(entry, key))?, key).map_err(named),
+            Storage::Packed(pack) => augment::reduced(&pack.text(find(pack, entry.name())?)?, key).map_err(named),
         }
     }
 
-    /// Bytes of the text that a piece is read from: a measure of its length beside others of its folder.
+    /// The bytes of the text that a piece is read from. It says how long a piece is compared with others of its folder.
     ///
     /// # Errors
-    /// As of [`Corpus::read`], without reading the text.
-    pub fn size(&self, entry: &Entry, key: Key) -> Result<u64> {
-        if let Form::Packed(pack) = self.form(entry) {
-            return Ok(pack.size(place(pack, entry.name())?));
+    /// The piece is not there.
+    pub fn size(&self, entry: &IndexEntry, key: Key) -> Result<u64> {
+        if let Storage::Packed(pack) = self.form(entry) {
+            return Ok(pack.size(find(pack, entry.name())?));
         }
         let path = self.file(entry, key);
         Ok(fs::metadata(&path).map_err(Error::io(&path))?.len())
     }
 
-    /// What a piece is read from; of a packed one what it would be called there.
-    pub fn file(&self, entry: &Entry, key: Key) -> PathBuf {
+    /// The file that a piece is read from; for a packed piece, the file it would have.
+    pub fn file(&self, entry: &IndexEntry, key: Key) -> PathBuf {
         match self.form(entry) {
-            Form::Augmented => entry.file(key),
-            Form::Interleaved | Form::Packed(_) => entry.folder().join(format!("{}.abc", entry.name())),
+            Storage::Augmented => entry.file(key),
+            Storage::Interleaved | Storage::Packed(_) => entry.folder().join(format!("{}.abc", entry.name())),
         }
     }
 
-    fn form(&self, entry: &Entry) -> &Form {
-        self.folders.get(entry.folder()).unwrap_or(&Form::Augmented)
+    fn form(&self, entry: &IndexEntry) -> &Storage {
+        self.folders.get(entry.folder()).unwrap_or(&Storage::Augmented)
     }
 }
 
-impl Form {
-    fn of(folder: &Path) -> Result<Form> {
+impl Storage {
+    fn of(folder: &Path) -> Result<Storage> {
         if folder.is_file() {
-            return Pack::open(folder).map(Form::Packed);
+            return PackedCorpus::open(folder).map(Storage::Packed);
         }
         let augmented = Key::ALL.iter().any(|key| folder.join(key.name()).is_dir());
-        // Where nothing is, the original's layout is what is missed.
-        Ok(if augmented || !folder.is_dir() { Form::Augmented } else { Form::Interleaved })
+        // If there is no folder, errors name the file of the original's layout.
+        Ok(if augmented || !folder.is_dir() { Storage::Augmented } else { Storage::Interleaved })
     }
 }
 
-fn place(pack: &Pack, name: &str) -> Result<usize> {
+fn find(pack: &PackedCorpus, name: &str) -> Result<usize> {
     let missing = || Error::Pack { path: pack.path().to_owned(), problem: format!("no piece called {name} in it") };
     pack.find(name).ok_or_else(missing)
 }
@@ -104,54 +104,54 @@ fn text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(Error::io(path))
 }
 
-/// Where one piece is.
+/// One piece and where to read it.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum PieceSource {
     /// In a file of its own.
     File(PathBuf),
-    /// In a packed corpus, counted in the order of the names.
-    Packed(Arc<Pack>, usize),
-    /// In an index; the key to read it in.
-    Listed(Arc<Corpus>, Entry, Key),
+    /// In a packed corpus, with its index in the order of the names.
+    Packed(Arc<PackedCorpus>, usize),
+    /// In an index, with the key to read it in.
+    Listed(Arc<IndexedCorpus>, IndexEntry, Key),
 }
 
-impl Source {
-    /// What it is called: its file, of a packed piece `<pack>/<name>.abc`.
+impl PieceSource {
+    /// Its file; for a packed piece `<pack>/<name>.abc`.
     pub fn path(&self) -> PathBuf {
         match self {
-            Source::File(path) => path.clone(),
-            Source::Packed(pack, index) => pack.path().join(format!("{}.abc", pack.name(*index))),
-            Source::Listed(corpus, entry, key) => corpus.file(entry, *key),
+            PieceSource::File(path) => path.clone(),
+            PieceSource::Packed(pack, index) => pack.path().join(format!("{}.abc", pack.name(*index))),
+            PieceSource::Listed(corpus, entry, key) => corpus.file(entry, *key),
         }
     }
 
-    /// Its text, whatever the encoding of a file is.
+    /// Its bytes, not decoded.
     ///
     /// # Errors
-    /// It is not there, or cannot be read.
+    /// The piece is not there, or cannot be read.
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
-            Source::File(path) => fs::read(path).map_err(Error::io(path)),
-            Source::Packed(pack, index) => pack.text(*index).map(String::into_bytes),
-            Source::Listed(corpus, entry, key) => corpus.read(entry, *key).map(String::into_bytes),
+            PieceSource::File(path) => fs::read(path).map_err(Error::io(path)),
+            PieceSource::Packed(pack, index) => pack.text(*index).map(String::into_bytes),
+            PieceSource::Listed(corpus, entry, key) => corpus.read(entry, *key).map(String::into_bytes),
         }
     }
 }
 
-/// The pieces of a folder, those of its subfolders included, that end in one of `ends`; or those of a packed corpus, all
-/// of them ABC. In the order of their names.
+/// Lists the pieces of a folder and its subfolders whose extension is one of `ends`, or all pieces of a packed corpus,
+/// sorted by name.
 ///
 /// # Errors
 /// The folder or the packed corpus cannot be read.
-pub fn list(path: &Path, ends: &[&str]) -> Result<Vec<Source>> {
+pub fn list(path: &Path, ends: &[&str]) -> Result<Vec<PieceSource>> {
     if path.is_file() {
-        let pack = Arc::new(Pack::open(path)?);
-        return Ok((0..pack.len()).map(|index| Source::Packed(Arc::clone(&pack), index)).collect());
+        let pack = Arc::new(PackedCorpus::open(path)?);
+        return Ok((0..pack.len()).map(|index| PieceSource::Packed(Arc::clone(&pack), index)).collect());
     }
     let mut found = Vec::new();
     walk(path, ends, &mut found)?;
     found.sort();
-    Ok(found.into_iter().map(Source::File).collect())
+    Ok(found.into_iter().map(PieceSource::File).collect())
 }
 
 fn walk(folder: &Path, ends: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! How long a bar lasts, in units of `L:`, as an exact fraction.
+//! The length of a bar, in units of `L:`, as an exact fraction.
 
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
@@ -10,13 +10,19 @@ use crate::{Error, Result};
 /// An exact length in units of `L:`; prints as `4` or `7/2`.
 pub type Duration = BigRational;
 
-/// The length of a bar's text (without its bar lines), or `None` where it cannot be told.
+/// The length of a bar, given without its bar lines; `None` if the text does not determine it.
 ///
-/// Notes, rests, chords, tuplets (nested too) and dotted pairs count; grace notes, annotations,
-/// decorations and inline fields do not. As `abctoolkit.duration.calculate_bartext_duration`.
+/// Notes, rests, chords, tuplets (also nested) and dotted pairs count; grace notes, annotations, decorations and inline
+/// fields do not. This is `abctoolkit.duration.calculate_bartext_duration`.
 ///
 /// # Errors
-/// [`Error::Chord`] for brackets that hold anything but notes.
+/// [`Error::Chord`] for brackets that contain something other than notes.
+///
+/// ```
+/// let length = notation::duration::bar_duration("A2 (3Bcd z/")?;
+/// assert_eq!(length.unwrap().to_string(), "9/2");
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn bar_duration(bar: &str) -> Result<Option<Duration>> {
     let mut text = enclosed::remove(bar, QUOTES);
     text = enclosed::remove(&text, EXCLAMATIONS);
@@ -38,7 +44,7 @@ fn is_note(c: char) -> bool {
     matches!(c, 'A'..='G' | 'a'..='g' | 'X' | 'x' | 'Z' | 'z')
 }
 
-/// Notes with what follows them, tuplet marks `(3:2:3`, runs of `<` or `>`; `None` if a mark ends the text.
+/// Splits a bar into notes with their lengths, tuplet marks (`(3:2:3`) and runs of `<` or `>`; `None` if a mark is last.
 fn elements(text: &str) -> Option<Vec<String>> {
     let all: Vec<char> = text.chars().collect();
     let kept =
@@ -83,8 +89,8 @@ fn elements(text: &str) -> Option<Vec<String>> {
     Some(elements)
 }
 
-/// The sum over the elements. What is not known yet counts −1, as in the original, where that shows on
-/// broken input.
+/// The sum of the elements' lengths. Lengths not known yet are −1, as in the original; on broken input this changes the
+/// result.
 fn total(elements: &[String]) -> Option<Duration> {
     let unknown = -Duration::one();
     let kind = |i: usize| elements[i].as_bytes()[0];
@@ -96,7 +102,7 @@ fn total(elements: &[String]) -> Option<Duration> {
     }
     for i in 0..count {
         if matches!(kind(i), b'<' | b'>') {
-            // A bar that begins with the mark takes its last element, as the original's index −1 does.
+            // If the bar begins with the mark, its last element is used, as the original's index −1 does.
             let before = i.checked_sub(1).unwrap_or(count - 1);
             let after = i + 1;
             lengths[i] = &lengths[before] + lengths.get(after)?;
@@ -107,7 +113,7 @@ fn total(elements: &[String]) -> Option<Duration> {
     if (0..count).any(|i| lengths[i] == unknown && kind(i) != b'(') {
         return None;
     }
-    // From the right, so that a tuplet within a tuplet is known before the outer one.
+    // From the right, so that inner tuplets are known before outer ones.
     for i in (0..count).rev() {
         if lengths[i] != unknown {
             continue;
@@ -123,7 +129,7 @@ fn total(elements: &[String]) -> Option<Duration> {
         }
         let inside = lengths[i + 1..end].iter().sum::<Duration>();
         let length = rounded(inside * q / p);
-        // The original meets its own "not known" mark here and computes once more, from zeros.
+        // The original takes this length for "not known" and computes it once more, from zeros.
         lengths[i] = if length == unknown { Duration::zero() } else { length };
         lengths[i + 1..end].fill(Duration::zero());
     }
@@ -155,7 +161,7 @@ fn fraction(text: &str) -> Option<Duration> {
     Some(Duration::new(integer(above)?, below))
 }
 
-/// p, q, r of `(p:q:r`: p notes in the time of q, for r notes.
+/// The numbers of `(p:q:r`: p notes in the time of q, for r notes.
 fn tuplet(element: &str) -> Option<[Duration; 3]> {
     if element == "(3" {
         return Some([3, 2, 3].map(|n| Duration::from_integer(n.into())));
@@ -168,11 +174,11 @@ fn tuplet(element: &str) -> Option<[Duration; 3]> {
     Some([part()?, part()?, part()?])
 }
 
-/// The nearest whole number, if it is within 1/64: what is left of tuplets rounded to 64ths.
+/// The nearest whole number, if it is at most 1/64 away: tuplets may have been rounded to 64ths.
 fn rounded(length: Duration) -> Duration {
     let nearest = length.round();
     let close = Duration::new(1.into(), 64.into());
-    // Beyond a float's range the original gives up; no bar is that long.
+    // The original fails beyond the range of a float; no bar is that long.
     if length.to_f64().is_some_and(f64::is_finite) && (&length - &nearest).abs() <= close { nearest } else { length }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Delimiters: how they open, how they close, and whether something must be between them.
+/// Delimiters: the opening one, the closing one, and whether something must be between them.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair(u8, u8, bool);
 
@@ -12,7 +12,7 @@ pub(crate) const EXCLAMATIONS: Pair = Pair(b'!', b'!', true);
 pub(crate) const BRACKETS: Pair = Pair(b'[', b']', true);
 pub(crate) const BRACES: Pair = Pair(b'{', b'}', true);
 
-/// Where the pairs are, delimiters included, from left to right and without overlap.
+/// The ranges of the pairs, with their delimiters, from left to right and without overlap.
 pub(crate) fn find(text: &str, Pair(open, close, filled): Pair) -> impl Iterator<Item = Range<usize>> {
     let bytes = text.as_bytes();
     let mut from = 0;
@@ -30,7 +30,7 @@ pub(crate) fn find(text: &str, Pair(open, close, filled): Pair) -> impl Iterator
     })
 }
 
-/// The text without the pairs.
+/// The text without the pairs and what is between them.
 pub(crate) fn remove(text: &str, pair: Pair) -> String {
     let mut rest = String::with_capacity(text.len());
     let mut from = 0;

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-/// Short for results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a piece, or with the folders that hold pieces.
+/// What can be wrong with a piece, or with the files and folders that hold pieces.
 ///
-/// The errors of one piece do not name its file: [`crate::preprocess`] puts it in front.
+/// Most errors of a piece do not name its file; [`crate::preprocess`] adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read or written.
@@ -13,16 +13,16 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// No scores where scores should be.
+    /// A folder without scores.
     #[error("{}: no scores here", path.display())]
     NoScores {
         /// The folder.
         path: PathBuf,
     },
-    /// Two scores of one name: their results would have the same files.
+    /// Two scores with the same name, which would be written to the same files.
     #[error("{} and {}: two scores of one name", path.display(), other.display())]
     SameName {
         /// One of them.
@@ -36,16 +36,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// An option out of its range.
+    /// `eval_split` is out of its range.
     #[error("eval_split is {value}: it must be at least 0 and at most 1")]
     EvalSplit {
         /// The value given.
         value: f64,
     },
-    /// Nowhere to write interleaved pieces to.
+    /// No place to write interleaved pieces to.
     #[error("neither a folder nor a packed corpus is given for the interleaved pieces")]
     NoOutput,
-    /// An index that is not one.
+    /// A line of an index file that cannot be read.
     #[error("{}: line {line}: {problem}", path.display())]
     Index {
         /// The index file.
@@ -55,7 +55,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A piece that was preprocessed and cannot be read.
+    /// A preprocessed piece that cannot be read.
     #[error("{}: {source}", path.display())]
     Piece {
         /// Its file.
@@ -91,12 +91,12 @@ pub enum Error {
     Stopped,
 
     /// A score in MusicXML that cannot be read.
-    #[error("{}{problem}", prefix(name, place))]
+    #[error("{}{}{problem}", named(name), named(&position.to_string()))]
     MusicXml {
-        /// What the caller calls the score; may be empty.
+        /// The name that the caller gave the score; may be empty.
         name: String,
-        /// Where in it.
-        place: crate::musicxml::Place,
+        /// Where in the score.
+        position: crate::musicxml::SourcePosition,
         /// What is wrong.
         problem: String,
     },
@@ -133,7 +133,7 @@ pub enum Error {
         /// The line.
         text: String,
     },
-    /// A key signature within a voice's header lines, where the original fails.
+    /// A `K:` line among a voice's header lines. The original fails on it.
     #[error("voice {voice} has a `K:` line of its own in the header")]
     VoiceKey {
         /// The voice, as `V:2`.
@@ -157,18 +157,20 @@ pub enum Error {
         /// The voice, as `V:2`.
         voice: String,
     },
-    /// A line of interleaved ABC without one of the voices, or without bar line in one.
+    /// A line of interleaved ABC in which a voice is missing, or has no bar line.
     #[error("line {line}: no bar for voice {voice}")]
     NotInterleaved {
-        /// Of the piece, counted from 1.
+        /// The line of the piece, counted from 1.
         line: usize,
         /// The voice, as `V:2`.
         voice: String,
     },
-    /// A piece that its interleaved form is not enough for.
-    #[error("its interleaved form, moved to {key}, is not what the score is there: quotes or brackets do not match")]
+    /// A piece whose interleaved form cannot be transposed as the score can: text in it reaches across bars.
+    #[error(
+        "its interleaved form, transposed to {key}, differs from the transposed score: quotes or brackets do not match"
+    )]
     Interleaved {
-        /// The signature.
+        /// The key, by its signature.
         key: String,
     },
     /// Voices of different length.
@@ -176,13 +178,13 @@ pub enum Error {
     UnequalBars {
         /// The voice, as `V:2`.
         voice: String,
-        /// Its bars.
+        /// The number of its bars.
         bars: usize,
-        /// The bars of the first voice.
+        /// The number of bars of the first voice.
         expected: usize,
     },
-    /// Something in a chord's brackets that is no note.
-    #[error("{}{text:?} has something that is not a note between its brackets", place(voice, *bar))]
+    /// Something other than a note between the brackets of a chord.
+    #[error("{}{text:?} has something that is not a note between its brackets", bar_of_voice(voice, *bar))]
     Chord {
         /// The voice, as `V:2`; empty when not known.
         voice: String,
@@ -197,73 +199,78 @@ pub enum Error {
         /// The key as written.
         key: String,
     },
-    /// A note or chord symbol that cannot be spelled in the new key.
+    /// A note or chord symbol that would need too many accidentals in the new key.
     #[error("{note:?} cannot be spelled in {key}")]
     Spelling {
         /// The note as written.
         note: String,
-        /// The signature.
+        /// The key, by its signature.
         key: String,
     },
     /// ABC without a note or a rest.
-    #[error("{file}:{line}:1: no music: not a note or a rest up to here")]
+    #[error("{}no music: not a note or a rest up to here", line_start(file, *line))]
     NoNotes {
-        /// As the caller named it.
+        /// The name that the caller gave; may be empty.
         file: String,
         /// The last line, counted from 1.
         line: usize,
     },
-    /// Text that is no ABC.
-    #[error("{file}:1:1: not ABC: it has none of the fields X, L, M, K and V")]
+    /// Text that is not ABC.
+    #[error("{}not ABC: it has none of the fields X, L, M, K and V", line_start(file, 1))]
     NotAbc {
-        /// As the caller named it.
+        /// The name that the caller gave; may be empty.
         file: String,
     },
-    /// More bars than any piece has.
-    #[error("{file}:{line}:1: too many bars and voices")]
+    /// More bars and voices than any piece has.
+    #[error("{}too many bars and voices", line_start(file, *line))]
     TooLong {
-        /// As the caller named it.
+        /// The name that the caller gave; may be empty.
         file: String,
         /// Counted from 1.
         line: usize,
     },
-    /// A piece that a MIDI file cannot hold.
-    #[error("{file}: {problem}")]
+    /// A piece that is too long for a MIDI file.
+    #[error("{}{problem}", named(file))]
     Midi {
-        /// As the caller named it.
+        /// The name that the caller gave; may be empty.
         file: String,
         /// Why.
         problem: String,
     },
-    /// Reduced ABC from which the rests cannot be found.
+    /// Reduced ABC into which the rests cannot be put back.
     #[error("cannot restore the rests: {0}")]
     Unreduce(&'static str),
 }
 
-fn place(voice: &str, bar: usize) -> String {
+fn bar_of_voice(voice: &str, bar: usize) -> String {
     if voice.is_empty() { String::new() } else { format!("voice {voice}, bar {bar}: ") }
 }
 
-fn prefix(name: &str, place: &crate::musicxml::Place) -> String {
-    let place = place.to_string();
-    [name, &place].iter().filter(|text| !text.is_empty()).map(|text| format!("{text}: ")).collect()
+/// A name and a colon; nothing for an empty name.
+fn named(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("{name}: ") }
+}
+
+/// The beginning of a line of a file.
+fn line_start(file: &str, line: usize) -> String {
+    if file.is_empty() { format!("line {line}, column 1: ") } else { format!("{file}:{line}:1: ") }
 }
 
 impl Error {
-    /// A way out, where there is one.
+    /// A way out, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::NoScores { .. } => {
-                Some("put one piece a file there: MusicXML (.mxl, .musicxml, .xml) or standard ABC (.abc)".into())
+                Some("put scores there, one piece in a file: MusicXML (.mxl, .musicxml, .xml) or standard ABC (.abc)".into())
             }
             Error::Prompts { .. } => Some(
-                "the first line is piece,period,composer,instrumentation; a piece is called as its file without the end; \
-                 fields with commas stand in quotes (\"); no field has _ % [ or ]"
+                "the first line is piece,period,composer,instrumentation; the name of a piece is its file's without the extension; \
+                 put fields with commas in quotes (\"); no field may contain _ % [ or ]"
                     .into(),
             ),
-            Error::Pack { .. } => Some("preprocess writes packed corpora: --pack FILE; remove what is damaged, and run it again".into()),
+            Error::Pack { .. } => Some("preprocess --pack FILE writes packed corpora; if the file is damaged, remove it and run preprocess again".into()),
             Error::SameName { .. } => Some("rename one of them, or remove it".into()),
-            Error::Interleaved { .. } => Some("mend them, or write all keys: keys: all".into()),
+            Error::Interleaved { .. } => Some("correct them, or write all keys: keys: all".into()),
             Error::NoMusic => Some("pieces of one voice need `V:1` lines too, as xml2abc writes them".into()),
             _ => None,
         }

@@ -1,10 +1,11 @@
-//! Do the staves of one instrument stand together?
+//! Checks that the staves of an instrument are next to each other.
 
 use std::collections::HashSet;
 
-/// Whether no instrument comes back after another one, as the original asks it of the pieces it prefers
-/// (`RL/data.py`): the instruments are the names in the header's `V:` lines (`nm="…"`; the short name where
-/// the long one is empty), and lines without a name belong to the instrument before.
+/// Whether no instrument returns after another one. The original requires this of the pieces it prefers (`RL/data.py`).
+///
+/// The instruments are the names in the header's `V:` lines (`nm="…"`; the short name if the long one is empty). Lines
+/// without a name belong to the instrument before.
 pub fn is_grouped<S: AsRef<str>>(lines: &[S]) -> bool {
     let mut seen = HashSet::new();
     let mut last = "";

@@ -1,6 +1,6 @@
-//! Index files: one JSON line a piece, `{"path": "data/augmented/piece", "key": "Gmin"}`.
+//! Index files. They have one line of JSON for each piece: `{"path": "data/augmented/piece", "key": "Gmin"}`.
 //!
-//! A piece's file in a key is `<folder of path>/<Key>/<name of path>_<Key>.abc`.
+//! The file of a piece in a key is `<folder of path>/<Key>/<name of path>_<Key>.abc`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use crate::{Error, Key, Result};
 
 /// A piece in an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The folder of augmented pieces, and the piece's name.
     pub path: String,
-    /// The original key as the header has it: `Gmin`. See [`Key::of_mode`].
+    /// The original key as in the header, such as `Gmin`. See [`Key::of_mode`].
     pub key: String,
 }
 
-impl Entry {
-    /// The piece's name: what follows the last `/`. It may have dots in it.
+impl IndexEntry {
+    /// The piece's name: the part of the path after the last `/`. It may contain dots.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
@@ -29,7 +29,7 @@ impl Entry {
         self.folder().join(key.name()).join(file_name(self.name(), key))
     }
 
-    /// What the path has before the name.
+    /// The part of the path before the name.
     pub fn folder(&self) -> &Path {
         let folder = &self.path[..self.path.len() - self.name().len()];
         Path::new(folder.strip_suffix('/').filter(|folder| !folder.is_empty()).unwrap_or(folder))
@@ -43,7 +43,7 @@ impl Entry {
         Key::of_mode(&self.key)
     }
 
-    /// The line that Python's `json.dumps` writes.
+    /// The line of the index, as Python's `json.dumps` writes it.
     pub fn line(&self) -> String {
         format!("{{\"path\": {}, \"key\": {}}}\n", python_string(&self.path), python_string(&self.key))
     }
@@ -54,11 +54,11 @@ pub(crate) fn file_name(name: &str, key: Key) -> String {
     format!("{name}_{}.abc", key.name())
 }
 
-/// Reads an index.
+/// Reads an index file.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Index`] names the line.
-pub fn read(path: &Path) -> Result<Vec<Entry>> {
+pub fn read(path: &Path) -> Result<Vec<IndexEntry>> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -72,7 +72,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
         .collect()
 }
 
-/// A JSON string as Python's `json.dumps` writes it: ASCII alone.
+/// A JSON string as Python's `json.dumps` writes it, in ASCII.
 fn python_string(text: &str) -> String {
     let mut result = String::from('"');
     for c in text.chars() {
@@ -102,14 +102,14 @@ mod tests {
 
     #[test]
     fn lines_are_pythons() {
-        let entry = Entry { path: "data/a/Lä\"nd\u{7f}𝄞.2".into(), key: "F#min".into() };
+        let entry = IndexEntry { path: "data/a/Lä\"nd\u{7f}𝄞.2".into(), key: "F#min".into() };
         assert_eq!(entry.line(), "{\"path\": \"data/a/L\\u00e4\\\"nd\\u007f\\ud834\\udd1e.2\", \"key\": \"F#min\"}\n");
-        assert_eq!(serde_json::from_str::<Entry>(&entry.line()).unwrap(), entry);
+        assert_eq!(serde_json::from_str::<IndexEntry>(&entry.line()).unwrap(), entry);
     }
 
     #[test]
     fn names_may_have_dots() {
-        let entry = Entry { path: "data/augmented/bach_bwv66.6".into(), key: "F#min".into() };
+        let entry = IndexEntry { path: "data/augmented/bach_bwv66.6".into(), key: "F#min".into() };
         assert_eq!(entry.name(), "bach_bwv66.6");
         assert_eq!(entry.file(entry.key().unwrap()), Path::new("data/augmented/A/bach_bwv66.6_A.abc"));
     }

@@ -1,29 +1,36 @@
-//! Standard ABC to interleaved ABC and back: one line a bar, `[V:1]…|[V:2]…|`.
+//! Converts standard ABC to interleaved ABC, with a line for each bar (`[V:1]…|[V:2]…|`), and back.
 
 use crate::barlines;
-use crate::bars::{Bars, Voice, Voices, ending, parts, voices};
+use crate::bars::{PieceBars, VoiceBars, VoiceTexts, ending, split, voices};
 use crate::text::{integer, strip, words};
 use crate::{Error, Result};
 
-/// Standard ABC, interleaved. Every bar keeps all its voices.
+/// Interleaves standard ABC. Every line has all voices.
 ///
 /// # Errors
-/// If the piece does not split into bars, or a voice ends where the first goes on.
+/// The piece does not split into bars, or a voice has fewer bars than the first.
+///
+/// ```
+/// let standard = "L:1/8\nK:C\nV:1\nV:2\nV:1\n A2 | B2 |]\nV:2\n c2 | d2 |]\n";
+/// let interleaved = notation::interleave::interleave(&notation::text::lines(standard))?;
+/// assert_eq!(interleaved.concat(), "L:1/8\nK:C\nV:1\nV:2\n[V:1]A2|[V:2]c2|\n[V:1]B2|][V:2]d2|]\n");
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn interleave(lines: &[String]) -> Result<Vec<String>> {
     interleave_voices(&voices(lines)?, |_| true)
 }
 
-/// Interleaves the bars for which `keep` holds.
-pub(crate) fn interleave_voices(voices: &Voices, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let parts = parts(voices)?;
+/// Interleaves, leaving out the bars of a voice for which `keep` is false.
+pub(crate) fn interleave_voices(voices: &VoiceTexts, keep: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let split = split(voices)?;
     let mut lines: Vec<String> = voices.header.iter().map(|line| ended(line)).collect();
-    let count = match parts.iter().find(|(symbol, _)| *symbol == "V:1") {
+    let count = match split.iter().find(|(symbol, _)| *symbol == "V:1") {
         Some((_, first)) if first.count > 0 => first.count,
         _ => return Err(Error::NotBars { voice: "V:1".into() }),
     };
     for i in 0..count {
         let mut line = String::new();
-        for (symbol, voice) in &parts {
+        for (symbol, voice) in &split {
             if i >= voice.count {
                 let (bars, voice) = (voice.count, (*symbol).to_owned());
                 return Err(Error::UnequalBars { voice, bars, expected: count });
@@ -47,20 +54,20 @@ fn ended(line: &str) -> String {
     if line.ends_with('\n') { line.to_owned() } else { format!("{line}\n") }
 }
 
-/// Interleaved ABC taken apart. Voices come in the order of their numbers; the last voice's bar lines
-/// keep the line's `\n`, as in `abctoolkit`.
+/// Splits interleaved ABC. The voices are in the order of their numbers; the bar lines of the last voice keep the
+/// line's `\n`, as in `abctoolkit`.
 ///
 /// # Errors
-/// [`Error::NotInterleaved`] names the line and the voice that is not as it should be.
-pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
-    // Without any music the original takes all lines for both header and music.
+/// [`Error::NotInterleaved`] names the line and the voice that is wrong.
+pub fn interleaved_bars(lines: &[String]) -> Result<PieceBars> {
+    // Where there is no music, the original reads all lines both as header and as music.
     let start = lines.iter().position(|line| line.contains("[V:1]"));
     let (header, body) = start.map_or((lines, lines), |start| lines.split_at(start));
     let symbols = sorted_symbols(header)?;
-    let mut voices: Vec<Voice> = Vec::new();
+    let mut voices: Vec<VoiceBars> = Vec::new();
     for symbol in &symbols {
         if !voices.iter().any(|voice| voice.symbol == *symbol) {
-            voices.push(Voice { symbol: symbol.clone(), ..Voice::default() });
+            voices.push(VoiceBars { symbol: symbol.clone(), ..VoiceBars::default() });
         }
     }
     for (i, line) in body.iter().enumerate() {
@@ -78,11 +85,11 @@ pub fn interleaved_bars(lines: &[String]) -> Result<Bars> {
             add(voice, text, i == 0).ok_or_else(|| wrong(symbol))?;
         }
     }
-    Ok(Bars { header: header.to_vec(), voices })
+    Ok(PieceBars { header: header.to_vec(), voices })
 }
 
-/// Adds the text of one bar, `[prefix and bar line] bar, bar line, rest`, to a voice.
-fn add(voice: &mut Voice, text: &str, first: bool) -> Option<()> {
+/// Adds one bar to a voice. The text is `[prefix, bar line] bar, bar line, rest`.
+fn add(voice: &mut VoiceBars, text: &str, first: bool) -> Option<()> {
     let mut elements: Vec<String> = barlines::split(text).into_iter().map(str::to_owned).collect();
     let rest = elements.pop()?;
     elements.last_mut()?.push_str(&rest);
@@ -92,7 +99,7 @@ fn add(voice: &mut Voice, text: &str, first: bool) -> Option<()> {
             4 => {
                 voice.prefix.clone_from(&elements[0]);
                 let bar = elements[2].clone();
-                // The original looks at the bar's first character, which has to be there.
+                // The original fails on an empty bar here.
                 bar.chars().next()?;
                 let length = ending(&bar);
                 if let Some(length) = length {
@@ -111,7 +118,7 @@ fn add(voice: &mut Voice, text: &str, first: bool) -> Option<()> {
     Some(())
 }
 
-/// The symbols of the header's `V:` lines in the order of their numbers.
+/// The symbols of the header's `V:` lines, sorted by their numbers.
 pub(crate) fn sorted_symbols(header: &[String]) -> Result<Vec<String>> {
     let mut symbols = Vec::new();
     for line in header.iter().filter(|line| line.starts_with("V:")) {
@@ -123,12 +130,12 @@ pub(crate) fn sorted_symbols(header: &[String]) -> Result<Vec<String>> {
     Ok(symbols.into_iter().map(|(_, symbol)| symbol).collect())
 }
 
-/// Interleaved ABC as standard ABC, lines of at most about 100 characters.
+/// Converts interleaved ABC to standard ABC, in lines of at most about 100 characters.
 ///
 /// # Errors
 /// As [`interleaved_bars`].
 pub fn uninterleave(lines: &[String]) -> Result<Vec<String>> {
-    let Bars { header, voices } = interleaved_bars(lines)?;
+    let PieceBars { header, voices } = interleaved_bars(lines)?;
     let mut result: Vec<String> = header.iter().map(|line| ended(line)).collect();
     for voice in voices {
         result.push(format!("{}\n", voice.symbol));

@@ -1,4 +1,4 @@
-//! Keys: the fifteen signatures, and the keys and modes that are written with them.
+//! The fifteen key signatures, and the keys and modes that are written with them.
 
 use crate::{Error, Result};
 
@@ -10,7 +10,7 @@ const LETTERS: [char; 7] = ['F', 'C', 'G', 'D', 'A', 'E', 'B'];
 const NAMES: [&str; 15] = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"];
 
 impl Key {
-    /// All of them, in the original's order (`Key2index`).
+    /// All fifteen, in the original's order (`Key2index`).
     pub const ALL: [Key; 15] = [
         Key(-7),
         Key(0),
@@ -29,32 +29,37 @@ impl Key {
         Key(5),
     ];
 
-    /// The name of the major key, which names folders and files too: `Bb`.
+    /// The name of the major key, such as `Bb`. Folders and files are named after it.
     pub fn name(self) -> &'static str {
         NAMES[(self.0 + 7) as usize]
     }
 
-    /// The signature of that name.
+    /// The signature of this name.
     pub fn from_name(name: &str) -> Option<Key> {
         Key::ALL.into_iter().find(|key| key.name() == name)
     }
 
-    /// Sharps; flats are negative.
+    /// The number of sharps; flats are negative.
     pub fn sharps(self) -> i8 {
         self.0
     }
 
-    /// Semitones above C, 0 to 11.
+    /// The semitones of the major key's tonic above C, 0 to 11.
     pub fn pitch_class(self) -> u8 {
         (i16::from(self.0) * 7).rem_euclid(12) as u8
     }
 
-    /// The signature of a key as ABC's `K:` has it (`Gmin`, `F#m`, `Ddor`; the index files' `key`); keys
-    /// beyond seven flats or sharps take the signature of their enharmonic twin.
+    /// The signature of a key as it is written after `K:` and in index files (`Gmin`, `F#m`, `Ddor`). Keys with more than
+    /// seven flats or sharps get the signature of the enharmonic key.
     ///
     /// # Errors
-    /// [`Error::UnknownKey`] for anything but a tonic with nothing, `dor`, `phr`, `lyd`, `mix`, `min`, `m`
-    /// or `loc`.
+    /// [`Error::UnknownKey`], unless the key is a tonic followed by nothing, `dor`, `phr`, `lyd`, `mix`, `min`, `m` or `loc`.
+    ///
+    /// ```
+    /// let key = notation::Key::of_mode("F#min")?;
+    /// assert_eq!((key.name(), key.sharps()), ("A", 3));
+    /// # Ok::<(), notation::Error>(())
+    /// ```
     pub fn of_mode(mode: &str) -> Result<Key> {
         let unknown = || Error::UnknownKey { key: mode.to_owned() };
         let (tonic, name) = split(mode);
@@ -78,31 +83,31 @@ impl Key {
         (-7..=7).contains(&sharps).then_some(Key(sharps))
     }
 
-    /// The sharps, -1 to 1, of a note's letter, a place in C D E F G A B, in this key.
+    /// The sharps (-1 to 1) of a letter in this key. The letter is an index in C D E F G A B.
     pub(crate) fn sharp(self, letter: i64) -> i64 {
         let place = [0, 2, 4, -1, 1, 3, 5][letter.rem_euclid(7) as usize];
         i64::from(self.0 >= place + 2) - i64::from(self.0 <= place - 6)
     }
 
-    /// The letter of the name, as a place in C D E F G A B.
+    /// The letter of the name, as an index in C D E F G A B.
     pub(crate) fn letter(self) -> i8 {
         (self.0 * 4).rem_euclid(7)
     }
 }
 
-/// Places of F C G D A E B on the line of fifths, C at 0.
+/// The position of a letter on the line of fifths; C is 0.
 fn letter_fifths(letter: char) -> i8 {
     LETTERS.iter().position(|l| *l == letter).map_or(0, |place| place as i8 - 1)
 }
 
-/// Tonic and mode: `F#min` is `F#` and `min`.
+/// Splits a key into tonic and mode: `F#min` into `F#` and `min`.
 fn split(mode: &str) -> (&str, &str) {
     let first = mode.chars().next().map_or(0, char::len_utf8);
     let tonic = if mode[first..].starts_with(['#', 'b']) { first + 1 } else { first };
     mode.split_at(tonic)
 }
 
-/// The place of a tonic on the line of fifths, `Fb` (−8) to `B#` (12).
+/// The position of a tonic on the line of fifths, `Fb` (−8) to `B#` (12).
 fn fifths(tonic: &str) -> Option<i8> {
     let letter = tonic.chars().next().filter(|letter| LETTERS.contains(letter))?;
     let place = letter_fifths(letter)
@@ -115,9 +120,8 @@ fn fifths(tonic: &str) -> Option<i8> {
     (-8..=12).contains(&place).then_some(place)
 }
 
-/// A key moved as `from` moves to `to`: its new name with its mode, and its signature. Where the name
-/// would have more than seven flats or sharps, it is that of the enharmonic twin; so `G#min` becomes
-/// `Abmin` even if `from` is `to`.
+/// Transposes a key by the interval from `from` to `to`: the new name with its mode, and the signature. A tonic with more
+/// than seven flats or sharps becomes the enharmonic one; so `G#min` becomes `Abmin` even if `from` is `to`.
 ///
 /// # Errors
 /// [`Error::UnknownKey`].

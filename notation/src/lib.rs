@@ -1,12 +1,15 @@
-//! ABC notation: what NotaGen reads and writes.
+//! Converts scores between MusicXML, MIDI and the forms of ABC that NotaGen reads and writes.
 //!
-//! [MusicXML](musicxml) becomes standard ABC (one voice after another, as `xml2abc` writes it), which becomes
-//! *interleaved* ABC (one line a bar, all voices in it) and the *reduced* form that NotaGen trains on (bars of
-//! rests left out); what the model writes goes back the same way. The results are those of `abctoolkit` 0.0.6
-//! and of NotaGen's scripts in `data/`, byte for byte, including what those do on odd input; see
-//! `docs/notation.md`.
+//! - [`musicxml`] converts MusicXML to *standard* ABC, one voice after another, as `xml2abc` writes it.
+//! - [`interleave`] converts that to *interleaved* ABC, a line for each bar with all voices in it.
+//! - [`rests`] *reduces* it: NotaGen trains on ABC without the bars of resting voices. It also puts them back.
+//! - [`preprocess`] does all of this for a folder of scores.
+//! - [`export`] converts ABC, also what NotaGen wrote, to MusicXML and MIDI.
 //!
-//! Lines are strings that end with their `\n`, as Python's `readlines` gives them.
+//! The results are those of `abctoolkit` 0.0.6 and of NotaGen's scripts in `data/`, byte for byte, also on odd input;
+//! see `docs/notation.md`.
+//!
+//! Lines are strings that end with their `\n`, as Python's `readlines` returns them.
 
 pub mod abc;
 pub mod alignment;
@@ -19,6 +22,7 @@ pub mod duration;
 mod enclosed;
 mod error;
 pub mod export;
+mod files;
 pub mod grouping;
 pub mod index;
 pub mod interleave;
@@ -26,7 +30,6 @@ pub mod key;
 pub mod musicxml;
 pub mod pack;
 pub mod preprocess;
-pub mod prompts;
 pub mod rests;
 pub mod text;
 pub mod transliterate;

@@ -1,14 +1,14 @@
-//! Many pieces in one compressed file, each of them read on its own.
+//! Packed corpora: many pieces in one compressed file, each of which can be read on its own.
 //!
 //! ```text
 //! "notagen-pack-01\n"
-//! texts, each deflated (zlib), in the order of their first names; a text that several pieces have is there once
-//! contents: 40 bytes a piece, in the order of the names, then the names, one after the other
-//! end: place, length and CRC-32 of the contents, number of pieces, "notagen-pack-01\n"
+//! texts: each compressed (zlib), sorted by name; a text that several pieces have is stored once
+//! contents: 40 bytes for each piece, sorted by name; then the names, one after the other
+//! end: offset, length and CRC-32 of the contents, number of pieces, "notagen-pack-01\n"
 //! ```
 //!
-//! Numbers are little-endian. The contents of an open pack are kept as they are in the file, 40 bytes and a name a
-//! piece; texts are read from their place, so that any number of threads may read.
+//! Numbers are little-endian. An open pack keeps its contents in memory as they are in the file. Texts are read at their
+//! offset, so any number of threads may read.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -28,23 +28,23 @@ const MAGIC: &[u8; 16] = b"notagen-pack-01\n";
 const END: usize = 8 + 8 + 8 + 8 + MAGIC.len();
 const RECORD: usize = 40;
 
-/// What a piece in the journal begins with.
+/// The beginning of each piece in the journal.
 const JOURNAL_MAGIC: u32 = 0x4e50_6a31;
 const JOURNAL_HEAD: usize = 4 + 4 + RECORD;
 
-/// Where a text is, and which.
+/// Where a text is stored, and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stored {
+struct StoredText {
     place: u64,
-    /// Compressed.
+    /// Bytes, compressed.
     length: u32,
     size: u32,
-    /// The first half of its SHA-256.
+    /// The first half of the text's SHA-256.
     hash: [u8; 16],
 }
 
-impl Stored {
-    /// Behind the place where the name ends among the names.
+impl StoredText {
+    /// The 40 bytes of the contents. They begin with the offset at which the piece's name ends among the names.
     fn record(&self, name_end: u64) -> [u8; RECORD] {
         let mut record = [0; RECORD];
         record[..8].copy_from_slice(&name_end.to_le_bytes());
@@ -55,10 +55,10 @@ impl Stored {
         record
     }
 
-    fn read(record: &[u8]) -> Stored {
+    fn read(record: &[u8]) -> StoredText {
         let mut hash = [0; 16];
         hash.copy_from_slice(&record[24..RECORD]);
-        Stored { place: long(&record[8..]), length: short(&record[16..]), size: short(&record[20..]), hash }
+        StoredText { place: long(&record[8..]), length: short(&record[16..]), size: short(&record[20..]), hash }
     }
 }
 
@@ -76,7 +76,7 @@ fn crc(parts: &[&[u8]]) -> u32 {
     crc.sum()
 }
 
-/// Whether a file begins as a packed corpus does.
+/// Whether a file begins like a packed corpus.
 pub fn is_pack(path: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == MAGIC
@@ -84,19 +84,19 @@ pub fn is_pack(path: &Path) -> bool {
 
 /// A packed corpus, open for reading.
 #[derive(Debug)]
-pub struct Pack {
+pub struct PackedCorpus {
     path: PathBuf,
     file: File,
     records: Vec<u8>,
     names: Vec<u8>,
 }
 
-impl Pack {
+impl PackedCorpus {
     /// Opens a pack and reads its contents.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a file that is none, or not a whole one.
-    pub fn open(path: &Path) -> Result<Pack> {
+    /// [`Error::Io`]; [`Error::Pack`] for a file that is no packed corpus, or is cut off or damaged.
+    pub fn open(path: &Path) -> Result<PackedCorpus> {
         let wrong = |problem: &str| Error::Pack { path: path.to_owned(), problem: problem.to_owned() };
         let file = File::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len();
@@ -125,15 +125,15 @@ impl Pack {
             return Err(damaged());
         }
         let names = contents.split_off(records as usize);
-        let pack = Pack { path: path.to_owned(), file, records: contents, names };
+        let pack = PackedCorpus { path: path.to_owned(), file, records: contents, names };
         if pack.is_sound(place) { Ok(pack) } else { Err(damaged()) }
     }
 
-    /// Whether names are in order and texts within the file.
+    /// Whether the names are sorted and the texts are within the file.
     fn is_sound(&self, contents: u64) -> bool {
         let mut start = 0;
         let within = self.records.chunks_exact(RECORD).all(|record| {
-            let (end, stored) = (long(record), Stored::read(record));
+            let (end, stored) = (long(record), StoredText::read(record));
             let name = start <= end && end <= self.names.len() as u64;
             start = end;
             name && stored.place.checked_add(u64::from(stored.length)).is_some_and(|end| end <= contents)
@@ -143,27 +143,27 @@ impl Pack {
             && (1..self.len()).all(|index| self.name_bytes(index - 1) < self.name_bytes(index))
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Pieces.
+    /// The number of pieces.
     pub fn len(&self) -> usize {
         self.records.len() / RECORD
     }
 
-    /// Whether there are none.
+    /// Whether there are no pieces.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The name of a piece, counted in the order of the names.
+    /// The name of a piece. Pieces are indexed in the order of their names.
     pub fn name(&self, index: usize) -> &str {
         std::str::from_utf8(self.name_bytes(index)).unwrap_or_default()
     }
 
-    /// The piece of a name.
+    /// The index of the piece with this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -177,10 +177,10 @@ impl Pack {
         None
     }
 
-    /// The text of a piece, counted in the order of the names.
+    /// The text of a piece.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a text that is damaged.
+    /// [`Error::Io`]; [`Error::Pack`] for a damaged text.
     pub fn text(&self, index: usize) -> Result<String> {
         let stored = self.stored(index);
         let damaged =
@@ -194,17 +194,17 @@ impl Pack {
         if text.len() == stored.size as usize { Ok(text) } else { Err(damaged()) }
     }
 
-    /// Bytes of a piece's text, counted in the order of the names.
+    /// The bytes of a piece's text, not compressed.
     pub fn size(&self, index: usize) -> u64 {
         self.stored(index).size.into()
     }
 
-    /// Whether these are its names, which are in order.
+    /// Whether these, sorted, are exactly its names.
     fn has_just(&self, names: &[&str]) -> bool {
         self.len() == names.len() && names.iter().enumerate().all(|(index, name)| self.name(index) == *name)
     }
 
-    /// The pieces whose text an earlier one has, each with that one.
+    /// The pieces that have the text of an earlier piece, with the name of that piece.
     fn duplicates(&self) -> HashMap<String, String> {
         let mut first: HashMap<u64, usize> = HashMap::new();
         let mut duplicates = HashMap::new();
@@ -217,7 +217,7 @@ impl Pack {
         duplicates
     }
 
-    fn packed(&self, stored: &Stored) -> Result<Vec<u8>> {
+    fn packed(&self, stored: &StoredText) -> Result<Vec<u8>> {
         let mut packed = vec![0; stored.length as usize];
         self.file.read_exact_at(&mut packed, stored.place).map_err(Error::io(&self.path))?;
         Ok(packed)
@@ -227,8 +227,8 @@ impl Pack {
         &self.records[index * RECORD..(index + 1) * RECORD]
     }
 
-    fn stored(&self, index: usize) -> Stored {
-        Stored::read(self.record(index))
+    fn stored(&self, index: usize) -> StoredText {
+        StoredText::read(self.record(index))
     }
 
     fn name_bytes(&self, index: usize) -> &[u8] {
@@ -237,30 +237,30 @@ impl Pack {
     }
 }
 
-/// Makes a pack, or brings one up to date. Pieces come in any order from any thread, into a journal beside the pack;
-/// a writer that was killed finds them there again.
+/// Writes a packed corpus, or updates one. Pieces are added in any order from any thread. They go to a journal beside the
+/// file first, so that none is lost if the process is killed.
 #[derive(Debug)]
-pub struct Writer {
+pub struct PackWriter {
     path: PathBuf,
-    before: Option<Pack>,
+    before: Option<PackedCorpus>,
     journal: File,
     journal_path: PathBuf,
-    new: Mutex<New>,
+    new: Mutex<JournalPieces>,
 }
 
 #[derive(Debug, Default)]
-struct New {
+struct JournalPieces {
     end: u64,
-    pieces: HashMap<String, Stored>,
+    pieces: HashMap<String, StoredText>,
 }
 
-impl Writer {
-    /// Opens the pack that is there, if one is, and what a killed writer left.
+impl PackWriter {
+    /// Opens the packed corpus at `path`, if there is one, and the journal of a killed process.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Pack`] for a file at `path` that is no pack: it is not overwritten.
-    pub fn open(path: &Path) -> Result<Writer> {
-        let before = if path.exists() { Some(Pack::open(path)?) } else { None };
+    /// [`Error::Io`]; [`Error::Pack`] for a file at `path` that is no packed corpus: it is not overwritten.
+    pub fn open(path: &Path) -> Result<PackWriter> {
+        let before = if path.exists() { Some(PackedCorpus::open(path)?) } else { None };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
@@ -268,16 +268,16 @@ impl Writer {
         let journal = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&journal_path);
         let journal = journal.map_err(Error::io(&journal_path))?;
         let new = Mutex::new(scan(&journal).map_err(Error::io(&journal_path))?);
-        Ok(Writer { path: path.to_owned(), before, journal, journal_path, new })
+        Ok(PackWriter { path: path.to_owned(), before, journal, journal_path, new })
     }
 
-    /// Whether there is a piece of this name.
+    /// Whether there is a piece with this name.
     pub fn has(&self, name: &str) -> bool {
         self.new.lock().unwrap_or_else(PoisonError::into_inner).pieces.contains_key(name)
             || self.before.as_ref().is_some_and(|before| before.find(name).is_some())
     }
 
-    /// Adds a piece, or replaces that of its name.
+    /// Adds a piece, or replaces the one with its name.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Pack`] for a text of 4 GiB.
@@ -290,7 +290,7 @@ impl Writer {
         hash.copy_from_slice(&Sha256::digest(text)[..16]);
         let size = u32::try_from(text.len()).map_err(|_| too_long())?;
         let length = u32::try_from(packed.len()).map_err(|_| too_long())?;
-        let mut stored = Stored { place: 0, length, size, hash };
+        let mut stored = StoredText { place: 0, length, size, hash };
 
         let record = stored.record(name.len() as u64);
         let head =
@@ -304,11 +304,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the pack of these pieces, whole or not at all, and says which have the text of an earlier one. The file
-    /// does not depend on the order in which pieces came, or on what was there before.
+    /// Writes the packed corpus with these pieces, whole or not at all. Returns the pieces that have the text of an earlier
+    /// piece, with the name of that piece. The file depends on the pieces alone, not on the order in which they were added.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Pack`] for a piece that is not there.
+    /// [`Error::Io`]; [`Error::Pack`] for a piece that was not added.
     pub fn finish(self, names: &[&str]) -> Result<HashMap<String, String>> {
         let mut names = names.to_vec();
         names.sort_unstable();
@@ -323,7 +323,7 @@ impl Writer {
         file.write_all(MAGIC).map_err(io)?;
         let mut place = MAGIC.len() as u64;
         let (mut records, mut all_names) = (Vec::new(), Vec::new());
-        let mut known: HashMap<[u8; 16], (Stored, &str)> = HashMap::new();
+        let mut known: HashMap<[u8; 16], (StoredText, &str)> = HashMap::new();
         let mut duplicates = HashMap::new();
         for name in names {
             let (stored, packed) = self.before_or_new(&new, name)?;
@@ -334,7 +334,7 @@ impl Writer {
                 }
                 None => {
                     file.write_all(&packed).map_err(io)?;
-                    let stored = Stored { place, ..stored };
+                    let stored = StoredText { place, ..stored };
                     place += u64::from(stored.length);
                     known.insert(stored.hash, (stored, name));
                     stored
@@ -357,7 +357,7 @@ impl Writer {
         Ok(duplicates)
     }
 
-    fn before_or_new(&self, new: &New, name: &str) -> Result<(Stored, Vec<u8>)> {
+    fn before_or_new(&self, new: &JournalPieces, name: &str) -> Result<(StoredText, Vec<u8>)> {
         if let Some(stored) = new.pieces.get(name) {
             let mut packed = vec![0; stored.length as usize];
             self.journal.read_exact_at(&mut packed, stored.place).map_err(Error::io(&self.journal_path))?;
@@ -375,15 +375,15 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{}.{what}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// The pieces of a journal, as far as it is whole.
-fn scan(journal: &File) -> std::io::Result<New> {
+/// The pieces of a journal, up to the first that is cut off or damaged.
+fn scan(journal: &File) -> std::io::Result<JournalPieces> {
     let length = journal.metadata()?.len();
-    let mut new = New::default();
+    let mut new = JournalPieces::default();
     let mut head = [0; JOURNAL_HEAD];
     while length - new.end >= JOURNAL_HEAD as u64 {
         journal.read_exact_at(&mut head, new.end)?;
         let record = &head[8..];
-        let mut stored = Stored::read(record);
+        let mut stored = StoredText::read(record);
         let (name_length, rest) = (long(record), length - new.end - JOURNAL_HEAD as u64);
         let whole = name_length.checked_add(u64::from(stored.length)).filter(|size| *size <= rest);
         let Some(size) = whole.filter(|_| short(&head) == JOURNAL_MAGIC) else { break };
@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     fn packed(path: &Path, pieces: &[(&str, &str)]) -> HashMap<String, String> {
-        let writer = Writer::open(path).unwrap();
+        let writer = PackWriter::open(path).unwrap();
         for (name, text) in pieces {
             writer.add(name, text).unwrap();
         }
@@ -413,7 +413,7 @@ mod tests {
     }
 
     fn texts(path: &Path) -> Vec<(String, String)> {
-        let pack = Pack::open(path).unwrap();
+        let pack = PackedCorpus::open(path).unwrap();
         (0..pack.len()).map(|index| (pack.name(index).to_owned(), pack.text(index).unwrap())).collect()
     }
 
@@ -430,11 +430,11 @@ mod tests {
         assert_eq!(texts(&path), owned(&[("a", "B|"), ("b", "B|"), ("c", ""), ("d", &long), ("ä.1", &long)]));
         let expected = [("b".to_owned(), "a".to_owned()), ("ä.1".to_owned(), "d".to_owned())];
         assert_eq!(duplicates, HashMap::from(expected));
-        let pack = Pack::open(&path).unwrap();
+        let pack = PackedCorpus::open(&path).unwrap();
         assert_eq!(["a", "c", "ä.1", "e", ""].map(|name| pack.find(name)), [Some(0), Some(2), Some(4), None, None]);
         assert!(fs::metadata(&path).unwrap().len() < 1_000);
         packed(&path, &[]);
-        assert!(Pack::open(&path).unwrap().is_empty());
+        assert!(PackedCorpus::open(&path).unwrap().is_empty());
     }
 
     #[test]
@@ -444,7 +444,7 @@ mod tests {
         packed(&one, &[("a", "A|"), ("b", "B|"), ("c", "C|")]);
         // Another order, with a piece replaced, one gone, and one from the pack before.
         packed(&other, &[("c", "C|"), ("b", "A|"), ("d", "D|")]);
-        let writer = Writer::open(&other).unwrap();
+        let writer = PackWriter::open(&other).unwrap();
         assert!(writer.has("c") && !writer.has("a"));
         writer.add("b", "B|").unwrap();
         writer.add("a", "A|").unwrap();
@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(fs::read(&one).unwrap(), fs::read(&other).unwrap());
         let files = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files, 2);
-        assert!(Writer::open(&one).unwrap().finish(&["x"]).unwrap_err().to_string().contains("x is not in it"));
+        assert!(PackWriter::open(&one).unwrap().finish(&["x"]).unwrap_err().to_string().contains("x is not in it"));
     }
 
     #[test]
@@ -462,13 +462,13 @@ mod tests {
         let journal = beside(&path, "journal");
         for cut in [1, 30, 50, 0] {
             let _ = fs::remove_file(&journal);
-            let writer = Writer::open(&path).unwrap();
+            let writer = PackWriter::open(&path).unwrap();
             writer.add("a", "A|").unwrap();
             writer.add("b", "B|").unwrap();
             drop(writer);
             let bytes = fs::read(&journal).unwrap();
             fs::write(&journal, &bytes[..bytes.len() - cut]).unwrap();
-            let writer = Writer::open(&path).unwrap();
+            let writer = PackWriter::open(&path).unwrap();
             assert!(writer.has("a"));
             assert_eq!(writer.has("b"), cut == 0, "{cut}");
             writer.add("b", "B|").unwrap();
@@ -489,15 +489,15 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x55;
             fs::write(&path, &bytes).unwrap();
-            let read = Pack::open(&path)
+            let read = PackedCorpus::open(&path)
                 .and_then(|pack| (0..pack.len()).map(|index| pack.text(index)).collect::<Result<Vec<_>>>());
             wrong += usize::from(read.is_err());
             fs::write(&path, &whole[..at]).unwrap();
-            assert!(Pack::open(&path).is_err());
+            assert!(PackedCorpus::open(&path).is_err());
         }
         // A bit of a zlib header, and hashes, may change unseen.
         assert!(wrong + 3 >= whole.len(), "{wrong} of {}", whole.len());
         fs::write(&path, "a file of somebody's that is long enough to be read as a pack of pieces of music").unwrap();
-        assert!(Writer::open(&path).unwrap_err().to_string().ends_with("a.pack: not a packed corpus"));
+        assert!(PackWriter::open(&path).unwrap_err().to_string().ends_with("a.pack: not a packed corpus"));
     }
 }

@@ -1,28 +1,38 @@
-//! Bars of rests: left out for NotaGen, put back after it.
+//! Leaves out the bars of resting voices, as NotaGen trains without them, and puts them back.
 
 use crate::barlines;
-use crate::bars::{Voices, voices};
+use crate::bars::{VoiceTexts, voices};
 use crate::duration::{Duration, bar_duration};
 use crate::interleave::{interleave_voices, sorted_symbols};
 use crate::text::{filled_lines, words};
 use crate::{Error, Result};
 
-/// Standard ABC, interleaved without the bars of voices that only rest.
+/// Interleaves standard ABC without the bars of voices that only rest.
 ///
 /// # Errors
 /// As [`crate::interleave::interleave`].
+///
+/// ```
+/// let standard = "%%score 1 2\nK:C\nV:1\nV:2\nV:1\n A4 | z4 |]\nV:2\n z4 | c4 |]\n";
+/// let reduced = notation::rests::reduce(&notation::text::lines(standard))?.concat();
+/// assert!(reduced.ends_with("[V:1]A4|\n[V:2]c4|]\n"));
+///
+/// let full = notation::rests::unreduce_text(&reduced)?;
+/// assert!(full.ends_with("[V:1]A4|[V:2]z4|\n[V:1]z4|][V:2]c4|]\n"));
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn reduce(lines: &[String]) -> Result<Vec<String>> {
     reduce_voices(&voices(lines)?)
 }
 
-pub(crate) fn reduce_voices(voices: &Voices) -> Result<Vec<String>> {
-    // As in the original, text and decorations count as something that sounds.
+pub(crate) fn reduce_voices(voices: &VoiceTexts) -> Result<Vec<String>> {
+    // As in the original, the letters of text and decorations count as notes.
     let sounds = |bar: &str| bar.chars().any(|c| c.is_alphabetic() && !"ZzXx".contains(c));
     interleave_voices(voices, sounds)
 }
 
-/// The text that NotaGen wrote, stream tags `[r:i/n]` and all, with its rests put back, as the original
-/// writes it to its `interleaved` folder.
+/// Puts the rests back into a text that NotaGen wrote, with stream tags `[r:i/n]`. The result is what the original writes
+/// to its `interleaved` folder.
 ///
 /// # Errors
 /// As [`unreduce`].
@@ -30,12 +40,12 @@ pub fn unreduce_text(text: &str) -> Result<String> {
     Ok(unreduce(&filled_lines(text))?.concat())
 }
 
-/// Reduced interleaved ABC with a rest for every voice that a line leaves out, as long as most voices of
-/// that line; stream tags are taken off.
+/// Adds a rest to reduced interleaved ABC for every voice that a line leaves out, and removes stream tags. The rest has
+/// the length that most bars of the line have.
 ///
 /// # Errors
-/// Where the original fails, and with it the generated piece: voices without numbers, no `%%score` line,
-/// an empty group in it, or no bar to take the length or bar line from.
+/// Where the original fails too: voices without numbers, no `%%score` line or an empty group in it, or no bar whose
+/// length or bar line the first rest could have.
 pub fn unreduce(lines: &[String]) -> Result<Vec<String>> {
     let (header, body) = match lines.iter().position(|line| line.contains("[V:")) {
         Some(start) => lines.split_at(start),
@@ -45,7 +55,7 @@ pub fn unreduce(lines: &[String]) -> Result<Vec<String>> {
     let symbols = sorted_symbols(header)?;
 
     let mut result = header.to_vec();
-    // Both stay what they were where a line does not say.
+    // A line in which they are unknown takes those of the line before.
     let mut length: Option<Duration> = None;
     let mut bar_line: Option<String> = None;
     for (i, line) in body.iter().enumerate() {
@@ -88,7 +98,7 @@ pub fn unreduce(lines: &[String]) -> Result<Vec<String>> {
     Ok(result)
 }
 
-/// The voices that rest invisibly: all but the first of each group in round brackets of `%%score`.
+/// The voices whose rests are invisible: all but the first of each group in round brackets of `%%score`.
 fn hidden_voices(header: &[String]) -> Result<Vec<String>> {
     let mut groups: Vec<Vec<&str>> = Vec::new();
     let mut grouped: Option<Vec<&str>> = None;
@@ -125,8 +135,8 @@ fn without_tag(line: &str) -> &str {
     line.strip_prefix("[r:").and_then(|rest| rest.split_once(']')).map_or(line, |(_, rest)| rest)
 }
 
-/// `[V:n]` marks and the text up to the next; a voice that comes again has its last text, in its first
-/// place.
+/// The voices of a line, each with the text up to the next mark `[V:n]`. A voice that occurs twice has its last text, at
+/// its first place.
 fn voices_of(line: &str) -> Vec<(String, &str)> {
     let line = line.strip_suffix('\n').unwrap_or(line);
     let mut voices: Vec<(String, &str)> = Vec::new();

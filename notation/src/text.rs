@@ -1,4 +1,4 @@
-//! Text as Python sees it: white space, lines, integers.
+//! Text as Python reads it: white space, lines, integers.
 
 use num_bigint::BigInt;
 
@@ -19,7 +19,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// A file's bytes as text.
+/// Decodes the bytes of a file as UTF-8.
 ///
 /// # Errors
 /// [`Error::Encoding`] names the first bad byte.
@@ -31,13 +31,13 @@ pub fn decode(bytes: &[u8]) -> Result<&str> {
     })
 }
 
-/// The lines of a text with their `\n`, where `\r\n` and `\r` count as `\n` (Python's text files).
+/// The lines of a text, each with its `\n`. As in Python's text files, `\r\n` and `\r` become `\n`.
 pub fn lines(text: &str) -> Vec<String> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.split_inclusive('\n').map(str::to_owned).collect()
 }
 
-/// The non-empty lines of a text, each with a `\n`, as the original splits what it generated.
+/// The non-empty lines of a text, each with a `\n`. The original splits generated text so.
 pub fn filled_lines(text: &str) -> Vec<String> {
     text.split('\n').filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! Characters beyond ASCII, written in ASCII as Python's Unidecode 1.4.0 writes them.
+//! Transliterates text to ASCII as Python's Unidecode 1.4.0 does.
 //!
 //! The tables are those of the `unidecode` crate, an older port of the same source, with the differences
 //! corrected for everything that is likely in scores; the golden test says for which ranges the two agree

@@ -1,28 +1,36 @@
-//! Moving a piece to another key.
+//! Transposes a piece to another key, as `abctoolkit.transpose` does, in one pass over the text.
 //!
-//! Also to its own: accidentals are spelled anew then, so that ones that change nothing vanish. As
-//! `abctoolkit.transpose`, in one pass over the text.
+//! Accidentals are spelled anew. So transposing a piece to its own key removes accidentals that change nothing.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::barlines::{self, ACCIDENTAL_BAR_LINES};
-use crate::bars::{HeaderVoice, Voices, header, voices};
+use crate::bars::{HeaderVoice, VoiceTexts, header, voices};
 use crate::enclosed::{self, BRACKETS, EXCLAMATIONS, FILLED_QUOTES};
 use crate::key::moved;
 use crate::text::{filled_lines, strip};
 use crate::{Error, Key, Result, rests};
 
-/// A piece in standard ABC, moved so that its global key's signature becomes `to`.
+/// Transposes a piece in standard ABC, so that the signature of its key becomes `to`.
 ///
 /// # Errors
-/// A missing or unknown key; a voice that the header lacks or gives a key of its own; a note that cannot
-/// be spelled.
+/// The key is missing or unknown; the header does not define a voice, or gives it a key of its own; a note cannot be
+/// spelled.
+///
+/// ```
+/// use notation::{Key, text, transpose};
+///
+/// let in_g = text::lines("K:G\nV:1\nV:1\n G F =F A |]\n");
+/// let in_f = transpose::transpose(&in_g, Key::from_name("F").unwrap())?;
+/// assert_eq!(in_f.concat(), "K:F\nV:1\nV:1\n F E _E G |]\n");
+/// # Ok::<(), notation::Error>(())
+/// ```
 pub fn transpose(lines: &[String], to: Key) -> Result<Vec<String>> {
-    Ok(self::lines(&Movable::new(lines)?.moved(to)?))
+    Ok(self::lines(&TransposablePiece::new(lines)?.moved(to)?))
 }
 
-fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
+fn lines(VoiceTexts { header, voices }: &VoiceTexts) -> Vec<String> {
     let mut text = header.concat();
     for (symbol, body) in voices {
         text.extend([symbol, "\n", body]);
@@ -30,25 +38,25 @@ fn lines(Voices { header, voices }: &Voices) -> Vec<String> {
     filled_lines(&text)
 }
 
-/// A piece read once, to be moved to many keys.
-pub(crate) struct Movable {
-    /// No line has a line end within, from a character that was transliterated to one.
+/// A piece that is parsed once, to be transposed to many keys.
+pub(crate) struct TransposablePiece {
+    /// No line contains a line end. A line can, if a character was transliterated to one.
     plain: bool,
     header: Vec<String>,
     key: String,
-    voices: Vec<Voice>,
+    voices: Vec<TransposableVoice>,
 }
 
-/// A voice, and what moves in its text; of percussion nothing.
-struct Voice {
+/// A voice with what changes in its text. In percussion nothing does.
+struct TransposableVoice {
     symbol: String,
     text: String,
     music: Option<Music>,
 }
 
-impl Movable {
-    pub fn new(lines: &[String]) -> Result<Movable> {
-        let Voices { header: metadata, voices } = voices(lines)?;
+impl TransposablePiece {
+    pub fn new(lines: &[String]) -> Result<TransposablePiece> {
+        let VoiceTexts { header: metadata, voices } = voices(lines)?;
         let header = header(&metadata)?;
         let key = if header.key == "none" { "C".to_owned() } else { header.key };
         let voice = |(symbol, text): (String, String)| {
@@ -59,14 +67,14 @@ impl Movable {
                 Some(voice) if voice.own_key => return Err(Error::VoiceKey { voice: symbol }),
                 Some(_) => Some(Music::new(&text, &key)?),
             };
-            Ok(Voice { symbol, text, music })
+            Ok(TransposableVoice { symbol, text, music })
         };
         let voices = voices.into_iter().map(voice).collect::<Result<_>>()?;
         let plain = lines.iter().all(|line| line.find('\n').is_none_or(|at| at + 1 == line.len()));
-        Ok(Movable { plain, header: metadata, key, voices })
+        Ok(TransposablePiece { plain, header: metadata, key, voices })
     }
 
-    pub fn moved(&self, to: Key) -> Result<Voices> {
+    pub fn moved(&self, to: Key) -> Result<VoiceTexts> {
         let from = Key::of_mode(&self.key)?;
         let line = |line: &String| match line.strip_prefix("K:").map(strip) {
             Some("none") => Ok("K:none\n".to_owned()),
@@ -74,28 +82,28 @@ impl Movable {
             None => Ok(line.clone()),
         };
         let header = self.header.iter().map(line).collect::<Result<_>>()?;
-        let voice = |voice: &Voice| {
+        let voice = |voice: &TransposableVoice| {
             let text = match &voice.music {
                 None => voice.text.clone(),
                 Some(music) => music.moved(&voice.text, &self.key, moved(&self.key, from, to)?.1)?,
             };
             Ok((voice.symbol.clone(), text))
         };
-        Ok(Voices { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
+        Ok(VoiceTexts { header, voices: self.voices.iter().map(voice).collect::<Result<_>>()? })
     }
 
-    /// Moved, and reduced as [`rests::reduce`] does it.
+    /// Transposes the piece and reduces it as [`rests::reduce`] does.
     pub fn reduced(&self, to: Key) -> Result<String> {
         let moved = self.moved(to)?;
         let texts = moved.voices.split_last().map_or(&[][..], |(_, before)| before);
-        // The last line of the score may be without an end, and may have come to stand before others.
+        // The last line of the file may lack its line end, and its voice may now be followed by others.
         let whole = self.plain && texts.iter().all(|(_, text)| text.is_empty() || text.ends_with('\n'));
         let reduced = if whole { rests::reduce_voices(&moved)? } else { rests::reduce(&lines(&moved))? };
         Ok(reduced.concat())
     }
 }
 
-/// What moves in a voice's text, and the keys that it moves from.
+/// What changes in a voice's text, and the keys in which it stands.
 struct Music {
     elements: Vec<Element>,
     stretches: Vec<Stretch>,
@@ -103,19 +111,18 @@ struct Music {
 
 struct Element {
     at: Range<usize>,
-    kind: Kind,
+    kind: ElementKind,
 }
 
-/// What a piece of a voice's text is.
+/// The kind of an element of the text.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ElementKind {
     BarLine,
     /// An inline key.
     Key,
-    /// The root in a chord symbol.
+    /// The root of a chord symbol.
     Chord,
-    /// A note: its letter, as a place in C D E F G A B, its octave, that of `C` being 0, and the sharps that it sounds
-    /// with.
+    /// A note: the index of its letter in C D E F G A B, its octave (0 for `C`), and the sharps with which it sounds.
     Note {
         letter: i64,
         octave: i64,
@@ -127,15 +134,15 @@ enum Kind {
 struct Stretch {
     start: usize,
     from: Key,
-    /// The key as it is written, where it is written.
+    /// Where the key is written; `None` for the header's key.
     mode: Option<Range<usize>>,
 }
 
 impl Music {
     fn new(text: &str, mode: &str) -> Result<Music> {
         let mut elements: Vec<Element> =
-            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: Kind::BarLine }).collect();
-        // Which bytes may belong to notes.
+            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: ElementKind::BarLine }).collect();
+        // The bytes that may belong to notes.
         let mut free = vec![true; text.len()];
 
         let mut stretches = Vec::new();
@@ -148,9 +155,9 @@ impl Music {
             let key = inside.strip_prefix("K:").filter(|key| key.starts_with(|c| ('A'..='G').contains(&c)));
             if let Some(key) = key {
                 let start = at.start + 3;
-                // Text before the first key is evaluated too, and so is text replaced by a key at once.
+                // The original reads the header's key even if another key replaces it at once.
                 stretches.push(Stretch { start, from: Key::of_mode(key)?, mode: Some(start..at.end - 1) });
-                elements.push(Element { at: start..at.end - 1, kind: Kind::Key });
+                elements.push(Element { at: start..at.end - 1, kind: ElementKind::Key });
                 free[at].fill(false);
             } else if second == Some(':') {
                 free[at].fill(false);
@@ -166,7 +173,7 @@ impl Music {
                 for start in at.start..at.end {
                     if (b'A'..=b'G').contains(&bytes[start]) {
                         let sign = matches!(bytes.get(start + 1), Some(b'#' | b'b'));
-                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: Kind::Chord });
+                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: ElementKind::Chord });
                     }
                 }
             }
@@ -184,7 +191,7 @@ impl Music {
         Ok(music)
     }
 
-    /// Finds out what the notes sound as: an accidental holds, for its note alone, up to the next bar line or key.
+    /// Finds the sharps with which the notes sound. An accidental holds for the same note up to the next bar line or key.
     fn sound(&mut self, text: &str) {
         let mut held: HashMap<&str, i64> = HashMap::new();
         let mut stretch = 0;
@@ -193,9 +200,9 @@ impl Music {
                 stretch += 1;
             }
             match element.kind {
-                Kind::BarLine | Kind::Key => held.clear(),
-                Kind::Chord => {}
-                Kind::Note { .. } => {
+                ElementKind::BarLine | ElementKind::Key => held.clear(),
+                ElementKind::Chord => {}
+                ElementKind::Note { .. } => {
                     let note = &text[element.at.clone()];
                     let bare = note.trim_start_matches(['=', '^', '_']);
                     let first = bare.chars().next().unwrap_or('C');
@@ -208,13 +215,13 @@ impl Music {
                         (false, None, None) => 0,
                     };
                     held.insert(bare, sharps);
-                    element.kind = Kind::Note { letter, octave, sharps };
+                    element.kind = ElementKind::Note { letter, octave, sharps };
                 }
             }
         }
     }
 
-    /// The text, moved from the key `mode` to the signature `to`.
+    /// Transposes the text from the key `mode` to the signature `to`.
     fn moved(&self, text: &str, mode: &str, to: Key) -> Result<String> {
         let from = Key::of_mode(mode)?;
         let names = |stretch: &Stretch| moved(stretch.mode.clone().map_or(mode, |at| &text[at]), from, to);
@@ -224,8 +231,8 @@ impl Music {
         let mut result = String::with_capacity(text.len() + text.len() / 8);
         let mut done = 0;
         let mut stretch = 0;
-        // The new notes since the last bar line or key.
-        let mut written = Written::default();
+        // The new notes since the last bar line or key, to see which accidentals are needed.
+        let mut written = WrittenSharps::default();
         for element in &self.elements {
             if done < element.at.start {
                 result.push_str(&text[done..element.at.start]);
@@ -236,16 +243,16 @@ impl Music {
             }
             let Some(move_) = moves.get(stretch) else { continue };
             match element.kind {
-                Kind::BarLine => {
+                ElementKind::BarLine => {
                     result.push_str(&text[element.at.clone()]);
                     written.clear();
                 }
-                Kind::Key => {
+                ElementKind::Key => {
                     result.push_str(&move_.name);
                     written.clear();
                 }
-                Kind::Chord => move_.chord(&text[element.at.clone()], &mut result)?,
-                Kind::Note { letter, octave, sharps } => {
+                ElementKind::Chord => move_.chord(&text[element.at.clone()], &mut result)?,
+                ElementKind::Note { letter, octave, sharps } => {
                     let note = move_.note(letter, octave, sharps).ok_or_else(|| Error::Spelling {
                         note: text[element.at.clone()].to_owned(),
                         key: move_.to.name().to_owned(),
@@ -260,22 +267,22 @@ impl Music {
     }
 }
 
-/// How the notes of a stretch move.
+/// How the notes of a stretch are transposed.
 struct Move {
     from: Key,
     to: Key,
     /// The new key as it is written.
     name: String,
-    /// Semitones up; beyond a tritone downwards.
+    /// Semitones upwards; more than a tritone goes downwards instead.
     up: i64,
-    /// Letters up.
+    /// Letters upwards.
     shift: i64,
     /// The sharps of each letter in the new key.
     signature: [i64; 7],
 }
 
-/// A note that moved.
-struct Note {
+/// A transposed note.
+struct MovedNote {
     letter: i64,
     octave: i64,
     sharps: i64,
@@ -294,22 +301,22 @@ impl Move {
         }
     }
 
-    fn note(&self, letter: i64, octave: i64, sharps: i64) -> Option<Note> {
+    fn note(&self, letter: i64, octave: i64, sharps: i64) -> Option<MovedNote> {
         let pitch = NATURAL[letter as usize] + sharps + 12 * octave + self.up;
         let mut letter = (letter + self.shift).rem_euclid(7);
         let mut sharps = alteration(pitch, letter);
         while sharps.abs() > 2 {
-            // Five and six the original does not spell.
+            // The original does not spell five and six sharps.
             if sharps.abs() > 4 {
                 return None;
             }
             letter = (letter + sharps.signum()).rem_euclid(7);
             sharps = alteration(pitch, letter);
         }
-        Some(Note { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
+        Some(MovedNote { letter, octave: (pitch - NATURAL[letter as usize] - sharps).div_euclid(12), sharps })
     }
 
-    /// Writes the root of a chord symbol (`F#`), moved.
+    /// Writes the transposed root of a chord symbol, such as `F#`.
     fn chord(&self, root: &str, result: &mut String) -> Result<()> {
         let wrong = || Error::Spelling { note: root.to_owned(), key: self.to.name().to_owned() };
         let letter = letter_index(root.chars().next().ok_or_else(wrong)?);
@@ -332,7 +339,7 @@ impl Move {
     }
 }
 
-impl Note {
+impl MovedNote {
     fn push(&self, sign: bool, result: &mut String) {
         if sign {
             result.push_str(["__", "_", "=", "^", "^^"][(self.sharps + 2) as usize]);
@@ -350,13 +357,13 @@ impl Note {
 
 /// The sharps of the notes of a bar, by letter and octave.
 #[derive(Default)]
-struct Written {
+struct WrittenSharps {
     near: [[Option<i8>; 16]; 7],
     any_near: bool,
     far: HashMap<(i64, i64), i64>,
 }
 
-impl Written {
+impl WrittenSharps {
     fn clear(&mut self) {
         if std::mem::take(&mut self.any_near) {
             self.near = Default::default();
@@ -364,7 +371,7 @@ impl Written {
         self.far.clear();
     }
 
-    /// Puts a note in; gives the one that was there.
+    /// Stores a note's sharps; returns those that were stored before.
     fn replace(&mut self, letter: i64, octave: i64, sharps: i64) -> Option<i64> {
         match usize::try_from(octave + 8) {
             Ok(row @ 0..16) => {
@@ -376,7 +383,7 @@ impl Written {
     }
 }
 
-/// Notes, `[=^_]*[A-Ga-g]'*,*`, in runs of free bytes that can be part of notes.
+/// Finds the notes, `[=^_]*[A-Ga-g]'*,*`, among the free bytes.
 fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
     let bytes = text.as_bytes();
     let of_note =
@@ -392,7 +399,7 @@ fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
         let letter = run(at, b"=^_");
         if letter < bytes.len() && of_note(letter) && bytes[letter].is_ascii_alphabetic() {
             let end = run(run(letter + 1, b"'"), b",");
-            elements.push(Element { at: at..end, kind: Kind::Note { letter: 0, octave: 0, sharps: 0 } });
+            elements.push(Element { at: at..end, kind: ElementKind::Note { letter: 0, octave: 0, sharps: 0 } });
             at = end;
         } else {
             at = letter.max(at + 1);
@@ -411,7 +418,7 @@ fn letter_at(index: i64) -> char {
     ['C', 'D', 'E', 'F', 'G', 'A', 'B'][index.rem_euclid(7) as usize]
 }
 
-/// Sharps (flats are negative) that make `letter` sound as `pitch`; nearest, at most five.
+/// The sharps (flats are negative) that make `letter` sound as `pitch`: at least -6, at most 5.
 fn alteration(pitch: i64, letter: i64) -> i64 {
     (pitch - NATURAL[letter as usize] + 6).rem_euclid(12) - 6
 }

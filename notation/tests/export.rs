@@ -10,7 +10,7 @@ use std::path::Path;
 use midly::{MetaMessage, MidiMessage, Smf, TrackEventKind};
 use notation::abc::{
     self,
-    score::{Event, QUARTER},
+    score::{AbcEvent, QUARTER},
 };
 use notation::export::{self, to_midi, to_musicxml};
 use notation::preprocess::{find, standard};
@@ -465,15 +465,18 @@ fn damaged_pieces_come_out_whole() {
         for voice in &score.voices {
             assert_eq!(voice.bars.len(), score.lengths.len(), "{text}");
             for (bar, length) in voice.bars.iter().zip(&score.lengths) {
-                let sum = |layer: &Vec<Event>| {
-                    layer.iter().map(|event| if let Event::Chord(chord) = event { chord.ticks } else { 0 }).sum::<i64>()
+                let sum = |layer: &Vec<AbcEvent>| {
+                    layer
+                        .iter()
+                        .map(|event| if let AbcEvent::Chord(chord) = event { chord.ticks } else { 0 })
+                        .sum::<i64>()
                 };
                 let longest = bar.layers.iter().map(sum).max().unwrap();
                 assert!(longest <= *length && longest + QUARTER / 1000 >= *length, "{text}");
-                let count = |event: &Event| match event {
-                    Event::Chord(chord) => chord.notes.len(),
-                    Event::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
-                    Event::Mark(_) => 0,
+                let count = |event: &AbcEvent| match event {
+                    AbcEvent::Chord(chord) => chord.notes.len(),
+                    AbcEvent::Grace(chords, _) => chords.iter().map(|chord| chord.notes.len()).sum(),
+                    AbcEvent::Mark(_) => 0,
                 };
                 sounding += bar.layers.iter().flatten().map(count).sum::<usize>();
             }

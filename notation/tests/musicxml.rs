@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use notation::musicxml::{Options, to_abc};
+use notation::musicxml::{MusicXmlOptions, to_abc};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use zip::write::SimpleFileOptions;
@@ -36,7 +36,7 @@ fn score(name: &str) -> String {
 }
 
 fn abc(bytes: &[u8]) -> String {
-    to_abc(bytes, "score", &Options::default()).unwrap().abc
+    to_abc(bytes, "score", &MusicXmlOptions::default()).unwrap().abc
 }
 
 /// A score of one part around measures.
@@ -90,7 +90,7 @@ fn scores_that_the_original_fails_on_are_converted() {
         ("fails_part_list", " C8 | %1", None),
     ];
     for (name, line, warning) in expected {
-        let converted = to_abc(score(name).as_bytes(), name, &Options::default()).unwrap();
+        let converted = to_abc(score(name).as_bytes(), name, &MusicXmlOptions::default()).unwrap();
         assert!(converted.abc.lines().any(|found| found == line), "{name}: {}", converted.abc);
         let first = converted.warnings.first().map(|warning| warning.text.as_str());
         assert_eq!(first, warning, "{name}");
@@ -101,7 +101,7 @@ fn scores_that_the_original_fails_on_are_converted() {
 
 #[test]
 fn warnings_say_where() {
-    let converted = to_abc(score("overlaps").as_bytes(), "", &Options::default()).unwrap();
+    let converted = to_abc(score("overlaps").as_bytes(), "", &MusicXmlOptions::default()).unwrap();
     let warnings: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
     assert!(
         warnings
@@ -146,7 +146,7 @@ fn encodings_and_containers_do_not_matter() {
 #[test]
 fn lyrics_can_be_left_out() {
     let with = abc(score("lyrics").as_bytes());
-    let mut options = Options::default();
+    let mut options = MusicXmlOptions::default();
     options.lyrics = false;
     let without = to_abc(score("lyrics").as_bytes(), "", &options).unwrap().abc;
     let kept: String = with.split_inclusive('\n').filter(|line| !line.starts_with("w:")).collect();
@@ -198,9 +198,9 @@ fn errors_say_what_and_where() {
         ("<?xml version=\"1.0\" encoding=\"no-such\"?><a/>".to_owned(), "unknown encoding \"no-such\""),
     ];
     for (text, expected) in cases {
-        let error = to_abc(text.as_bytes(), "", &Options::default()).unwrap_err();
+        let error = to_abc(text.as_bytes(), "", &MusicXmlOptions::default()).unwrap_err();
         assert_eq!(error.to_string(), expected, "{text}");
-        let named = to_abc(text.as_bytes(), "my score.xml", &Options::default()).unwrap_err();
+        let named = to_abc(text.as_bytes(), "my score.xml", &MusicXmlOptions::default()).unwrap_err();
         assert_eq!(named.to_string(), format!("my score.xml: {expected}"));
     }
     let malformed = [
@@ -216,9 +216,13 @@ fn errors_say_what_and_where() {
         ("<!DOCTYPE a [<!ENTITY x '>'>", "line 1, column 1: not well-formed XML: the document type is not closed"),
     ];
     for (text, expected) in malformed {
-        assert_eq!(to_abc(text.as_bytes(), "", &Options::default()).unwrap_err().to_string(), expected, "{text}");
+        assert_eq!(
+            to_abc(text.as_bytes(), "", &MusicXmlOptions::default()).unwrap_err().to_string(),
+            expected,
+            "{text}"
+        );
     }
-    let empty = to_abc(&archive(&[("a.txt", b"")]), "", &Options::default()).unwrap_err();
+    let empty = to_abc(&archive(&[("a.txt", b"")]), "", &MusicXmlOptions::default()).unwrap_err();
     assert_eq!(empty.to_string(), "an archive without a MusicXML file in it");
 }
 
@@ -243,7 +247,7 @@ fn damaged_scores_never_panic() {
             }
             _ => {}
         }
-        match catch_unwind(AssertUnwindSafe(|| to_abc(&bytes, "", &Options::default()).is_ok())) {
+        match catch_unwind(AssertUnwindSafe(|| to_abc(&bytes, "", &MusicXmlOptions::default()).is_ok())) {
             Ok(true) => converted += 1,
             Ok(false) => refused += 1,
             Err(_) => panic!("panicked on {name}, damaged:\n{}", String::from_utf8_lossy(&bytes)),
@@ -332,7 +336,7 @@ fn large_scores_take_no_more_than_their_share_of_time() {
     ];
     for (name, text) in scores {
         let started = Instant::now();
-        let _ = to_abc(text.as_bytes(), name, &Options::default());
+        let _ = to_abc(text.as_bytes(), name, &MusicXmlOptions::default());
         assert!(started.elapsed().as_secs() < 4, "{name}: {:?}", started.elapsed());
     }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use notation::corpus::Corpus;
-use notation::pack::Pack;
-use notation::preprocess::{Keys, Options, Report, run};
+use notation::corpus::IndexedCorpus;
+use notation::pack::PackedCorpus;
+use notation::preprocess::{Keys, PreprocessOptions, PreprocessSummary, run};
 use notation::{Error, Key, index};
 
 fn data() -> PathBuf {
@@ -18,21 +18,24 @@ fn data() -> PathBuf {
 }
 
 /// Scores of its own in a folder, and options that write beside them.
-fn options(folder: &Path) -> Options {
+fn options(folder: &Path) -> PreprocessOptions {
     let scores = folder.join("scores");
     fs::create_dir_all(&scores).unwrap();
     for entry in fs::read_dir(data()).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, scores.join(path.file_name().unwrap())).unwrap();
     }
-    Options { eval_split: 0.3, ..Options::new(scores, folder.join("interleaved"), folder.join("augmented")) }
+    PreprocessOptions {
+        eval_split: 0.3,
+        ..PreprocessOptions::new(scores, folder.join("interleaved"), folder.join("augmented"))
+    }
 }
 
-fn interleaved(options: &Options) -> &Path {
+fn interleaved(options: &PreprocessOptions) -> &Path {
     options.interleaved.as_deref().unwrap()
 }
 
-fn quietly(options: &Options) -> Report {
+fn quietly(options: &PreprocessOptions) -> PreprocessSummary {
     run(options, &|_| ()).unwrap()
 }
 
@@ -85,15 +88,15 @@ fn layout_indexes_and_report() {
 fn threads_do_not_matter_and_the_seed_does() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
-    quietly(&Options { threads: Some(1), ..options.clone() });
+    quietly(&PreprocessOptions { threads: Some(1), ..options.clone() });
     let one = files(folder.path());
     for made in [interleaved(&options), &options.augmented] {
         fs::remove_dir_all(made).unwrap();
     }
     fs::remove_file(options.index("_report")).unwrap();
-    quietly(&Options { threads: Some(5), ..options.clone() });
+    quietly(&PreprocessOptions { threads: Some(5), ..options.clone() });
     assert!(one == files(folder.path()));
-    quietly(&Options { seed: 1, ..options.clone() });
+    quietly(&PreprocessOptions { seed: 1, ..options.clone() });
     assert_ne!(one[&options.index("")], fs::read(options.index("")).unwrap());
 }
 
@@ -111,7 +114,7 @@ fn goes_on_where_it_was_stopped() {
     }
 
     let stop = Arc::new(AtomicBool::new(false));
-    let stopping = Options { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
+    let stopping = PreprocessOptions { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
     let stopped = run(&stopping, &|progress| {
         if let notation::preprocess::Progress::Piece { done: 4, .. } = progress {
             stop.store(true, Ordering::Relaxed);
@@ -161,8 +164,9 @@ fn musicxml_is_read_as_the_abc_that_it_becomes() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/musicxml");
     let folder = tempfile::tempdir().unwrap();
     let [xml, abc] = ["xml", "abc"].map(|end| {
-        let options = Options::new(folder.path().join(end), folder.path().join("i").join(end), folder.path().join("a"));
-        let options = Options { augmented: options.augmented.join(end), keys: Keys::All, ..options };
+        let options =
+            PreprocessOptions::new(folder.path().join(end), folder.path().join("i").join(end), folder.path().join("a"));
+        let options = PreprocessOptions { augmented: options.augmented.join(end), keys: Keys::All, ..options };
         fs::create_dir_all(&options.scores).unwrap();
         fs::create_dir_all(options.augmented.parent().unwrap()).unwrap();
         for name in ["two_staves", "tuplets", "overlaps", "groups"] {
@@ -192,7 +196,7 @@ fn musicxml_is_read_as_the_abc_that_it_becomes() {
 #[test]
 fn all_keys_on_request() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { keys: Keys::All, ..options(folder.path()) };
+    let options = PreprocessOptions { keys: Keys::All, ..options(folder.path()) };
     quietly(&options);
     for key in Key::ALL {
         assert_eq!(files(&options.augmented.join(key.name())).len(), 7);
@@ -202,7 +206,8 @@ fn all_keys_on_request() {
 #[test]
 fn folders_and_options_that_are_wrong_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = Options::new(folder.path().join("none"), folder.path().join("i"), folder.path().join("a"));
+    let mut options =
+        PreprocessOptions::new(folder.path().join("none"), folder.path().join("i"), folder.path().join("a"));
     assert!(run(&options, &|_| ()).unwrap_err().to_string().contains("none: No such file"));
     options.scores = folder.path().to_owned();
     let error = run(&options, &|_| ()).unwrap_err();
@@ -215,10 +220,10 @@ fn folders_and_options_that_are_wrong_are_named() {
     assert!(matches!(run(&options, &|_| ()), Err(Error::EvalSplit { .. })));
 }
 
-/// Options for the same scores that write no augmented pieces, but a pack where one is named.
-fn read_as_loaded(options: &Options, name: &str, packed: bool) -> Options {
+/// PreprocessOptions for the same scores that write no augmented pieces, but a pack where one is named.
+fn read_as_loaded(options: &PreprocessOptions, name: &str, packed: bool) -> PreprocessOptions {
     let folder = options.scores.parent().unwrap().join(name);
-    Options {
+    PreprocessOptions {
         interleaved: (!packed).then(|| folder.join("pieces")),
         pack: packed.then(|| folder.join("pieces.pack")),
         augmented: folder.join("augmented"),
@@ -230,24 +235,30 @@ fn read_as_loaded(options: &Options, name: &str, packed: bool) -> Options {
 #[test]
 fn pieces_moved_as_they_are_read_have_the_bytes_of_the_augmented_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let all = Options { keys: Keys::All, prompts: Some(folder.path().join("prompts.csv")), ..options(folder.path()) };
+    let all = PreprocessOptions {
+        keys: Keys::All,
+        prompts: Some(folder.path().join("prompts.csv")),
+        ..options(folder.path())
+    };
     fs::write(
         all.prompts.as_ref().unwrap(),
         "piece,period,composer,instrumentation\nrepeats,Romantic,\"Dvořák, Antonín\",Chamber\n",
     )
     .unwrap();
     quietly(&all);
-    let written = Corpus::open(&index::read(&all.index("")).unwrap()).unwrap();
+    let written = IndexedCorpus::open(&index::read(&all.index("")).unwrap()).unwrap();
     for packed in [false, true] {
         let loaded = read_as_loaded(&all, if packed { "packed" } else { "loaded" }, packed);
         let report = quietly(&loaded);
         assert_eq!((report.converted, report.refused, report.duplicates), (7, 6, 0));
         assert!(!loaded.augmented.exists());
         let entries = index::read(&loaded.index("")).unwrap();
-        let corpus = Corpus::open(&entries).unwrap();
+        let corpus = IndexedCorpus::open(&entries).unwrap();
         for entry in &entries {
-            let other =
-                index::Entry { path: format!("{}/{}", all.augmented.display(), entry.name()), key: entry.key.clone() };
+            let other = index::IndexEntry {
+                path: format!("{}/{}", all.augmented.display(), entry.name()),
+                key: entry.key.clone(),
+            };
             for key in Key::ALL {
                 assert_eq!(
                     corpus.read(entry, key).unwrap(),
@@ -274,7 +285,7 @@ fn pieces_moved_as_they_are_read_have_the_bytes_of_the_augmented_ones() {
             .unwrap()
             .starts_with("%Baroque\n%Bach\n%Keyboard\n%%")
     );
-    assert_eq!(quietly(&Options { prompts: None, ..all.clone() }).unchanged, 12);
+    assert_eq!(quietly(&PreprocessOptions { prompts: None, ..all.clone() }).unchanged, 12);
     fs::write(all.prompts.as_ref().unwrap(), "piece,period,composer,instrumentation\nrepeat,Baroque,Bach,Keyboard\n")
         .unwrap();
     let error = run(&all, &|_| ()).unwrap_err();
@@ -292,7 +303,7 @@ fn a_pack_leaves_duplicates_out_and_goes_on_after_a_stop() {
     assert_eq!((duplicate.name.as_str(), duplicate.duplicate_of.as_deref()), ("repeats", Some("again")));
     assert!(!fs::read_to_string(options.index("")).unwrap().contains("repeats"));
     let path = options.pack.as_ref().unwrap();
-    let pack = Pack::open(path).unwrap();
+    let pack = PackedCorpus::open(path).unwrap();
     assert_eq!(pack.len(), 8);
     assert_eq!(pack.text(pack.find("again").unwrap()).unwrap(), pack.text(pack.find("repeats").unwrap()).unwrap());
     let expected = files(folder.path());
@@ -302,7 +313,7 @@ fn a_pack_leaves_duplicates_out_and_goes_on_after_a_stop() {
     fs::remove_file(path).unwrap();
     fs::remove_file(options.index("_report")).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let stopping = Options { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
+    let stopping = PreprocessOptions { stop: Some(stop.clone()), threads: Some(1), ..options.clone() };
     let stopped = run(&stopping, &|progress| {
         if let notation::preprocess::Progress::Piece { done: 8, .. } = progress {
             stop.store(true, Ordering::Relaxed);
@@ -316,10 +327,12 @@ fn a_pack_leaves_duplicates_out_and_goes_on_after_a_stop() {
     fs::remove_file(options.scores.join("again.abc")).unwrap();
     let report = quietly(&options);
     assert_eq!((report.converted, report.unchanged, report.duplicates), (7, 13, 0));
-    let pack = Pack::open(path).unwrap();
+    let pack = PackedCorpus::open(path).unwrap();
     assert!(pack.find("again").is_none() && pack.find("repeats").is_some());
-    let gone = index::Entry { path: format!("{}/again", path.display()), key: "Gmin".into() };
-    assert!(Corpus::open(&[gone]).unwrap_err().to_string().ends_with("pieces.pack: no piece called again in it"));
+    let gone = index::IndexEntry { path: format!("{}/again", path.display()), key: "Gmin".into() };
+    assert!(
+        IndexedCorpus::open(&[gone]).unwrap_err().to_string().ends_with("pieces.pack: no piece called again in it")
+    );
 }
 
 #[test]
@@ -328,9 +341,9 @@ fn keys_asked_for_later_are_made_or_checked() {
     let options = options(folder.path());
     quietly(&options);
     // Only one key was possible for sure.
-    assert_eq!(quietly(&Options { keys: Keys::None, ..options.clone() }).unchanged, 0);
-    assert_eq!(quietly(&Options { keys: Keys::All, ..options.clone() }).unchanged, 6);
-    assert_eq!(quietly(&Options { keys: Keys::None, ..options.clone() }).unchanged, 13);
-    let nowhere = Options { interleaved: None, ..options };
+    assert_eq!(quietly(&PreprocessOptions { keys: Keys::None, ..options.clone() }).unchanged, 0);
+    assert_eq!(quietly(&PreprocessOptions { keys: Keys::All, ..options.clone() }).unchanged, 6);
+    assert_eq!(quietly(&PreprocessOptions { keys: Keys::None, ..options.clone() }).unchanged, 13);
+    let nowhere = PreprocessOptions { interleaved: None, ..options };
     assert!(matches!(run(&nowhere, &|_| ()), Err(Error::NoOutput)));
 }

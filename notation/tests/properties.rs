@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use midly::{MidiMessage, Smf, TrackEventKind};
-use notation::bars::{self, Bars};
+use notation::bars::{self, PieceBars};
 use notation::duration::bar_duration;
 use notation::export::to_midi;
 use notation::musicxml::is_musicxml;
@@ -32,10 +32,10 @@ fn pieces() -> Vec<(String, Vec<String>, Key)> {
 }
 
 /// A note begins, or ends: its track, when, which, and its key.
-type Event = (usize, u32, bool, u8);
+type PlayedNote = (usize, u32, bool, u8);
 
 /// What a piece sounds as.
-fn played(lines: &[String]) -> Vec<Event> {
+fn played(lines: &[String]) -> Vec<PlayedNote> {
     let bytes = to_midi(&lines.concat(), "piece").unwrap().output;
     let mut events = Vec::new();
     for (number, track) in Smf::parse(&bytes).unwrap().tracks.iter().enumerate() {
@@ -55,7 +55,7 @@ fn played(lines: &[String]) -> Vec<Event> {
 }
 
 /// How long each bar of each voice is, by the voice's symbol.
-fn lengths(bars: &Bars) -> HashMap<String, Vec<String>> {
+fn lengths(bars: &PieceBars) -> HashMap<String, Vec<String>> {
     let length =
         |bar: &String| bar_duration(bar).map_or_else(|error| error.to_string(), |length| format!("{length:?}"));
     bars.voices.iter().map(|voice| (voice.symbol.clone(), voice.bars.iter().map(length).collect())).collect()
@@ -84,7 +84,7 @@ fn a_piece_moved_up_and_back_sounds_as_before() {
             let up = (i16::from(key.pitch_class()) - i16::from(own.pitch_class())).rem_euclid(12);
             let up = if up > 6 { up - 12 } else { up };
             // Percussion stays where it is.
-            let shifted = |(a, b): (&Event, &Event)| {
+            let shifted = |(a, b): (&PlayedNote, &PlayedNote)| {
                 let by = i16::from(b.3) - i16::from(a.3);
                 (a.0, a.1, a.2) == (b.0, b.1, b.2) && (by == up || by == 0)
             };
@@ -136,7 +136,7 @@ fn bars_keep_their_lengths() {
     hold(0, |lines, own| {
         let here = lengths(&bars::bars(lines).unwrap());
         let interleaved = interleave::interleave(lines).unwrap();
-        let same = |what: &str, there: &Bars| {
+        let same = |what: &str, there: &PieceBars| {
             if lengths(there) == here { Ok(()) } else { Err(format!("{what}, its bars have other lengths")) }
         };
         same("interleaved", &interleave::interleaved_bars(&interleaved).map_err(|error| error.to_string())?)?;

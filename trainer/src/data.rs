@@ -5,8 +5,8 @@ use crate::{Error, Result};
 use globset::{Glob, GlobMatcher};
 use model::patches::{Patches, Patchiliser};
 use notation::Key;
-use notation::corpus::Corpus;
-use notation::index::{self, Entry};
+use notation::corpus::IndexedCorpus;
+use notation::index::{self, IndexEntry};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
@@ -14,8 +14,8 @@ use std::path::Path;
 /// The pieces of an index, and how they are read.
 #[derive(Debug)]
 pub struct Dataset {
-    entries: Vec<Entry>,
-    corpus: Corpus,
+    entries: Vec<IndexEntry>,
+    corpus: IndexedCorpus,
     seed: u64,
     key_augmentation: KeyAugmentation,
     patchiliser: Patchiliser,
@@ -29,7 +29,7 @@ pub fn glob(pattern: &str) -> Result<GlobMatcher> {
 }
 
 /// The entries of an index, those that match the glob where there is one. An index without any is an error.
-pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<Entry>> {
+pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<IndexEntry>> {
     let glob = pattern.map(glob).transpose()?;
     let mut entries = index::read(path)?;
     if let Some((entry, error)) = entries.iter().find_map(|entry| Some((entry, entry.key().err()?))) {
@@ -46,13 +46,13 @@ pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<Entry>> {
 impl Dataset {
     /// `patch_length` is the model's context in patches. A packed corpus that cannot be used is an error.
     pub fn new(
-        entries: Vec<Entry>,
+        entries: Vec<IndexEntry>,
         seed: u64,
         key_augmentation: KeyAugmentation,
         patchiliser: Patchiliser,
         patch_length: usize,
     ) -> Result<Dataset> {
-        let corpus = Corpus::open(&entries)?;
+        let corpus = IndexedCorpus::open(&entries)?;
         Ok(Dataset { entries, corpus, seed, key_augmentation, patchiliser, patch_length })
     }
 
@@ -70,7 +70,7 @@ impl Dataset {
     pub fn lengths(&self) -> Result<Vec<u64>> {
         // Of pieces that are cut it does not matter how long they are. A full patch is the most that one byte less can do.
         let most = (self.patch_length * self.patchiliser.patch_size()) as u64;
-        let length = |entry: &Entry| Ok(self.corpus.size(entry, entry.key().unwrap_or(Key::ALL[0]))?.min(most));
+        let length = |entry: &IndexEntry| Ok(self.corpus.size(entry, entry.key().unwrap_or(Key::ALL[0]))?.min(most));
         self.entries.iter().map(length).collect()
     }
 
@@ -87,7 +87,7 @@ impl Dataset {
 }
 
 /// The key to train a piece in (the original's `NotaGenDataset.__getitem__`, in `pretrain` and `finetune`).
-fn key(entry: &Entry, augmentation: KeyAugmentation, rng: &mut ChaCha8Rng) -> Key {
+fn key(entry: &IndexEntry, augmentation: KeyAugmentation, rng: &mut ChaCha8Rng) -> Key {
     // `read_index` has checked that there is one.
     let own = entry.key().unwrap_or(Key::ALL[0]);
     match augmentation {
@@ -119,7 +119,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn counts(own: &str, augmentation: KeyAugmentation) -> HashMap<&'static str, usize> {
-        let entry = Entry { path: "a/b".into(), key: own.into() };
+        let entry = IndexEntry { path: "a/b".into(), key: own.into() };
         let mut counts = HashMap::new();
         for i in 0..16_000 {
             let key = key(&entry, augmentation, &mut stream(0, Purpose::Piece, [0, i]));
@@ -166,7 +166,7 @@ mod tests {
     fn an_index_is_narrowed_by_a_glob_and_its_errors_name_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.jsonl");
-        let line = |name: &str, key: &str| Entry { path: format!("a/{name}"), key: key.into() }.line();
+        let line = |name: &str, key: &str| IndexEntry { path: format!("a/{name}"), key: key.into() }.line();
         std::fs::write(&path, line("bach_bwv66.6", "C") + &line("mozart_k80", "G")).unwrap();
         let names = |pattern| read_index(&path, pattern).map(|entries| entries.len());
         assert_eq!((names(None).unwrap(), names(Some("{bach,haydn}_*")).unwrap()), (2, 1));

@@ -9,8 +9,8 @@ use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::Mode;
 use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
-use notation::corpus::{Corpus, Source, list};
-use notation::index::Entry;
+use notation::corpus::{IndexedCorpus, PieceSource, list};
+use notation::index::IndexEntry;
 use notation::pack::is_pack;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -51,8 +51,8 @@ pub fn train(
 
 /// Pieces of which M3 writes the patches that it does not see. An epoch has every piece once.
 pub struct MaskedPatches {
-    train: Vec<Source>,
-    eval: Vec<Source>,
+    train: Vec<PieceSource>,
+    eval: Vec<PieceSource>,
     seed: u64,
     step_size: usize,
     part_size: usize,
@@ -159,11 +159,11 @@ impl Objective for MaskedPatches {
 
 /// The pieces of a folder, a packed corpus or an index, those that match the glob where there is one, in the order of
 /// their names or of the index.
-fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<Source>> {
+fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<PieceSource>> {
     if path.is_file() && !is_pack(path) {
         let entries = read_index(path, pattern)?;
-        let corpus = Arc::new(Corpus::open(&entries)?);
-        let source = |entry: Entry| Ok(Source::Listed(Arc::clone(&corpus), entry.clone(), entry.key()?));
+        let corpus = Arc::new(IndexedCorpus::open(&entries)?);
+        let source = |entry: IndexEntry| Ok(PieceSource::Listed(Arc::clone(&corpus), entry.clone(), entry.key()?));
         let sources = entries.into_iter().map(source);
         return sources.collect::<std::result::Result<_, notation::Error>>().map_err(Error::from);
     }

@@ -3,8 +3,8 @@ mod address;
 mod body;
 mod model;
 mod pieces;
-pub mod problem;
 mod scores;
+mod shared;
 mod stream;
 
 use std::sync::Arc;
@@ -17,29 +17,14 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use address::Path;
-pub use model::Model;
-use problem::Problem;
+pub use model::ModelInfo;
+use shared::Shared;
 
-use crate::{assets, desk::Desk};
-
-/// Scores that are converted at once.
-const CONVERSIONS: usize = 2;
-/// MiB of converted scores that may be on their way: readers are as slow as they like.
-const ANSWERS: usize = 128;
-
-/// What handlers need.
-#[derive(Clone)]
-pub struct Shared {
-    pub desk: Arc<Desk>,
-    pub model: Arc<Model>,
-    conversions: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-}
+use crate::{assets, problem::ApiProblem, queue::PieceQueue};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -70,26 +55,25 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Everything that is served.
-pub fn router(desk: Arc<Desk>, model: Model) -> Router {
-    let (conversions, answers) = (Arc::new(Semaphore::new(CONVERSIONS)), Arc::new(Semaphore::new(ANSWERS)));
-    let shared = Shared { desk, model: Arc::new(model), conversions, answers };
+pub fn router(queue: Arc<PieceQueue>, model: ModelInfo) -> Router {
+    let shared = Shared::new(queue, model);
     let (router, document) = routes().split_for_parts();
     router
         .route("/openapi.json", get(move || async move { Json(document) }))
         .route("/", get(|| async { file("index.html") }))
         .route("/{file}", get(|Path(name): Path<String>| async move { file(&name) }))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
+        .fallback(|| async { ApiProblem::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done here").hint("see /openapi.json")
+            ApiProblem::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done here").hint("see /openapi.json")
         })
         .with_state(shared)
 }
 
-/// A file of the page: only names that are in the program itself lead anywhere.
+/// A file of the page.
 fn file(name: &str) -> Response {
     match assets::find(name) {
         Some((kind, contents)) => ([(header::CONTENT_TYPE, kind)], contents).into_response(),
-        None => Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response(),
+        None => ApiProblem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response(),
     }
 }
 
@@ -107,10 +91,10 @@ struct Health {
 }
 
 /// Whether music can be written, and how busy it is.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health), (status = 403, body = Problem), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health), (status = 403, body = ApiProblem), (status = 503, body = Health)))]
 async fn healthz(State(shared): State<Shared>) -> Response {
-    let busy = shared.desk.busy();
-    let (code, status) = if busy.closed { (StatusCode::SERVICE_UNAVAILABLE, "closed") } else { (StatusCode::OK, "ok") };
-    let health = Health { status, slots: busy.slots, writing: busy.writing, queued: busy.queued };
+    let load = shared.queue.load();
+    let (code, status) = if load.closed { (StatusCode::SERVICE_UNAVAILABLE, "closed") } else { (StatusCode::OK, "ok") };
+    let health = Health { status, slots: load.slots, writing: load.writing, queued: load.queued };
     (code, Json(health)).into_response()
 }

@@ -1,33 +1,35 @@
-//! `/api/model`: what writes, what there is to choose, and what is allowed.
+//! `/api/model`: the network, the prompts to choose from, and the limits.
+use std::sync::Arc;
+
 use ::model::{Architecture, sampling::Sampling};
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, problem::Problem};
-use crate::{Config, assets, choices::Period};
+use crate::{assets, config::Config, problem::ApiProblem, prompt_choices::Period};
 
-/// What writes the music.
+/// The network, the prompts to choose from, and the limits.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Model {
+#[schema(as = Model)]
+pub struct ModelInfo {
     /// The name of the weights.
     weights: String,
-    /// Their SHA-256.
+    /// The SHA-256 of the weights.
     sha256: String,
     parameters: i64,
-    /// Patches that it sees at once, 16 characters each.
+    /// The network's context, in patches of 16 characters.
     patch_length: i64,
-    /// What there is to choose from; empty where prompts are free.
+    /// The prompts to choose from; empty if any prompt will do.
     pub periods: Vec<Period>,
     defaults: Defaults,
     limits: Allowed,
-    /// What this build of the page lacks, for people.
+    /// What this build of the page lacks.
     missing: Vec<String>,
     /// The version of notagen-train.
     version: &'static str,
 }
 
-/// The settings of a request that does not have them.
+/// Settings that hold where a request has none.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Defaults {
     top_k: i64,
@@ -35,26 +37,26 @@ struct Defaults {
     temperature: f64,
 }
 
-/// What may be asked for.
+/// The limits on what may be asked for.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Allowed {
-    /// Pieces written at once.
+    /// How many pieces are written at once.
     at_once: usize,
-    /// Pieces that wait.
+    /// How many pieces may wait.
     queue: usize,
-    /// Bytes of a request.
+    /// The longest request, in bytes.
     body: usize,
-    /// Seconds of a piece: its share of the time.
+    /// The longest time for a piece, in seconds.
     seconds: f64,
-    /// Patches of a piece.
+    /// The longest piece, in patches.
     patches: Option<usize>,
 }
 
-impl Model {
-    pub fn new(config: &Config, architecture: &Architecture, periods: Vec<Period>) -> Model {
+impl ModelInfo {
+    pub fn new(config: &Config, architecture: &Architecture, periods: Vec<Period>) -> ModelInfo {
         let Sampling { top_k, top_p, temperature } = Sampling::default();
         let limits = config.limits;
-        Model {
+        ModelInfo {
             weights: config.weights.clone(),
             sha256: config.sha256.clone(),
             parameters: architecture.parameter_count(),
@@ -74,8 +76,8 @@ impl Model {
     }
 }
 
-/// What writes, what there is to choose from, and what is allowed.
-#[utoipa::path(get, path = "/api/model", responses((status = 200, body = Model), (status = 403, body = Problem)))]
-pub async fn model(State(shared): State<Shared>) -> Json<Model> {
-    Json(Model::clone(&shared.model))
+/// The network, the prompts to choose from, and the limits.
+#[utoipa::path(get, path = "/api/model", responses((status = 200, body = ModelInfo), (status = 403, body = ApiProblem)))]
+pub async fn model(State(model): State<Arc<ModelInfo>>) -> Json<ModelInfo> {
+    Json(ModelInfo::clone(&model))
 }

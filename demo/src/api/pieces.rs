@@ -1,4 +1,4 @@
-//! Pieces: asked for, looked at, stopped, gone on with.
+//! Pieces: ask for one, look at it, stop it, resume it, download it.
 use std::sync::Arc;
 
 use ::model::{
@@ -17,49 +17,51 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Shared,
     address::Path,
     body,
-    problem::Problem,
-    scores::{self, Form, Midi, Times},
+    scores::{self, Midi, ScoreFormat, ScoreTimes},
+    shared::Shared,
 };
 use crate::{
-    choices,
-    desk::Full,
-    piece::{self, Piece, Status},
+    piece::{PieceState, PieceStatus, VisitorPiece},
+    problem::ApiProblem,
+    prompt_choices,
+    queue::QueueError,
     upload,
 };
 
-/// Lines of a prompt, and characters of each.
+/// The most lines of a prompt, and the most characters of each.
 const MOST_LINES: usize = 20;
 const LONGEST_LINE: usize = 200;
-/// The largest whole number that JavaScript keeps.
+/// The largest whole number that JavaScript represents exactly.
 const LARGEST_SEED: u64 = (1 << 53) - 1;
 
 /// A piece to write.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Wanted)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
-    /// Period, composer and instrumentation, or for other weights any lines of one's own; none is a start from nothing.
+pub struct PieceRequest {
+    /// Period, composer and instrumentation; for other weights any lines. Without lines the piece starts from nothing.
     #[serde(default)]
     prompt: Vec<String>,
-    /// A score to go on from, as POST /api/scores gives it back.
+    /// A score to continue, as POST /api/scores returns it.
     music: Option<String>,
-    /// Up to 2^53 - 1; drawn where not given.
+    /// 0 to 2^53 - 1; random if it is not given.
     seed: Option<u64>,
-    /// Draw from the k likeliest characters; 0: from all.
+    /// Sample from the k most likely characters; 0: from all.
     top_k: Option<u32>,
-    /// Draw from the likeliest characters that together reach this probability: above 0, at most 1.
+    /// Sample from the most likely characters that together reach this probability: above 0, at most 1.
     top_p: Option<f64>,
-    /// Above 1 evens the probabilities out, below 1 sharpens them: 0.05 to 5.
+    /// Above 1 the output is more varied, below 1 less: 0.05 to 5.
     temperature: Option<f64>,
-    /// The longest that the piece may get, in patches of 16 characters.
+    /// The longest piece, in patches of 16 characters.
     max_patches: Option<usize>,
 }
 
-/// Everything that a piece depends on but the weights.
+/// Everything that a piece depends on except the weights.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Settings {
+#[schema(as = Settings)]
+pub struct PieceSettings {
     prompt: Vec<String>,
     music: Option<String>,
     seed: u64,
@@ -69,26 +71,27 @@ pub struct Settings {
     max_patches: Option<usize>,
 }
 
-/// A piece, as far as it is.
+/// A piece, as far as it is written.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Shown {
-    /// Not to be guessed: who has it may stop the piece.
+#[schema(as = Shown)]
+pub struct PieceView {
+    /// Random and secret: whoever has it may stop the piece.
     id: String,
-    status: Status,
+    status: PieceStatus,
     /// Pieces before it in the queue.
     ahead: usize,
-    /// Seconds until it begins or is complete, where that can be told.
+    /// Seconds until it begins or is complete, if that can be estimated.
     seconds: Option<f64>,
     /// Attempts at it so far.
     attempt: u32,
     /// Why it was stopped or given up.
     reason: Option<String>,
-    /// Of a finished piece: `ended` by the network, `full` (nothing to go on from), or `limit`.
+    /// How a finished piece ended: `ended` by the network, `full` (the context cannot move on), or `limit`.
     outcome: Option<&'static str>,
-    settings: Settings,
-    /// What the network has written, prompt included.
+    settings: PieceSettings,
+    /// The prompt, and what the network has written.
     text: String,
-    /// Interleaved ABC of the whole bars, with their rests: for reading and converting.
+    /// The whole bars as interleaved ABC, with their rests: for other programs.
     abc: String,
     bars: usize,
     patches: usize,
@@ -105,12 +108,12 @@ pub fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn shown(piece: &Piece, state: &piece::State) -> Shown {
+fn shown(piece: &VisitorPiece, state: &PieceState) -> PieceView {
     let order = &piece.order;
     let prompt = order.start.prompt.iter().map(|line| line.trim_start_matches('%').trim_end().to_owned()).collect();
     let Sampling { top_k, top_p, temperature } = order.sampling;
     let music = order.start.music.clone();
-    Shown {
+    PieceView {
         id: piece.id.clone(),
         status: state.status,
         ahead: state.ahead,
@@ -118,7 +121,7 @@ fn shown(piece: &Piece, state: &piece::State) -> Shown {
         attempt: state.attempt,
         reason: state.reason.clone(),
         outcome: state.outcome.map(outcome),
-        settings: Settings {
+        settings: PieceSettings {
             prompt,
             music,
             seed: order.seed,
@@ -128,43 +131,44 @@ fn shown(piece: &Piece, state: &piece::State) -> Shown {
             max_patches: order.max_patches,
         },
         text: state.text.clone(),
-        abc: if state.music.bars.is_empty() { String::new() } else { state.music.abc() },
-        bars: state.music.bars.len(),
+        abc: if state.score.bars.is_empty() { String::new() } else { state.score.abc() },
+        bars: state.score.bars.len(),
         patches: state.patches,
         written_for: state.written_for(),
     }
 }
 
 /// Asks for a piece.
-#[utoipa::path(post, path = "/api/pieces", request_body = Wanted, responses(
-    (status = 201, body = Shown, description = "It waits, or is being written already"),
-    (status = 400, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem),
-    (status = 413, body = Problem), (status = 415, body = Problem),
-    (status = 422, body = Problem, description = "The music to go on from is wrong"),
-    (status = 503, body = Problem, description = "The queue is full; try again after Retry-After seconds",
+#[utoipa::path(post, path = "/api/pieces", request_body = PieceRequest, responses(
+    (status = 201, body = PieceView, description = "It waits, or is being written already"),
+    (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 408, body = ApiProblem),
+    (status = 413, body = ApiProblem), (status = 415, body = ApiProblem),
+    (status = 422, body = ApiProblem, description = "The music to go on from is wrong"),
+    (status = 503, body = ApiProblem, description = "The queue is full; try again after Retry-After seconds",
         headers(("Retry-After" = u32))),
 ))]
-pub async fn add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let wanted: Wanted = body::json(&headers, body, shared.desk.limits()).await?;
+pub async fn add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Response, ApiProblem> {
+    let wanted: PieceRequest = body::json(&headers, body, shared.queue.limits()).await?;
     let order = order(&shared, wanted).await?;
-    let piece = shared.desk.add(order).map_err(full)?;
+    let piece = shared.queue.add(order).map_err(refusal)?;
     let shown = shown(&piece, &piece.state());
     let place = format!("/api/pieces/{}", piece.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(shown)).into_response())
 }
 
-pub fn full(full: Full) -> Problem {
-    match full {
-        Full::Queue(waiting) => Problem::new(
+/// The answer to a piece that is not put into the queue.
+fn refusal(error: QueueError) -> ApiProblem {
+    match error {
+        QueueError::Full(waiting) => ApiProblem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{waiting} pieces are waiting already; no more are taken on"),
         )
         .hint("try again in a minute"),
-        Full::Closed => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
+        QueueError::Closed => ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
     }
 }
 
-async fn order(shared: &Shared, wanted: Wanted) -> Result<Order, Problem> {
+async fn order(shared: &Shared, wanted: PieceRequest) -> Result<Order, ApiProblem> {
     let defaults = Sampling::default();
     let sampling = Sampling {
         top_k: wanted.top_k.map_or(defaults.top_k, i64::from),
@@ -172,17 +176,17 @@ async fn order(shared: &Shared, wanted: Wanted) -> Result<Order, Problem> {
         temperature: wanted.temperature.unwrap_or(defaults.temperature),
     };
     if !(0.05..=5.0).contains(&sampling.temperature) {
-        return Err(Problem::wrong(format!("temperature is {}: it must be 0.05 to 5", sampling.temperature)));
+        return Err(ApiProblem::bad_request(format!("temperature is {}: it must be 0.05 to 5", sampling.temperature)));
     }
-    sampling.check().map_err(|error| Problem::wrong(error.to_string()))?;
+    sampling.check().map_err(|error| ApiProblem::bad_request(error.to_string()))?;
     let seed = wanted.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     if seed > LARGEST_SEED {
-        return Err(Problem::wrong(format!("seed is {seed}: the largest is {LARGEST_SEED}")));
+        return Err(ApiProblem::bad_request(format!("seed is {seed}: the largest is {LARGEST_SEED}")));
     }
     if wanted.max_patches == Some(0) {
-        return Err(Problem::wrong("max_patches is counted from 1"));
+        return Err(ApiProblem::bad_request("max_patches is counted from 1"));
     }
-    let limit = shared.desk.limits().patches;
+    let limit = shared.queue.limits().patches;
     let max_patches =
         wanted.max_patches.map_or(limit, |patches| Some(limit.map_or(patches, |limit| limit.min(patches))));
     let music = match wanted.music {
@@ -193,102 +197,105 @@ async fn order(shared: &Shared, wanted: Wanted) -> Result<Order, Problem> {
 }
 
 /// The lines that a piece begins with.
-fn prompt(shared: &Shared, lines: Vec<String>) -> Result<Vec<String>, Problem> {
+fn prompt(shared: &Shared, lines: Vec<String>) -> Result<Vec<String>, ApiProblem> {
     if lines.len() > MOST_LINES || lines.iter().any(|line| line.len() > LONGEST_LINE) {
         let message = format!("a prompt has at most {MOST_LINES} lines of {LONGEST_LINE} characters");
-        return Err(Problem::wrong(message));
+        return Err(ApiProblem::bad_request(message));
     }
     if let Some(at) = lines.iter().position(|line| !line.bytes().all(|byte| (b' '..=b'~').contains(&byte))) {
         let message = format!("line {} of the prompt has a character that is not printable ASCII", at + 1);
-        return Err(Problem::wrong(message).hint("the network knows letters without accents: Faure, Dvorak"));
+        return Err(ApiProblem::bad_request(message).hint("the network knows letters without accents: Faure, Dvorak"));
     }
     let periods = &shared.model.periods;
-    if !lines.is_empty() && !periods.is_empty() && !choices::has(periods, &lines) {
+    if !lines.is_empty() && !periods.is_empty() && !prompt_choices::contains(periods, &lines) {
         let error = ::model::prompts::prompt_lines(&lines.join("_")).err();
         let hint = error.and_then(|error| error.hint()).unwrap_or_else(|| "see /api/model".to_owned());
-        return Err(Problem::wrong(format!("{:?} is none of the choices", lines.join(", "))).hint(hint));
+        return Err(ApiProblem::bad_request(format!("{:?} is none of the choices", lines.join(", "))).hint(hint));
     }
     Ok(lines.iter().map(|line| format!("%{line}\n")).collect())
 }
 
-pub fn find(shared: &Shared, id: &str) -> Result<Arc<Piece>, Problem> {
-    shared.desk.piece(id).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "there is no such piece, or no longer")
+pub fn find(shared: &Shared, id: &str) -> Result<Arc<VisitorPiece>, ApiProblem> {
+    shared.queue.find(id).ok_or_else(|| {
+        ApiProblem::new(StatusCode::NOT_FOUND, "there is no such piece, or no longer")
             .hint("the same settings and seed write it again")
     })
 }
 
-/// A piece as far as it is.
+/// A piece, as far as it is written.
 #[utoipa::path(get, path = "/api/pieces/{id}", params(("id" = String, Path)),
     responses(
-        (status = 200, body = Shown),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = PieceView),
+        (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
     ))]
-pub async fn piece(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
+pub async fn piece(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<PieceView>, ApiProblem> {
     let piece = find(&shared, &id)?;
-    let state = piece.look();
+    let state = piece.asked_state();
     Ok(Json(shown(&piece, &state)))
 }
 
 /// Stops a piece. What is written stays, and it can go on from there.
 #[utoipa::path(post, path = "/api/pieces/{id}/stop", params(("id" = String, Path)), responses(
-    (status = 202, body = Shown, description = "It stops when the patch being written is done"),
-    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "It is not being written"),
+    (status = 202, body = PieceView, description = "It stops when the patch being written is done"),
+    (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
+    (status = 409, body = ApiProblem, description = "It is not being written"),
 ))]
-pub async fn stop(State(shared): State<Shared>, Path(id): Path<String>) -> Result<(StatusCode, Json<Shown>), Problem> {
+pub async fn stop(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<PieceView>), ApiProblem> {
     let piece = find(&shared, &id)?;
-    if !shared.desk.stop(&piece, "stopped by its visitor") {
-        return Err(Problem::new(StatusCode::CONFLICT, "the piece is not being written"));
+    if !shared.queue.stop(&piece, "stopped by its visitor") {
+        return Err(ApiProblem::new(StatusCode::CONFLICT, "the piece is not being written"));
     }
-    let state = piece.look();
+    let state = piece.asked_state();
     Ok((StatusCode::ACCEPTED, Json(shown(&piece, &state))))
 }
 
-/// Goes on with a stopped piece, to the same end as without the stop.
+/// Resumes a stopped piece. The result is the same as without the stop.
 #[utoipa::path(post, path = "/api/pieces/{id}/resume", params(("id" = String, Path)), responses(
-    (status = 202, body = Shown),
-    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "It is not stopped"),
-    (status = 503, body = Problem, description = "The queue is full; try again after Retry-After seconds",
+    (status = 202, body = PieceView),
+    (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
+    (status = 409, body = ApiProblem, description = "It is not stopped"),
+    (status = 503, body = ApiProblem, description = "The queue is full; try again after Retry-After seconds",
         headers(("Retry-After" = u32))),
 ))]
 pub async fn resume(
     State(shared): State<Shared>,
     Path(id): Path<String>,
-) -> Result<(StatusCode, Json<Shown>), Problem> {
+) -> Result<(StatusCode, Json<PieceView>), ApiProblem> {
     let piece = find(&shared, &id)?;
-    if !shared.desk.resume(&piece).map_err(full)? {
-        return Err(Problem::new(StatusCode::CONFLICT, "the piece is not stopped"));
+    if !shared.queue.resume(&piece).map_err(refusal)? {
+        return Err(ApiProblem::new(StatusCode::CONFLICT, "the piece is not stopped"));
     }
-    let state = piece.look();
+    let state = piece.asked_state();
     Ok((StatusCode::ACCEPTED, Json(shown(&piece, &state))))
 }
 
 /// The whole bars of a piece as a file, `abc`, `musicxml` or `midi`; or `times`, when each of them is played.
-#[utoipa::path(get, path = "/api/pieces/{id}/{form}", params(("id" = String, Path), ("form" = Form, Path)), responses(
+#[utoipa::path(get, path = "/api/pieces/{id}/{form}", params(("id" = String, Path), ("form" = ScoreFormat, Path)), responses(
     (status = 200, content(
         (String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Midi = "audio/midi"),
-        (Times = "application/json"),
+        (ScoreTimes = "application/json"),
     )),
-    (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "It has no whole bar yet"),
-    (status = 422, body = Problem, description = "There is not a note in what is written, or it is too large"),
-    (status = 503, body = Problem, description = "Too much is being sent; try again after Retry-After seconds",
+    (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
+    (status = 409, body = ApiProblem, description = "It has no whole bar yet"),
+    (status = 422, body = ApiProblem, description = "There is not a note in what is written, or it is too large"),
+    (status = 503, body = ApiProblem, description = "Too much is being sent; try again after Retry-After seconds",
         headers(("Retry-After" = u32))),
 ))]
 pub async fn score(
     State(shared): State<Shared>,
     Path((id, form)): Path<(String, String)>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiProblem> {
     let piece = find(&shared, &id)?;
-    let form = Form::named(&form)?;
+    let form = ScoreFormat::named(&form)?;
     let abc = {
-        let state = piece.look();
-        if state.music.bars.is_empty() {
-            return Err(Problem::new(StatusCode::CONFLICT, "the piece has no whole bar yet"));
+        let state = piece.asked_state();
+        if state.score.bars.is_empty() {
+            return Err(ApiProblem::new(StatusCode::CONFLICT, "the piece has no whole bar yet"));
         }
-        state.music.abc()
+        state.score.abc()
     };
     let name = format!("notagen-{}.{}", piece.order.seed, form.end());
     scores::converted(&shared, abc, form, &name).await

@@ -1,4 +1,4 @@
-//! Scores: uploads to go on from, and conversions of what was written.
+//! Scores: uploads to continue, and conversions of pieces.
 use axum::{
     Json,
     body::{Body, Bytes},
@@ -11,54 +11,57 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Shared, address::Query, body, problem::Problem};
-use crate::upload::{self, Upload};
+use super::{address::Query, body, shared::Shared};
+use crate::{
+    problem::ApiProblem,
+    upload::{self, Upload},
+};
 
-/// The longest name of a file.
+/// The longest file name, in bytes.
 const LONGEST_NAME: usize = 200;
-/// Bytes of the largest score that is given out.
+/// The largest converted score that is sent, in bytes.
 const LARGEST: usize = 32 << 20;
 
 /// What a score is converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
-#[schema(rename_all = "lowercase")]
-pub enum Form {
-    /// Interleaved ABC, as it is.
+#[schema(as = Form, rename_all = "lowercase")]
+pub enum ScoreFormat {
+    /// Interleaved ABC.
     Abc,
     /// MusicXML 4.0.
     Musicxml,
-    /// A Standard MIDI File, repeats played out.
+    /// A Standard MIDI File, with repeats played out.
     Midi,
-    /// When each bar is played, for following the music.
+    /// When each bar is played, to follow the music.
     Times,
 }
 
-impl Form {
-    pub fn named(name: &str) -> Result<Form, Problem> {
+impl ScoreFormat {
+    pub fn named(name: &str) -> Result<ScoreFormat, ApiProblem> {
         match name {
-            "abc" => Ok(Form::Abc),
-            "musicxml" => Ok(Form::Musicxml),
-            "midi" => Ok(Form::Midi),
-            "times" => Ok(Form::Times),
-            _ => Err(Problem::new(StatusCode::NOT_FOUND, "a score comes as abc, musicxml, midi or times")),
+            "abc" => Ok(ScoreFormat::Abc),
+            "musicxml" => Ok(ScoreFormat::Musicxml),
+            "midi" => Ok(ScoreFormat::Midi),
+            "times" => Ok(ScoreFormat::Times),
+            _ => Err(ApiProblem::new(StatusCode::NOT_FOUND, "a score comes as abc, musicxml, midi or times")),
         }
     }
 
     pub fn end(self) -> &'static str {
         match self {
-            Form::Abc => "abc",
-            Form::Musicxml => "musicxml",
-            Form::Midi => "mid",
-            Form::Times => "json",
+            ScoreFormat::Abc => "abc",
+            ScoreFormat::Musicxml => "musicxml",
+            ScoreFormat::Midi => "mid",
+            ScoreFormat::Times => "json",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Form::Abc => "text/vnd.abc; charset=utf-8",
-            Form::Musicxml => "application/vnd.recordare.musicxml+xml",
-            Form::Midi => "audio/midi",
-            Form::Times => "application/json",
+            ScoreFormat::Abc => "text/vnd.abc; charset=utf-8",
+            ScoreFormat::Musicxml => "application/vnd.recordare.musicxml+xml",
+            ScoreFormat::Midi => "audio/midi",
+            ScoreFormat::Times => "application/json",
         }
     }
 }
@@ -66,34 +69,35 @@ impl Form {
 /// A Standard MIDI File.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-#[allow(dead_code)] // described alone
+#[allow(dead_code)] // only in the document
 pub struct Midi(Vec<u8>);
 
 /// When the bars of a piece are played.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Times {
-    /// In the order in which they are played, repeats and all.
+#[schema(as = Times)]
+pub struct ScoreTimes {
+    /// The bars in the order they are played, with repeats.
     bars: Vec<Bar>,
-    /// Seconds in all.
+    /// When the last bar ends, in seconds.
     seconds: f64,
 }
 
-/// A bar that is played.
+/// When a bar is played.
 #[derive(Debug, Serialize, ToSchema)]
 struct Bar {
-    /// Counted from 0 in the score.
+    /// The bar in the score, counted from 0.
     bar: usize,
-    /// From the beginning on.
+    /// When it begins, in seconds.
     seconds: f64,
 }
 
-/// Work that takes its time, in a thread of its own; not much of it at once.
+/// Runs slow work in a thread of its own, a few at once.
 pub async fn blocking<T: Send + 'static>(
     shared: &Shared,
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+    work: impl FnOnce() -> Result<T, ApiProblem> + Send + 'static,
+) -> Result<T, ApiProblem> {
     let fault = || {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the conversion broke off: a fault of notagen-train")
+        ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "the conversion broke off: a fault of notagen-train")
             .hint("please report it with the score")
     };
     let permit = shared.conversions.clone().acquire_owned().await.map_err(|_| fault())?;
@@ -104,26 +108,26 @@ pub async fn blocking<T: Send + 'static>(
     work.await.unwrap_or_else(|_| Err(fault()))
 }
 
-/// A piece as a file.
-pub async fn converted(shared: &Shared, abc: String, form: Form, name: &str) -> Result<Response, Problem> {
+/// Answers with a piece as a file.
+pub async fn converted(shared: &Shared, abc: String, form: ScoreFormat, name: &str) -> Result<Response, ApiProblem> {
     let bytes = blocking(shared, move || convert_to(&abc, form)).await?;
     if bytes.len() > LARGEST {
         let message = format!("the score is too large: more than {} MiB as {}", LARGEST >> 20, form.end());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do"));
+        return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do"));
     }
-    let room = shared.answers.clone().try_acquire_many_owned(1 + (bytes.len() >> 20) as u32).map_err(|_| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many scores are being sent to others")
+    let permits = shared.converted.clone().try_acquire_many_owned(1 + (bytes.len() >> 20) as u32).map_err(|_| {
+        ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "too many scores are being sent to others")
             .hint("try again in a minute")
     })?;
     let attached = format!("attachment; filename=\"{name}\"");
     let headers = [(header::CONTENT_TYPE, form.kind().to_owned()), (header::CONTENT_DISPOSITION, attached)];
-    Ok((headers, Bytes::from_owner(Sent { bytes, _room: room })).into_response())
+    Ok((headers, Bytes::from_owner(Sent { bytes, _permits: permits })).into_response())
 }
 
-/// What is being sent: it keeps its room until its last byte is.
+/// A file that is being sent. It keeps its permits until the last byte is sent.
 struct Sent {
     bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
+    _permits: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for Sent {
@@ -132,77 +136,77 @@ impl AsRef<[u8]> for Sent {
     }
 }
 
-fn convert_to(abc: &str, form: Form) -> Result<Vec<u8>, Problem> {
+fn convert_to(abc: &str, form: ScoreFormat) -> Result<Vec<u8>, ApiProblem> {
     let wrong = |error: notation::Error| upload::problem(&error, Some(abc));
     Ok(match form {
-        Form::Abc => abc.as_bytes().to_vec(),
-        Form::Musicxml => export::to_musicxml(abc, "").map_err(wrong)?.output.into_bytes(),
-        Form::Midi => export::to_midi(abc, "").map_err(wrong)?.output,
-        Form::Times => {
+        ScoreFormat::Abc => abc.as_bytes().to_vec(),
+        ScoreFormat::Musicxml => export::to_musicxml(abc, "").map_err(wrong)?.output.into_bytes(),
+        ScoreFormat::Midi => export::to_midi(abc, "").map_err(wrong)?.output,
+        ScoreFormat::Times => {
             let times = export::times(abc, "").map_err(wrong)?;
             let bars = times.bars.into_iter().map(|(bar, seconds)| Bar { bar, seconds }).collect();
-            serde_json::to_vec(&Times { bars, seconds: times.seconds })
-                .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+            serde_json::to_vec(&ScoreTimes { bars, seconds: times.seconds })
+                .map_err(|error| ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
         }
     })
 }
 
-/// How a file is called.
+/// The name of an uploaded file.
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct Named {
+pub struct NameQuery {
     /// The name alone, without folders.
     #[serde(default)]
     name: String,
 }
 
-/// Checks a score to go on from, MusicXML (compressed or not) or ABC, and gives it back as the network reads it.
+/// Checks a score to continue, MusicXML (compressed or not) or ABC, and returns it in the form the network reads.
 #[utoipa::path(post, path = "/api/scores", params(("name" = Option<String>, Query, description = "the file's name, for messages")),
     request_body(content_type = "application/octet-stream", content = String), responses(
         (status = 200, body = Upload),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem),
-        (status = 413, body = Problem),
-        (status = 422, body = Problem, description = "The score is wrong, and where; or it is too long"),
+        (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 408, body = ApiProblem),
+        (status = 413, body = ApiProblem),
+        (status = 422, body = ApiProblem, description = "The score is wrong, and where; or it is too long"),
     ))]
 pub async fn upload(
     State(shared): State<Shared>,
-    Query(Named { name }): Query<Named>,
+    Query(NameQuery { name }): Query<NameQuery>,
     body: Body,
-) -> Result<Json<Upload>, Problem> {
+) -> Result<Json<Upload>, ApiProblem> {
     let odd = |c: char| c.is_control() || matches!(c, '/' | '\\');
     if name.len() > LONGEST_NAME || name.contains(odd) || matches!(name.as_str(), "." | "..") {
-        return Err(Problem::wrong("that is not the name of a file").hint("the name alone, without folders"));
+        return Err(ApiProblem::bad_request("that is not the name of a file").hint("the name alone, without folders"));
     }
-    let bytes = body::bytes(body, shared.desk.limits()).await?;
+    let bytes = body::bytes(body, shared.queue.limits()).await?;
     blocking(&shared, move || upload::read(&bytes, &name)).await.map(Json)
 }
 
 /// What to convert to.
 #[derive(Debug, Deserialize)]
-pub struct To {
+pub struct ToQuery {
     to: String,
 }
 
 /// Converts a piece of ABC.
-#[utoipa::path(post, path = "/api/convert", params(("to" = Form, Query)),
+#[utoipa::path(post, path = "/api/convert", params(("to" = ScoreFormat, Query)),
     request_body(content_type = "text/vnd.abc", content = String), responses(
         (status = 200, content(
             (String = "text/vnd.abc"), (String = "application/vnd.recordare.musicxml+xml"), (Midi = "audio/midi"),
-            (Times = "application/json"),
+            (ScoreTimes = "application/json"),
         )),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 408, body = Problem), (status = 413, body = Problem),
-        (status = 422, body = Problem, description = "The piece is no ABC, and where; or it is too long"),
-        (status = 503, body = Problem, description = "Too much is being sent; try again after Retry-After seconds",
+        (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
+        (status = 408, body = ApiProblem), (status = 413, body = ApiProblem),
+        (status = 422, body = ApiProblem, description = "The piece is no ABC, and where; or it is too long"),
+        (status = 503, body = ApiProblem, description = "Too much is being sent; try again after Retry-After seconds",
             headers(("Retry-After" = u32))),
     ))]
 pub async fn convert(
     State(shared): State<Shared>,
-    Query(To { to }): Query<To>,
+    Query(ToQuery { to }): Query<ToQuery>,
     body: Body,
-) -> Result<Response, Problem> {
-    let form = Form::named(&to)?;
-    let bytes = body::bytes(body, shared.desk.limits()).await?;
-    let abc = String::from_utf8(bytes).map_err(|_| Problem::wrong("the piece is not UTF-8"))?;
+) -> Result<Response, ApiProblem> {
+    let form = ScoreFormat::named(&to)?;
+    let bytes = body::bytes(body, shared.queue.limits()).await?;
+    let abc = String::from_utf8(bytes).map_err(|_| ApiProblem::bad_request("the piece is not UTF-8"))?;
     let abc = blocking(&shared, move || upload::parse(&abc).map(|_| abc)).await?;
     converted(&shared, abc, form, &format!("notagen.{}", form.end())).await
 }

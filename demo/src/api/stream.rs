@@ -1,8 +1,8 @@
-//! A piece's events, as they happen (server-sent events).
+//! The events of a piece, sent as they happen (server-sent events).
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::State as Shares,
+    extract::State,
     http::HeaderMap,
     response::{
         IntoResponse, Response, Sse,
@@ -14,20 +14,22 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
     address::{Path, Query},
     pieces,
-    problem::Problem,
+    shared::Shared,
 };
-use crate::piece::{Listener, Piece, State, Status};
+use crate::{
+    piece::{PieceState, PieceStatus, PieceWatcher, VisitorPiece},
+    problem::ApiProblem,
+};
 
-/// What comes within this time comes together.
-const TOGETHER: Duration = Duration::from_millis(40);
+/// Changes within this time are sent together.
+const MERGE_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Where to go on.
+/// Where to continue.
 #[derive(Debug, Default, Deserialize)]
-pub struct After {
-    /// As `Last-Event-ID`, which wins.
+pub struct AfterQuery {
+    /// Like `Last-Event-ID`, which takes precedence.
     after: Option<String>,
 }
 
@@ -46,41 +48,46 @@ pub struct After {
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
     ))]
 pub async fn events(
-    Shares(shared): Shares<Shared>,
+    State(shared): State<Shared>,
     Path(id): Path<String>,
-    Query(After { after }): Query<After>,
+    Query(AfterQuery { after }): Query<AfterQuery>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiProblem> {
     let piece = pieces::find(&shared, &id)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let place = last.or(after.as_deref()).and_then(Place::parse).unwrap_or_default();
-    let follower =
-        Follower { listener: Piece::listen(piece), place, pending: VecDeque::new(), told: None, done: false };
-    let events = stream::unfold(follower, |mut follower| async move {
-        let event = follower.next().await?;
-        Some((Ok::<_, Infallible>(event), follower))
+    let position = last.or(after.as_deref()).and_then(StreamPosition::parse).unwrap_or_default();
+    let stream = PieceStream {
+        watcher: VisitorPiece::watch(piece),
+        position,
+        pending: VecDeque::new(),
+        sent_wait: None,
+        done: false,
+    };
+    let events = stream::unfold(stream, |mut stream| async move {
+        let event = stream.next().await?;
+        Some((Ok::<_, Infallible>(event), stream))
     });
     let alive = KeepAlive::new().interval(Duration::from_secs(10));
     Ok(Sse::new(events).keep_alive(alive).into_response())
 }
 
-/// How much of a piece somebody has.
+/// How much of a piece a client has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct StreamPosition {
     attempt: u32,
     /// Bytes of the attempt's text.
     text: usize,
     bars: usize,
 }
 
-impl Place {
-    fn parse(id: &str) -> Option<Place> {
+impl StreamPosition {
+    fn parse(id: &str) -> Option<StreamPosition> {
         let mut numbers = id.split('.').map(str::parse::<usize>);
         let mut next = || numbers.next()?.ok();
-        Some(Place { attempt: u32::try_from(next()?).ok()?, text: next()?, bars: next()? })
+        Some(StreamPosition { attempt: u32::try_from(next()?).ok()?, text: next()?, bars: next()? })
     }
 
     fn id(self) -> String {
@@ -88,17 +95,17 @@ impl Place {
     }
 }
 
-/// Tells a piece to one who listens.
-struct Follower {
-    listener: Listener,
-    place: Place,
+/// Sends a piece to one client.
+struct PieceStream {
+    watcher: PieceWatcher,
+    position: StreamPosition,
     pending: VecDeque<Event>,
-    /// What was last said about the queue.
-    told: Option<(usize, Option<f64>)>,
+    /// The place in the queue and the waiting time last sent.
+    sent_wait: Option<(usize, Option<f64>)>,
     done: bool,
 }
 
-impl Follower {
+impl PieceStream {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -107,61 +114,61 @@ impl Follower {
             if self.done {
                 return None;
             }
-            self.listener.changes.borrow_and_update();
-            let piece = Arc::clone(&self.listener.piece);
-            self.news(&piece.state());
+            self.watcher.changes.borrow_and_update();
+            let piece = Arc::clone(&self.watcher.piece);
+            self.add_changes(&piece.state());
             if self.pending.is_empty() {
-                self.listener.changes.changed().await.ok()?;
-                tokio::time::sleep(TOGETHER).await;
+                self.watcher.changes.changed().await.ok()?;
+                tokio::time::sleep(MERGE_INTERVAL).await;
             }
         }
     }
 
-    fn say(&mut self, name: &str, data: &Value) {
-        self.pending.push_back(Event::default().event(name).id(self.place.id()).data(data.to_string()));
+    fn send(&mut self, name: &str, data: &Value) {
+        self.pending.push_back(Event::default().event(name).id(self.position.id()).data(data.to_string()));
     }
 
-    /// What has happened since the last time.
-    fn news(&mut self, state: &State) {
-        if state.attempt > 0 && (state.attempt != self.place.attempt || state.text.len() < self.place.text) {
-            self.place = Place { attempt: state.attempt, text: 0, bars: 0 };
+    /// Queues the events for what has changed.
+    fn add_changes(&mut self, state: &PieceState) {
+        if state.attempt > 0 && (state.attempt != self.position.attempt || state.text.len() < self.position.text) {
+            self.position = StreamPosition { attempt: state.attempt, text: 0, bars: 0 };
             let text = &state.text;
-            self.place.text = text.len();
-            self.say("began", &json!({ "attempt": state.attempt, "text": text, "reason": state.last_failure }));
+            self.position.text = text.len();
+            self.send("began", &json!({ "attempt": state.attempt, "text": text, "reason": state.last_failure }));
         }
-        if let Some(text) = state.text.get(self.place.text..).filter(|text| !text.is_empty()) {
-            self.place.text = state.text.len();
-            self.say("text", &json!({ "text": text }));
+        if let Some(text) = state.text.get(self.position.text..).filter(|text| !text.is_empty()) {
+            self.position.text = state.text.len();
+            self.send("text", &json!({ "text": text }));
         }
-        let music = &state.music;
-        if let Some(bars) = music.bars.get(self.place.bars..).filter(|bars| !bars.is_empty()) {
-            let first = self.place.bars;
-            self.place.bars = music.bars.len();
+        let score = &state.score;
+        if let Some(bars) = score.bars.get(self.position.bars..).filter(|bars| !bars.is_empty()) {
+            let first = self.position.bars;
+            self.position.bars = score.bars.len();
             let data = json!({
-                "header": music.header, "first": first, "bars": bars, "to_come": music.to_come, "seconds": state.seconds,
+                "header": score.header, "first": first, "bars": bars, "to_come": score.bars_to_come, "seconds": state.seconds,
             });
-            self.say("music", &data);
+            self.send("music", &data);
         }
         match state.status {
-            Status::Queued | Status::Writing if state.closed => {
-                self.say("closed", &json!({ "reason": "the server is stopping" }));
+            PieceStatus::Queued | PieceStatus::Writing if state.closed => {
+                self.send("closed", &json!({ "reason": "the server is stopping" }));
             }
-            Status::Queued if self.told != Some((state.ahead, state.seconds)) => {
-                self.told = Some((state.ahead, state.seconds));
-                self.say("queued", &json!({ "ahead": state.ahead, "seconds": state.seconds }));
+            PieceStatus::Queued if self.sent_wait != Some((state.ahead, state.seconds)) => {
+                self.sent_wait = Some((state.ahead, state.seconds));
+                self.send("queued", &json!({ "ahead": state.ahead, "seconds": state.seconds }));
             }
-            Status::Queued | Status::Writing => return,
-            Status::Stopped => self.say("stopped", &json!({ "reason": state.reason })),
-            Status::Failed => self.say("failed", &json!({ "reason": state.reason })),
-            Status::Finished => {
+            PieceStatus::Queued | PieceStatus::Writing => return,
+            PieceStatus::Stopped => self.send("stopped", &json!({ "reason": state.reason })),
+            PieceStatus::Failed => self.send("failed", &json!({ "reason": state.reason })),
+            PieceStatus::Finished => {
                 let data = json!({
-                    "outcome": state.outcome.map(pieces::outcome), "bars": music.bars.len(), "patches": state.patches,
+                    "outcome": state.outcome.map(pieces::outcome), "bars": score.bars.len(), "patches": state.patches,
                     "written_for": state.written_for(),
                 });
-                self.say("finished", &data);
+                self.send("finished", &data);
             }
         }
-        self.done = state.closed || !matches!(state.status, Status::Queued | Status::Writing);
+        self.done = state.closed || !matches!(state.status, PieceStatus::Queued | PieceStatus::Writing);
     }
 }
 
@@ -170,11 +177,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_is_written() {
-        let place = Place { attempt: 2, text: 310, bars: 4 };
-        assert_eq!(Place::parse(&place.id()), Some(place));
+    fn a_position_is_read_as_it_is_written() {
+        let position = StreamPosition { attempt: 2, text: 310, bars: 4 };
+        assert_eq!(StreamPosition::parse(&position.id()), Some(position));
         for wrong in ["", "1.2", "a.b.c", "-1.0.0", "99999999999.0.0"] {
-            assert_eq!(Place::parse(wrong), None, "{wrong}");
+            assert_eq!(StreamPosition::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use demo::{Config, Error, Limits, Line};
+use demo::{Config, Error, LogLine, VisitorLimits};
 use model::generate::Generator;
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -30,17 +30,17 @@ pub fn generator() -> Generator {
 
 pub struct Server {
     pub address: SocketAddr,
-    pub lines: Arc<Mutex<Vec<Line>>>,
+    pub lines: Arc<Mutex<Vec<LogLine>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Server {
     pub fn new() -> Server {
-        Server::with(Limits { at_once: 3, ..Limits::default() }, Vec::new())
+        Server::with(VisitorLimits { at_once: 3, ..VisitorLimits::default() }, Vec::new())
     }
 
-    pub fn with(limits: Limits, prompts: Vec<String>) -> Server {
+    pub fn with(limits: VisitorLimits, prompts: Vec<String>) -> Server {
         let config = Config {
             weights: "greedy.pth".to_owned(),
             sha256: "00ff".repeat(16),
@@ -52,7 +52,7 @@ impl Server {
         let (lines, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (sender, receiver) = mpsc::channel();
         let (log, told) = (Arc::clone(&lines), Mutex::new(sender));
-        let log = move |line: &Line| {
+        let log = move |line: &LogLine| {
             if let Some(address) = line.fields["address"].as_str().filter(|_| line.event == "listening") {
                 told.lock().unwrap().send(address.parse().unwrap()).unwrap();
             }

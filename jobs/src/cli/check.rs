@@ -4,7 +4,7 @@ use std::path::Path;
 use notation::{
     Error, alignment,
     alignment::Alignment,
-    corpus::{self, Source},
+    corpus::{self, PieceSource},
     grouping::is_grouped,
     interleave, preprocess, rests, text,
 };
@@ -35,7 +35,7 @@ impl Form {
 
 pub fn run(folder: &Path, json: bool) -> Result<()> {
     let mut pieces = corpus::list(folder, &["abc"])?;
-    pieces.retain(|piece| !matches!(piece, Source::File(path) if path.parent() != Some(folder)));
+    pieces.retain(|piece| !matches!(piece, PieceSource::File(path) if path.parent() != Some(folder)));
     if pieces.is_empty() {
         return Err(Failure::usage(format!("{}: no .abc files here", folder.display())));
     }
@@ -90,7 +90,7 @@ pub fn run(folder: &Path, json: bool) -> Result<()> {
 /// The line that an error is about, if it does not say it.
 fn line(form: &Form, error: &Error, lines: &[String]) -> Option<usize> {
     match (form, error) {
-        (Form::Standard, _) => preprocess::place(&lines.concat(), error).map(|(line, _)| line),
+        (Form::Standard, _) => preprocess::locate(&lines.concat(), error).map(|(line, _)| line),
         (Form::Interleaved, Error::UnequalBars { .. }) => {
             let start = lines.iter().position(|line| line.contains("[V:1]"))?;
             let alone = |line: usize| taken_apart(&[&lines[..start], &lines[line..=line]].concat());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use notation::{
-    corpus::{self, Source},
+    corpus::{self, PieceSource},
     export::{to_midi, to_musicxml},
     musicxml::{self, is_musicxml},
     pack::is_pack,
@@ -34,7 +34,7 @@ use crate::{
 const SHOWN: usize = 5;
 
 struct Job {
-    piece: Source,
+    piece: PieceSource,
     /// What the piece is called.
     source: PathBuf,
     /// Where it is: of a packed piece the pack.
@@ -161,7 +161,7 @@ fn convert(to: Format, job: &Job) -> Outcome {
     let name = job.source.display().to_string();
     let mut warnings = Vec::new();
     let text = if is_musicxml(&name) {
-        match musicxml::to_abc(&bytes, &name, &musicxml::Options::default()) {
+        match musicxml::to_abc(&bytes, &name, &musicxml::MusicXmlOptions::default()) {
             Ok(converted) => {
                 warnings.extend(converted.warnings.iter().map(|warning| format!("{name}: {warning}")));
                 converted.abc
@@ -213,7 +213,7 @@ type Work = (Vec<Job>, Vec<(Job, PathBuf)>);
 /// What there is to do, in the order of the names.
 fn jobs(args: &ConvertArgs) -> Result<Work> {
     let mut found: Vec<(PathBuf, String)> = Vec::new();
-    let mut packed: HashMap<PathBuf, (Source, PathBuf)> = HashMap::new();
+    let mut packed: HashMap<PathBuf, (PieceSource, PathBuf)> = HashMap::new();
     for path in &args.paths {
         if is_pack(path) {
             for piece in corpus::list(path, &[])? {
@@ -262,7 +262,8 @@ fn jobs(args: &ConvertArgs) -> Result<Work> {
             let kind = name.rsplit_once('.').map_or("", |(_, kind)| kind);
             target = format!("{target}-{kind}");
         }
-        let (piece, file) = packed.remove(&source).unwrap_or_else(|| (Source::File(source.clone()), source.clone()));
+        let (piece, file) =
+            packed.remove(&source).unwrap_or_else(|| (PieceSource::File(source.clone()), source.clone()));
         let job = Job { target: args.output.join(format!("{target}.{extension}")), piece, source, file };
         match taken.get(&job.target) {
             Some(other) => {

@@ -1,7 +1,7 @@
 //! `demo`: the local page.
 use std::sync::Arc;
 
-use demo::{Config, Limits, Line};
+use demo::{Config, LogLine, VisitorLimits};
 use model::{generate::Generator, prompts};
 use serde_json::{Value, json};
 
@@ -34,13 +34,13 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
 
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let fitting = generator.batch_size_for_memory()?;
-    let limits = Limits {
-        at_once: args.at_once.map_or(Limits::default().at_once.min(fitting), size),
+    let limits = VisitorLimits {
+        at_once: args.at_once.map_or(VisitorLimits::default().at_once.min(fitting), size),
         queue: size(args.queue),
         body: size(args.max_body.saturating_mul(1024)),
         seconds: args.max_seconds,
         patches: args.max_patches.map(size),
-        ..Limits::default()
+        ..VisitorLimits::default()
     };
     if limits.at_once == 0
         || limits.body == 0
@@ -58,7 +58,7 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
         port: args.port,
         limits,
     };
-    let log = move |line: &Line| {
+    let log = move |line: &LogLine| {
         eprintln!("{}", line.message);
         if json {
             let mut fields = json!({ "event": line.event, "message": line.message });

@@ -1,5 +1,5 @@
 //! `preprocess`: the stage of this name, from the command line.
-use notation::preprocess::Options;
+use notation::preprocess::PreprocessOptions;
 use serde_json::Value;
 
 use crate::{
@@ -17,14 +17,14 @@ pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
     if !(0.0..1.0).contains(&args.eval_split) {
         return Err(Failure::usage(format!("--eval-split {}: not at least 0 and less than 1", args.eval_split)));
     }
-    let options = Options {
+    let options = PreprocessOptions {
         interleaved: args.interleaved.clone(),
         pack: args.pack.clone(),
         prompts: args.prompts.clone(),
         eval_split: args.eval_split,
         seed: args.seed,
         keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }).into(),
-        ..Options::new(&args.scores, "", &args.augmented)
+        ..PreprocessOptions::new(&args.scores, "", &args.augmented)
     };
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);

@@ -11,7 +11,7 @@ use model::{
     m3::{MusicEncoder, Patchiliser, feature_text},
     patches::Patches,
 };
-use notation::corpus::{self, Source};
+use notation::corpus::{self, PieceSource};
 use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
@@ -86,7 +86,7 @@ impl Set {
 
 /// One piece to take features of.
 struct Work {
-    piece: Source,
+    piece: PieceSource,
     path: PathBuf,
     /// Its features.
     to: PathBuf,
@@ -202,12 +202,12 @@ fn sources(job: &Job) -> Result<Vec<Work>> {
 /// What is newer than a piece's features when they have to be taken anew.
 fn file<'a>(work: &'a Work, job: &'a Job) -> &'a Path {
     match work.piece {
-        Source::Packed(..) => &job.input,
+        PieceSource::Packed(..) => &job.input,
         _ => &work.path,
     }
 }
 
-fn read(piece: &Source, patchiliser: &Patchiliser) -> std::result::Result<Patches, String> {
+fn read(piece: &PieceSource, patchiliser: &Patchiliser) -> std::result::Result<Patches, String> {
     let text = feature_text(piece).map_err(|error| error.to_string())?;
     patchiliser.encode(&text).map_err(|error| error.to_string())
 }

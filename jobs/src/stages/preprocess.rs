@@ -1,7 +1,7 @@
 //! Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
-use notation::preprocess::{self, Options, Progress};
+use notation::preprocess::{self, PreprocessOptions, Progress};
 use serde_json::{Map, json};
 
 use crate::{
@@ -15,20 +15,20 @@ use crate::{
 };
 
 pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
-    let options = Options {
+    let options = PreprocessOptions {
         interleaved: stage.interleaved.clone(),
         pack: stage.pack.clone(),
         prompts: stage.prompts.clone(),
         eval_split: stage.eval_split.get(),
         seed: stage.seed.unwrap_or(0),
         keys: stage.keys.unwrap_or(Keys::All).into(),
-        ..Options::new(&stage.scores, "", &stage.augmented)
+        ..PreprocessOptions::new(&stage.scores, "", &stage.augmented)
     };
     convert(options, context.stop, context.reporter)
 }
 
 /// Converts a folder and says what became of it.
-pub fn convert(mut options: Options, stop: &Arc<AtomicBool>, reporter: &mut Reporter) -> Result<Ended> {
+pub fn convert(mut options: PreprocessOptions, stop: &Arc<AtomicBool>, reporter: &mut Reporter) -> Result<Ended> {
     options.stop = Some(Arc::clone(stop));
     let mut files = ["", "_train", "_eval"].map(|part| options.index(part)).to_vec();
     files.extend(options.interleaved.iter().chain(&options.pack).cloned());

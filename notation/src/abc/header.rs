@@ -1,11 +1,11 @@
-//! What fields say: keys, meters, lengths, tempos, voices.
+//! Reads the contents of fields: keys, meters, lengths, tempos, voices.
 
-use super::score::{Clef, Key, Meter, Tempo, WHOLE};
+use super::score::{Clef, KeySignature, Meter, Tempo, WHOLE};
 
 /// Letters in the order of sharps.
 const SHARPS: [usize; 7] = [3, 0, 4, 1, 5, 2, 6];
 
-/// Tempo words that say a number of beats.
+/// Tempo words, and the quarter notes per minute that they mean.
 const TEMPOS: [(&str, f64); 19] = [
     ("larghissimo", 40.0),
     ("adagissimo", 44.0),
@@ -28,7 +28,7 @@ const TEMPOS: [(&str, f64); 19] = [
     ("prestissimo", 240.0),
 ];
 
-/// Clefs: the beginnings of their names, their signs and lines.
+/// Clefs: how their names begin, their signs and lines.
 const CLEFS: [(&str, &str, u8); 10] = [
     ("alto1", "C", 1),
     ("alto2", "C", 2),
@@ -42,13 +42,13 @@ const CLEFS: [(&str, &str, u8); 10] = [
     ("tab", "TAB", 5),
 ];
 
-/// The place of a letter among C D E F G A B.
+/// The index of a letter in C D E F G A B.
 pub(crate) fn step(letter: u8) -> Option<usize> {
     b"CDEFGAB".iter().position(|l| *l == letter.to_ascii_uppercase())
 }
 
-/// The key of a `K:` field, if it has one: it may have a clef alone.
-pub(crate) fn key(field: &str) -> Option<Key> {
+/// The key of a `K:` field. It may have none, but a clef.
+pub(crate) fn key(field: &str) -> Option<KeySignature> {
     let field = field.trim();
     let bytes = field.as_bytes();
     let mut key = match bytes.first() {
@@ -64,12 +64,12 @@ pub(crate) fn key(field: &str) -> Option<Key> {
             for place in 0..usize::from(fifths.unsigned_abs()) {
                 if fifths > 0 { alters[SHARPS[place]] = 1 } else { alters[SHARPS[6 - place]] = -1 }
             }
-            Key { fifths, mode, alters, explicit: false }
+            KeySignature { fifths, mode, alters, explicit: false }
         }
-        _ if field.starts_with("none") => Key { mode: "major", ..Key::default() },
-        _ => Key::default(),
+        _ if field.starts_with("none") => KeySignature { mode: "major", ..KeySignature::default() },
+        _ => KeySignature::default(),
     };
-    // Accidentals of their own: `K:D =c ^g`.
+    // Explicit accidentals: `K:D =c ^g`.
     for word in field.split_whitespace() {
         let mut rest = word;
         while let Some(sign @ (b'^' | b'_' | b'=')) = rest.as_bytes().first()
@@ -87,7 +87,7 @@ pub(crate) fn key(field: &str) -> Option<Key> {
     (key.explicit || !key.mode.is_empty()).then_some(key)
 }
 
-/// The name of a mode of which the first three letters are given, and its fifths above major.
+/// The name of the mode with these first three letters, and its distance to major in fifths.
 fn mode(letters: &str) -> Option<(&'static str, i8)> {
     Some(match letters.to_ascii_lowercase().as_str() {
         "" | "maj" | "ion" => ("major", 0),
@@ -102,7 +102,7 @@ fn mode(letters: &str) -> Option<(&'static str, i8)> {
     })
 }
 
-/// Does a `K:` field begin with a key that [`key`] knows, or with something else that may be there?
+/// Whether a `K:` field begins with a key that [`key`] knows, or with something else that is allowed.
 pub(crate) fn is_key(field: &str) -> bool {
     let word = field.split_whitespace().next().unwrap_or_default();
     let Some(rest) = word.strip_prefix(|letter| ('A'..='G').contains(&letter)) else {
@@ -116,7 +116,7 @@ pub(crate) fn is_key(field: &str) -> bool {
     mode(letters.get(..3).unwrap_or(letters)).is_some() && (rest.is_empty() || rest.starts_with(['^', '_', '=']))
 }
 
-/// The meter of an `M:` field; `None` for `none`; an error for what is not one.
+/// The meter of an `M:` field; `None` for `none`; an error for anything else.
 pub(crate) fn meter(field: &str) -> Result<Option<Meter>, ()> {
     let (text, symbol) = match field.trim() {
         "none" | "" => return Ok(None),
@@ -144,7 +144,7 @@ pub(crate) fn unit(field: &str) -> Option<(i64, i64)> {
     ((1..=64).contains(&n) && (1..=512).contains(&d) && d.count_ones() == 1).then_some((n, d))
 }
 
-/// The tempo of a `Q:` field; `unit` is for the old `Q:120`.
+/// The tempo of a `Q:` field. `unit` is the beat of the old form `Q:120`.
 pub(crate) fn tempo(field: &str, unit: (i64, i64)) -> Option<Tempo> {
     let (mut rest, mut text) = (field.to_owned(), String::new());
     if let Some(start) = field.find('"') {
@@ -170,26 +170,26 @@ fn speed(text: &str) -> Option<f64> {
     text.parse().ok().filter(|bpm: &f64| (1.0..=2000.0).contains(bpm))
 }
 
-/// A number without sign, of few digits.
+/// A number without sign, of at most nine digits.
 pub(crate) fn number(text: &str) -> Option<i64> {
     let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
 }
 
-/// What a `V:` field says after the voice's name; `K:` fields may have the same.
+/// The attributes of a voice, in a `V:` or a `K:` field.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Attributes {
+pub(crate) struct VoiceAttributes {
     pub name: Option<String>,
     pub short_name: Option<String>,
     pub clef: Option<Clef>,
-    /// Octaves by which the notes are to be read higher.
+    /// How many octaves higher the notes are than written.
     pub octave: Option<i8>,
     pub transpose: Option<i32>,
     pub staff_lines: Option<u8>,
     pub percussion: Option<bool>,
 }
 
-/// Words, where quotes keep spaces together.
+/// Words; spaces between quotes do not separate.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c: char| {
@@ -199,8 +199,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     .filter(|word| !word.is_empty())
 }
 
-pub(crate) fn attributes(field: &str) -> Attributes {
-    let mut found = Attributes::default();
+pub(crate) fn attributes(field: &str) -> VoiceAttributes {
+    let mut found = VoiceAttributes::default();
     for word in words(field) {
         let (name, value) = word.split_once('=').unwrap_or(("", word));
         let text = || Some(name_text(value));
@@ -229,7 +229,7 @@ fn name_text(value: &str) -> String {
     text.trim_start_matches([':', ' ']).to_owned()
 }
 
-fn clef(word: &str, found: &mut Attributes) {
+fn clef(word: &str, found: &mut VoiceAttributes) {
     let Some((name, sign, line)) = CLEFS.iter().find(|(name, ..)| word.starts_with(name)) else { return };
     let mut octave = 0;
     let mut shift = 0;
@@ -255,7 +255,7 @@ fn clef(word: &str, found: &mut Attributes) {
 }
 
 /// The clef by the note on the middle line.
-fn middle(value: &str, found: &mut Attributes) {
+fn middle(value: &str, found: &mut VoiceAttributes) {
     let Some(letter) = value.bytes().next().filter(|letter| step(*letter).is_some()) else { return };
     let (sign, line) = match letter.to_ascii_uppercase() {
         b'B' => ("G", 2),

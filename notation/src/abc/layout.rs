@@ -1,29 +1,29 @@
-//! `%%score`: which voices share a staff, which staves an instrument, what brackets hold together.
+//! Reads `%%score`: which voices share a staff, which staves belong to an instrument, and which parts are in a bracket.
 
 use std::collections::HashMap;
 
-use super::diagnostics::{Diagnostics, Position};
-use super::score::{Bracket, Listed, Part, Voice};
+use super::diagnostics::{Diagnostics, LineColumn};
+use super::score::{AbcPart, AbcVoice, Bracket, LayoutEntry};
 
-/// Brackets inside brackets; deeper ones are left out.
+/// The deepest nesting of brackets; deeper ones are left out.
 const DEEPEST: usize = 32;
 
 #[derive(Debug)]
-enum Node {
+enum LayoutNode {
     Voice(usize),
-    /// The bracket as written, whether starred, and what is in it.
-    Group(char, bool, Vec<Node>),
+    /// The opening bracket, whether it has a star, and its content.
+    Group(char, bool, Vec<LayoutNode>),
 }
 
-/// Parts and brackets of a `%%score` line; voices that it leaves out come after, each a part of its own.
+/// The parts and brackets of a `%%score` line. Voices that it leaves out follow, each as a part of its own.
 pub(crate) fn layout(
-    score: Option<(&str, Position)>,
-    voices: &[Voice],
+    score: Option<(&str, LineColumn)>,
+    voices: &[AbcVoice],
     diagnostics: &mut Diagnostics,
-) -> (Vec<Listed>, Vec<Part>) {
-    let mut result = Layout { voices, listed: Vec::new(), parts: Vec::new() };
+) -> (Vec<LayoutEntry>, Vec<AbcPart>) {
+    let mut result = LayoutBuilder { voices, listed: Vec::new(), parts: Vec::new() };
     let mut placed = vec![false; voices.len()];
-    let at = score.map_or(Position { line: 1, column: 1 }, |(_, at)| at);
+    let at = score.map_or(LineColumn { line: 1, column: 1 }, |(_, at)| at);
     if let Some((text, at)) = score {
         for node in parse(text, at, voices, &mut placed, diagnostics) {
             result.add(&node);
@@ -41,12 +41,18 @@ pub(crate) fn layout(
     (result.listed, result.parts)
 }
 
-fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagnostics: &mut Diagnostics) -> Vec<Node> {
+fn parse(
+    text: &str,
+    at: LineColumn,
+    voices: &[AbcVoice],
+    placed: &mut [bool],
+    diagnostics: &mut Diagnostics,
+) -> Vec<LayoutNode> {
     let places: HashMap<&str, usize> = voices.iter().enumerate().map(|(i, voice)| (voice.id.as_str(), i)).collect();
     let spaced: String =
         text.chars().flat_map(|c| if "{}[]()|".contains(c) { vec![' ', c, ' '] } else { vec![c] }).collect();
-    let mut open: Vec<(char, bool, Vec<Node>)> = Vec::new();
-    let mut nodes: Vec<Node> = Vec::new();
+    let mut open: Vec<(char, bool, Vec<LayoutNode>)> = Vec::new();
+    let mut nodes: Vec<LayoutNode> = Vec::new();
     let mut unbalanced = false;
     for word in spaced.split_whitespace() {
         let first = word.chars().next().unwrap_or('|');
@@ -63,10 +69,10 @@ fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagno
                     _ => '(',
                 };
                 if open.iter().any(|(opened, ..)| *opened == bracket) {
-                    // Brackets that this one closes over end with it.
+                    // Brackets that are still open inside this one end with it.
                     while let Some((opened, star, outer)) = open.pop() {
                         let inner = std::mem::replace(&mut nodes, outer);
-                        nodes.push(Node::Group(opened, star, inner));
+                        nodes.push(LayoutNode::Group(opened, star, inner));
                         if opened == bracket {
                             break;
                         }
@@ -85,7 +91,7 @@ fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagno
             _ => match places.get(word.trim_start_matches('*')) {
                 Some(place) if !placed[*place] => {
                     placed[*place] = true;
-                    nodes.push(Node::Voice(*place));
+                    nodes.push(LayoutNode::Voice(*place));
                 }
                 Some(_) => diagnostics.add(at, "", 0, format!("%%score has voice {word} twice")),
                 None => diagnostics.add(at, "", 0, format!("%%score has voice {word}, which is not there")),
@@ -95,7 +101,7 @@ fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagno
     unbalanced |= !open.is_empty();
     while let Some((opened, star, outer)) = open.pop() {
         let inner = std::mem::replace(&mut nodes, outer);
-        nodes.push(Node::Group(opened, star, inner));
+        nodes.push(LayoutNode::Group(opened, star, inner));
     }
     if unbalanced {
         diagnostics.add(at, "", 0, "the brackets of %%score do not match");
@@ -103,23 +109,23 @@ fn parse(text: &str, at: Position, voices: &[Voice], placed: &mut [bool], diagno
     nodes
 }
 
-struct Layout<'a> {
-    voices: &'a [Voice],
-    listed: Vec<Listed>,
-    parts: Vec<Part>,
+struct LayoutBuilder<'a> {
+    voices: &'a [AbcVoice],
+    listed: Vec<LayoutEntry>,
+    parts: Vec<AbcPart>,
 }
 
-impl Layout<'_> {
-    fn add(&mut self, node: &Node) {
+impl LayoutBuilder<'_> {
+    fn add(&mut self, node: &LayoutNode) {
         match node {
-            Node::Voice(place) => self.part(vec![vec![*place]]),
-            Node::Group('(', _, nodes) => {
+            LayoutNode::Voice(place) => self.part(vec![vec![*place]]),
+            LayoutNode::Group('(', _, nodes) => {
                 let staff = flat(nodes);
                 if !staff.is_empty() {
                     self.part(vec![staff]);
                 }
             }
-            Node::Group(bracket, star, nodes) => {
+            LayoutNode::Group(bracket, star, nodes) => {
                 if *bracket == '{'
                     && let Some(staves) = staves(nodes)
                     && (*star || self.one_instrument(&staves))
@@ -127,7 +133,7 @@ impl Layout<'_> {
                     self.part(staves);
                     return;
                 }
-                self.listed.push(Listed::Open(if *bracket == '{' { Bracket::Brace } else { Bracket::Square }));
+                self.listed.push(LayoutEntry::Open(if *bracket == '{' { Bracket::Brace } else { Bracket::Square }));
                 let before = self.parts.len();
                 for node in nodes {
                     self.add(node);
@@ -135,13 +141,13 @@ impl Layout<'_> {
                 if self.parts.len() == before {
                     self.listed.pop();
                 } else {
-                    self.listed.push(Listed::Close);
+                    self.listed.push(LayoutEntry::Close);
                 }
             }
         }
     }
 
-    /// As in the original: one name for all of its voices' staves.
+    /// Whether only one staff has a name. The original takes the staves for one instrument then.
     fn one_instrument(&self, staves: &[Vec<usize>]) -> bool {
         let named = |staff: &&Vec<usize>| staff.iter().any(|place| !self.voices[*place].name.is_empty());
         staves.iter().filter(named).count() == 1
@@ -150,19 +156,19 @@ impl Layout<'_> {
     fn part(&mut self, staves: Vec<Vec<usize>>) {
         let named = staves.iter().flatten().map(|place| &self.voices[*place]).find(|voice| !voice.name.is_empty());
         let (name, short_name) = named.map(|voice| (voice.name.clone(), voice.short_name.clone())).unwrap_or_default();
-        self.listed.push(Listed::Part(self.parts.len()));
-        self.parts.push(Part { name, short_name, staves });
+        self.listed.push(LayoutEntry::Part(self.parts.len()));
+        self.parts.push(AbcPart { name, short_name, staves });
     }
 }
 
-/// The staves of an instrument, if the nodes are no more than staves.
-fn staves(nodes: &[Node]) -> Option<Vec<Vec<usize>>> {
+/// The staves of an instrument, if the nodes are all staves.
+fn staves(nodes: &[LayoutNode]) -> Option<Vec<Vec<usize>>> {
     let staves: Option<Vec<Vec<usize>>> = nodes
         .iter()
         .map(|node| match node {
-            Node::Voice(place) => Some(vec![*place]),
-            Node::Group('(', _, nodes) => Some(flat(nodes)),
-            Node::Group(..) => None,
+            LayoutNode::Voice(place) => Some(vec![*place]),
+            LayoutNode::Group('(', _, nodes) => Some(flat(nodes)),
+            LayoutNode::Group(..) => None,
         })
         .collect();
     staves
@@ -170,12 +176,12 @@ fn staves(nodes: &[Node]) -> Option<Vec<Vec<usize>>> {
         .filter(|s| !s.is_empty())
 }
 
-fn flat(nodes: &[Node]) -> Vec<usize> {
+fn flat(nodes: &[LayoutNode]) -> Vec<usize> {
     let mut places = Vec::new();
     for node in nodes {
         match node {
-            Node::Voice(place) => places.push(*place),
-            Node::Group(_, _, nodes) => places.extend(flat(nodes)),
+            LayoutNode::Voice(place) => places.push(*place),
+            LayoutNode::Group(_, _, nodes) => places.extend(flat(nodes)),
         }
     }
     places

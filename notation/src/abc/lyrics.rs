@@ -2,26 +2,26 @@
 
 use super::score::Syllable;
 
-/// What a note gets of a line of lyrics.
+/// A token of a line of lyrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sung {
-    /// `*`
+pub(crate) enum LyricToken {
+    /// `*`: a note without a syllable.
     Skip,
-    /// `|`: on to the next bar.
+    /// `|`: continues with the next bar.
     Bar,
-    /// Text, or `_`, which holds the syllable before (no text).
+    /// A syllable. For `_` its text is empty: the syllable before is held.
     Syllable(Syllable),
 }
 
-pub(crate) fn syllables(line: &str) -> Vec<Sung> {
+pub(crate) fn syllables(line: &str) -> Vec<LyricToken> {
     let mut found = Vec::new();
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             ' ' | '\t' | ']' => {}
-            '*' | '-' => found.push(Sung::Skip),
-            '_' => found.push(Sung::Syllable(Syllable { text: String::new(), hyphen: false })),
-            '|' => found.push(Sung::Bar),
+            '*' | '-' => found.push(LyricToken::Skip),
+            '_' => found.push(LyricToken::Syllable(Syllable { text: String::new(), hyphen: false })),
+            '|' => found.push(LyricToken::Bar),
             _ => {
                 let mut text = String::new();
                 let mut next = Some(c);
@@ -34,7 +34,7 @@ pub(crate) fn syllables(line: &str) -> Vec<Sung> {
                     next = chars.next_if(|c| !"*-_| \t]".contains(*c));
                 }
                 let hyphen = chars.next_if_eq(&'-').is_some();
-                found.push(Sung::Syllable(Syllable { text, hyphen }));
+                found.push(LyricToken::Syllable(Syllable { text, hyphen }));
             }
         }
     }
@@ -47,13 +47,13 @@ mod tests {
 
     #[test]
     fn syllables_hyphens_and_holds() {
-        let syllable = |text: &str, hyphen| Sung::Syllable(Syllable { text: text.into(), hyphen });
+        let syllable = |text: &str, hyphen| LyricToken::Syllable(Syllable { text: text.into(), hyphen });
         let expected = [
             syllable("ne-_ab", true),
             syllable("sence", false),
-            Sung::Skip,
+            LyricToken::Skip,
             syllable("", false),
-            Sung::Bar,
+            LyricToken::Bar,
             syllable("qu'il y", false),
         ];
         assert_eq!(syllables(r" ne\-\_ab-sence * _ | qu'il~y"), expected);

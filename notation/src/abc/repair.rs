@@ -1,14 +1,19 @@
-//! All voices get the same bars, as long as each other, with the same bar lines.
+//! Gives all voices the same bars, with the same lengths and bar lines.
 
 use super::diagnostics::Diagnostics;
-use super::score::{Bar, BarLine, Chord, Event, QUARTER, Style, Voice, WHOLE};
+use super::score::{AbcEvent, AbcVoice, Bar, BarLine, BarLineStyle, Chord, QUARTER, WHOLE};
 
-/// Bars that differ by less are of the same length: what rounding of odd tuplets leaves.
+/// Bars that differ by less have the same length: the lengths of odd tuplets are rounded.
 const SAME: i64 = QUARTER / 1000;
 
-/// Fills bars that are short or missing with rests, hidden ones where `hidden` says so; the length of each
-/// bar is that of its longest voice. With `silent`, missing bars are as they should be.
-pub(crate) fn lengths(voices: &mut [Voice], hidden: &[bool], silent: bool, diagnostics: &mut Diagnostics) -> Vec<i64> {
+/// Fills bars that are short or missing with rests, up to the longest voice; returns the length of each bar. Rests of
+/// `hidden` voices are invisible. With `silent`, missing bars are no reason to warn.
+pub(crate) fn lengths(
+    voices: &mut [AbcVoice],
+    hidden: &[bool],
+    silent: bool,
+    diagnostics: &mut Diagnostics,
+) -> Vec<i64> {
     let bars = voices.iter().map(|voice| voice.bars.len()).max().unwrap_or(0);
     for voice in voices.iter() {
         if !silent && voice.bars.iter().all(|bar| bar.missing) {
@@ -41,7 +46,7 @@ pub(crate) fn lengths(voices: &mut [Voice], hidden: &[bool], silent: bool, diagn
             let bar = &mut voice.bars[i];
             let own = length(bar);
             if let Some((layer, event)) = whole(bar) {
-                if let Some(Event::Chord(rest)) = bar.layers[layer].get_mut(event) {
+                if let Some(AbcEvent::Chord(rest)) = bar.layers[layer].get_mut(event) {
                     (rest.nominal, rest.ticks) = (target, target);
                 }
                 continue;
@@ -71,8 +76,8 @@ pub(crate) fn lengths(voices: &mut [Voice], hidden: &[bool], silent: bool, diagn
                     space_before: true,
                     ..Chord::default()
                 };
-                // After what takes no time too: a bar may end with a clef.
-                bar.layers[0].push(Event::Chord(rest));
+                // Also after events that take no time: a bar may end with a clef.
+                bar.layers[0].push(AbcEvent::Chord(rest));
             }
         }
         lengths.push(target);
@@ -80,7 +85,7 @@ pub(crate) fn lengths(voices: &mut [Voice], hidden: &[bool], silent: bool, diagn
     lengths
 }
 
-/// The length that most voices have; of those that as many have, the longest.
+/// The length that most voices have; of several, the longest.
 fn usual(lengths: &mut [i64]) -> i64 {
     lengths.sort_unstable();
     let mut best = (0, 0);
@@ -92,21 +97,20 @@ fn usual(lengths: &mut [i64]) -> i64 {
     best.1
 }
 
-/// Ticks of a bar's own voice or, if one is longer, of what it has beside it.
+/// The ticks of a bar's longest layer.
 fn length(bar: &Bar) -> i64 {
-    // Shorter voices beside the first need no rest.
     bar.layers.iter().map(|layer| layer_length(layer)).max().unwrap_or(0)
 }
 
-fn layer_length(layer: &[Event]) -> i64 {
-    layer.iter().map(|event| if let Event::Chord(chord) = event { chord.ticks } else { 0 }).sum()
+fn layer_length(layer: &[AbcEvent]) -> i64 {
+    layer.iter().map(|event| if let AbcEvent::Chord(chord) = event { chord.ticks } else { 0 }).sum()
 }
 
-/// The place of a rest for the whole bar, if that is all there is.
+/// The layer and index of a rest for the whole bar, if the bar has nothing else.
 fn whole(bar: &Bar) -> Option<(usize, usize)> {
     let mut chords = bar.layers.iter().enumerate().flat_map(|(layer, events)| {
         events.iter().enumerate().filter_map(move |(place, event)| match event {
-            Event::Chord(chord) => Some((layer, place, chord)),
+            AbcEvent::Chord(chord) => Some((layer, place, chord)),
             _ => None,
         })
     });
@@ -128,11 +132,11 @@ fn written(ticks: i64) -> String {
 }
 
 /// The bar lines that most voices have.
-pub(crate) fn bar_lines(voices: &[Voice], diagnostics: &mut Diagnostics) -> Vec<(BarLine, BarLine)> {
+pub(crate) fn bar_lines(voices: &[AbcVoice], diagnostics: &mut Diagnostics) -> Vec<(BarLine, BarLine)> {
     let bars = voices.iter().map(|voice| voice.bars.len()).max().unwrap_or(0);
     (0..bars)
         .map(|i| {
-            let here: Vec<(&Voice, &Bar)> = voices.iter().map(|voice| (voice, &voice.bars[i])).collect();
+            let here: Vec<(&AbcVoice, &Bar)> = voices.iter().map(|voice| (voice, &voice.bars[i])).collect();
             let voted = |bar: &Bar| !bar.missing || bar.left != BarLine::default();
             let voters = here.iter().filter(|(_, bar)| voted(bar)).count();
             let most =
@@ -141,7 +145,13 @@ pub(crate) fn bar_lines(voices: &[Voice], diagnostics: &mut Diagnostics) -> Vec<
             for (_, bar) in here.iter().filter(|(_, bar)| !bar.missing) {
                 style[bar.right.style as usize] += 1;
             }
-            let styles = [Style::Single, Style::Invisible, Style::Dotted, Style::Double, Style::Final];
+            let styles = [
+                BarLineStyle::Single,
+                BarLineStyle::Invisible,
+                BarLineStyle::Dotted,
+                BarLineStyle::Double,
+                BarLineStyle::Final,
+            ];
             let style = styles.into_iter().max_by_key(|s| (style[*s as usize], *s)).filter(|s| style[*s as usize] > 0);
             let ending = here.iter().map(|(_, bar)| &bar.left.ending).find(|ending| !ending.is_empty());
             let ending = ending.filter(|ending| most(&|bar| bar.left.ending == **ending)).cloned().unwrap_or_default();

@@ -1,47 +1,47 @@
-//! A piece, parsed: voices of bars of events, all voices with the same bars.
+//! A parsed piece: voices, with bars, with events. All voices have the same bars.
 
-use super::diagnostics::{Position, Warning};
+use super::diagnostics::{AbcWarning, LineColumn};
 
-/// Ticks of a quarter note: binary parts down to a 512th, and tuplets of any number up to 16, are whole.
+/// Ticks of a quarter note. Note values down to a 512th, and tuplets of up to 16 notes, are whole numbers of ticks.
 pub const QUARTER: i64 = 17_297_280;
 /// Ticks of a whole note.
 pub const WHOLE: i64 = 4 * QUARTER;
 
-/// A piece.
+/// A parsed piece.
 #[derive(Clone, Debug, Default)]
-pub struct Score {
+pub struct AbcScore {
     /// The `T:` lines.
     pub titles: Vec<String>,
     /// The `C:` lines, joined.
     pub composer: String,
-    /// In the order of the text.
-    pub voices: Vec<Voice>,
-    /// What stands together, in the order of the page.
-    pub layout: Vec<Listed>,
-    /// Instruments: voices by staff.
-    pub parts: Vec<Part>,
+    /// The voices, in the order of the text.
+    pub voices: Vec<AbcVoice>,
+    /// The parts and their brackets, in the order of the page.
+    pub layout: Vec<LayoutEntry>,
+    /// The instruments, with their voices by staff.
+    pub parts: Vec<AbcPart>,
     /// The tempo at the beginning.
     pub tempo: Option<Tempo>,
-    /// The length of each bar in ticks: that of the longest voice.
+    /// The length of each bar in ticks, which is that of its longest voice.
     pub lengths: Vec<i64>,
     /// The bar lines before and after each bar, the same for all voices.
     pub bar_lines: Vec<(BarLine, BarLine)>,
-    /// What was not as it should be, in the order of the text.
-    pub warnings: Vec<Warning>,
+    /// What was wrong, in the order of the text.
+    pub warnings: Vec<AbcWarning>,
 }
 
-/// An entry of the list of parts.
+/// An entry of the list of parts and brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
+pub enum LayoutEntry {
     /// A bracket around parts begins.
     Open(Bracket),
-    /// A part, by its place in [`Score::parts`].
+    /// A part, by its index in [`AbcScore::parts`].
     Part(usize),
-    /// The last bracket opened ends.
+    /// The bracket opened last ends.
     Close,
 }
 
-/// What parts are held together by.
+/// A bracket around parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bracket {
     /// `[ … ]`
@@ -52,39 +52,39 @@ pub enum Bracket {
 
 /// An instrument.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Part {
-    /// The name at the first line of the score.
+pub struct AbcPart {
+    /// The name beside the first system of the score.
     pub name: String,
-    /// The name at the others.
+    /// The name beside the other systems.
     pub short_name: String,
-    /// For each staff its voices, by their places in [`Score::voices`].
+    /// The voices of each staff, by their indices in [`AbcScore::voices`].
     pub staves: Vec<Vec<usize>>,
 }
 
 /// A voice.
 #[derive(Clone, Debug)]
-pub struct Voice {
-    /// As in `V:`.
+pub struct AbcVoice {
+    /// The id, as after `V:`.
     pub id: String,
-    /// The instrument.
+    /// The instrument's name.
     pub name: String,
-    /// Its short name.
+    /// The instrument's short name.
     pub short_name: String,
-    /// At the beginning.
+    /// The clef at the beginning.
     pub clef: Option<Clef>,
-    /// At the beginning.
-    pub key: Option<Key>,
-    /// At the beginning.
+    /// The key at the beginning.
+    pub key: Option<KeySignature>,
+    /// The meter at the beginning.
     pub meter: Option<Meter>,
-    /// Semitones from what is written to what sounds.
+    /// Semitones from the written to the sounding pitch.
     pub transpose: i32,
-    /// The General MIDI program, 0 to 127, where the text has one.
+    /// The General MIDI program, 0 to 127, if the text has one.
     pub program: Option<u8>,
-    /// Lines of the staff, where not five.
+    /// The lines of the staff, if the text has their number.
     pub staff_lines: Option<u8>,
-    /// Notes are drum sounds.
+    /// The notes are percussion sounds.
     pub percussion: bool,
-    /// The music.
+    /// The bars.
     pub bars: Vec<Bar>,
 }
 
@@ -92,14 +92,14 @@ pub struct Voice {
 #[derive(Clone, Debug, Default)]
 pub struct Bar {
     /// Where it begins.
-    pub at: Position,
-    /// The voice, and what it has beside it (`&`).
-    pub layers: Vec<Vec<Event>>,
-    /// Before it.
+    pub at: LineColumn,
+    /// The events of the voice, and of each layer that `&` adds to it.
+    pub layers: Vec<Vec<AbcEvent>>,
+    /// The bar line before it.
     pub left: BarLine,
-    /// After it.
+    /// The bar line after it.
     pub right: BarLine,
-    /// Not in the text.
+    /// The bar is not in the text.
     pub missing: bool,
 }
 
@@ -107,8 +107,8 @@ pub struct Bar {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BarLine {
     /// How it looks.
-    pub style: Style,
-    /// What came before is repeated.
+    pub style: BarLineStyle,
+    /// A repeat ends before it.
     pub repeat_end: bool,
     /// A repeat begins after it.
     pub repeat_start: bool,
@@ -116,9 +116,9 @@ pub struct BarLine {
     pub ending: String,
 }
 
-/// How a bar line looks; the later ones win over the earlier ones where voices differ.
+/// How a bar line looks. Where voices differ equally, the later style counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Style {
+pub enum BarLineStyle {
     /// `|`
     #[default]
     Single,
@@ -132,37 +132,37 @@ pub enum Style {
     Final,
 }
 
-/// What is in a bar.
+/// An event of a bar.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Notes, or a rest, that take time.
+pub enum AbcEvent {
+    /// Notes or a rest.
     Chord(Chord),
-    /// Grace notes before the next chord; struck through or not.
+    /// Grace notes before the next chord, and whether they are struck through.
     Grace(Vec<Chord>, bool),
     /// Something that takes no time.
-    Mark(Mark),
+    Mark(AbcMark),
 }
 
-/// Notes that sound together; none is a rest.
+/// Notes that sound together; without notes, a rest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chord {
     /// The notes.
     pub notes: Vec<Note>,
-    /// Ticks as it looks.
+    /// Its written length in ticks.
     pub nominal: i64,
-    /// Ticks as it sounds.
+    /// Its sounding length in ticks, shorter in tuplets.
     pub ticks: i64,
     /// A rest that is not shown.
     pub invisible: bool,
-    /// A rest that fills the bar, however long that is.
+    /// A rest for the whole bar, whatever the bar's length.
     pub whole_bar: bool,
-    /// Nothing in the text: put in so that the bar is full.
+    /// A rest that is not in the text, and fills the bar.
     pub filled: bool,
     /// Its tuplet.
     pub tuplet: Option<Tuplet>,
     /// Slurs that begin or end here.
     pub slurs: Vec<Slur>,
-    /// Their names, without `!`.
+    /// The names of its decorations, without `!`.
     pub decorations: Vec<String>,
     /// No beam from the note before.
     pub space_before: bool,
@@ -173,26 +173,26 @@ pub struct Chord {
 /// A note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// 0 to 6: C to B.
+    /// The step, 0 to 6 for C to B.
     pub step: u8,
-    /// As in MusicXML: 4 has the middle C.
+    /// The octave, as in MusicXML: octave 4 begins with middle C.
     pub octave: i8,
-    /// Semitones, the key's and the bar's accidentals counted.
+    /// The alteration in semitones, by key and accidentals.
     pub alter: i8,
-    /// An accidental that is written.
+    /// The written accidental.
     pub accidental: Option<i8>,
-    /// Ticks as it looks, where chords have notes of different length.
+    /// Its written length in ticks. The notes of a chord may differ.
     pub nominal: i64,
-    /// Held into the next chord.
+    /// It is tied to the next chord.
     pub tie_start: bool,
-    /// Held from the chord before.
+    /// It is tied to the chord before.
     pub tie_stop: bool,
-    /// The General MIDI drum sound.
+    /// The General MIDI percussion sound.
     pub drum: Option<u8>,
 }
 
 impl Note {
-    /// The MIDI number of the note as it is written.
+    /// The MIDI number of the written note.
     pub fn midi(&self) -> i32 {
         const STEPS: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
         (i32::from(self.octave) + 1) * 12 + STEPS[usize::from(self.step % 7)] + i32::from(self.alter)
@@ -215,65 +215,65 @@ pub struct Tuplet {
 /// An end of a slur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slur {
-    /// Both ends have the same.
+    /// The slur's number, the same at both ends.
     pub id: u32,
     /// It begins here.
     pub start: bool,
-    /// Not a full line.
+    /// It is drawn as a dotted line.
     pub dotted: bool,
 }
 
 /// A syllable under a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syllable {
-    /// Empty where the one before is held.
+    /// The text; empty if the syllable before is held.
     pub text: String,
-    /// The word goes on.
+    /// The word continues after it.
     pub hyphen: bool,
 }
 
-/// What takes no time.
+/// An event that takes no time.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Mark {
-    /// Words, above the staff or below.
+pub enum AbcMark {
+    /// Words, and whether they are above the staff.
     Text(String, bool),
     /// A chord symbol.
     Harmony(String),
-    /// A decoration that belongs to a time and not to a note: dynamics, hairpins, pedal, signs.
+    /// A decoration that belongs to a moment, and not to a note: dynamics, hairpins, pedal, signs.
     Decoration(String),
-    /// Of this voice.
-    Key(Key),
-    /// Of this voice.
+    /// A change of key, in this voice.
+    Key(KeySignature),
+    /// A change of meter, in this voice.
     Meter(Meter),
-    /// Of this voice.
+    /// A change of clef, in this voice.
     Clef(Clef),
-    /// Of the piece.
+    /// A change of tempo, in all voices.
     Tempo(Tempo),
     /// A rehearsal mark.
     Rehearsal(String),
-    /// The voice goes to another staff of its part: this many further down.
+    /// The voice moves this many staves down within its part.
     Staff(i32),
 }
 
 /// A key signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Key {
-    /// Sharps; flats are negative.
+pub struct KeySignature {
+    /// The number of sharps; flats are negative.
     pub fifths: i8,
     /// MusicXML's name of the mode.
     pub mode: &'static str,
-    /// Semitones for C, D, … B.
+    /// The alteration of C, D, … B in semitones.
     pub alters: [i8; 7],
-    /// The signature is that of `alters`, and not of `fifths`.
+    /// The signature has the accidentals of `alters`, not the usual ones of `fifths`.
     pub explicit: bool,
 }
 
 /// A time signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meter {
-    /// `3`, or `3+2`.
+    /// The beats: `3` or `3+2`.
     pub beats: String,
-    /// What is counted.
+    /// The note value of a beat.
     pub beat_type: u32,
     /// `C` or `C|`.
     pub symbol: Option<&'static str>,
@@ -286,18 +286,18 @@ pub struct Meter {
 pub struct Clef {
     /// MusicXML's sign.
     pub sign: &'static str,
-    /// The line it sits on; 0 for none.
+    /// Its line on the staff, counted from below; 0 for none.
     pub line: u8,
-    /// Octaves of the small 8.
+    /// The octaves of a small 8 above or below.
     pub octave: i8,
 }
 
 /// A tempo.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tempo {
-    /// Its words.
+    /// The words.
     pub text: String,
-    /// A note value (numerator and denominator) and how many of it in a minute.
+    /// A note value (numerator and denominator), and how many of it a minute has.
     pub beat: Option<(u32, u32, f64)>,
     /// Quarter notes a minute.
     pub quarters: f64,

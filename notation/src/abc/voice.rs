@@ -1,41 +1,33 @@
-//! A voice while it is read: what holds from note to note, and the bar that is being filled.
+//! A voice while it is read: the state that lasts from note to note, and the current bar.
 
 use std::collections::HashMap;
 
-use super::diagnostics::{Diagnostics, Position};
-use super::header::Attributes;
-use super::lyrics::{Sung, syllables};
-use super::scan::Scan;
-use super::score::{Bar, BarLine, Chord, Event, Key, Mark, Meter, Note, Slur, Style, Syllable, Tuplet, Voice, WHOLE};
+use super::diagnostics::{Diagnostics, LineColumn};
+use super::header::VoiceAttributes;
+use super::lyrics::{LyricToken, syllables};
+use super::scan::{MusicScanner, WrittenNote};
+use super::score::{
+    AbcEvent, AbcMark, AbcVoice, Bar, BarLine, BarLineStyle, Chord, KeySignature, Meter, Note, Slur, Syllable, Tuplet,
+    WHOLE,
+};
 
-/// Voices beside the voice (`&`) in a bar; more are left out.
+/// Layers of a bar: the voice, and what `&` adds. More are written one after the other.
 const MOST_LAYERS: usize = 8;
 
-/// The ticks of a note, at most.
+/// The most ticks of a note.
 const LONGEST: i128 = 64 * WHOLE as i128;
 
-/// A note as it is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
-    pub step: u8,
-    pub octave: i8,
-    pub accidental: Option<i8>,
-    pub tie: bool,
-    /// Of the unit.
-    pub length: (i64, i64),
-}
-
-/// Notes or a rest as written.
+/// A chord or a rest as written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WrittenChord {
-    pub notes: Vec<Written>,
+    pub notes: Vec<WrittenNote>,
     pub length: (i64, i64),
     pub invisible: bool,
     pub whole_bar: bool,
 }
 
 struct OpenTie {
-    at: Position,
+    at: LineColumn,
     alter: i8,
     bar: usize,
     event: usize,
@@ -50,51 +42,55 @@ struct OpenTuplet {
     ticks: i64,
 }
 
-/// A drum note's place on the staff and its sound.
+/// The place of a percussion note on the staff, and its sound.
 #[derive(Clone, Copy)]
-pub(crate) struct Drum {
+pub(crate) struct DrumSound {
     pub step: u8,
     pub octave: i8,
     pub sound: u8,
 }
 
-pub(crate) struct Reading {
-    pub voice: Voice,
+/// Reads a voice.
+pub(crate) struct VoiceReader {
+    pub voice: AbcVoice,
     pub unit: (i64, i64),
     alters: [i8; 7],
     octave: i8,
     meter: i64,
-    pub drums: HashMap<(u8, i8, Option<i8>), Drum>,
-    /// The bar that is being filled.
+    pub drums: HashMap<(u8, i8, Option<i8>), DrumSound>,
+    /// The current bar.
     bar: Bar,
     layer: usize,
+    /// The bar has a note or a rest.
     timed: bool,
+    /// The bar has an event.
     begun: bool,
     accidentals: HashMap<(u8, i8), i8>,
     ties: HashMap<(usize, u8, i8), OpenTie>,
-    /// The last chord of the bar.
+    /// The index of the last chord in the bar.
     last: Option<usize>,
     decorations: Vec<String>,
     slur_starts: Vec<bool>,
     pub space: bool,
     tuplet: Option<OpenTuplet>,
     broken: i32,
-    /// Those that are open, by layer.
+    /// The slurs that are open, by layer.
     slurs: Vec<Vec<u32>>,
-    /// The last chord by layer: its bar and place.
+    /// The last chord of each layer: its bar and index.
     latest: [Option<(usize, usize)>; MOST_LAYERS],
     next_slur: u32,
-    /// Chords (bar and event) that the next line of lyrics is for.
+    /// The chords (bar and event) since the last line of lyrics.
     unsung: Vec<(usize, usize)>,
+    /// The chords that the current lines of lyrics are for.
     sung: Vec<(usize, usize)>,
     verse: usize,
-    /// A note since `[V:…]`.
+    /// There was a note since `[V:…]`.
     pub sounded: bool,
-    /// The bars there were at `[V:…]`.
+    /// The number of bars at `[V:…]`.
     segment: usize,
 }
 
-/// A fraction of a whole note in ticks, rounded and kept within bounds.
+/// A fraction of a whole note in ticks, rounded and limited.
 fn ticks(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i64 {
     rounded(unit, length, more).clamp(1, LONGEST) as i64
 }
@@ -105,10 +101,10 @@ fn rounded(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i128 {
     (numerator + denominator / 2) / denominator
 }
 
-impl Reading {
-    pub fn new(id: &str, unit: (i64, i64), key: Option<&Key>, meter: Option<&Meter>) -> Reading {
-        let mut reading = Reading {
-            voice: Voice {
+impl VoiceReader {
+    pub fn new(id: &str, unit: (i64, i64), key: Option<&KeySignature>, meter: Option<&Meter>) -> VoiceReader {
+        let mut reading = VoiceReader {
+            voice: AbcVoice {
                 id: id.to_owned(),
                 name: String::new(),
                 short_name: String::new(),
@@ -148,15 +144,15 @@ impl Reading {
             segment: 0,
         };
         if let Some(key) = key {
-            reading.key(key.clone(), Position::default());
+            reading.key(key.clone(), LineColumn::default());
         }
         if let Some(meter) = meter {
-            reading.meter(meter.clone(), Position::default());
+            reading.meter(meter.clone(), LineColumn::default());
         }
         reading
     }
 
-    /// The number of the bar that is being filled, counted from 1.
+    /// The number of the current bar, counted from 1.
     pub fn number(&self) -> usize {
         self.voice.bars.len() + 1
     }
@@ -165,7 +161,7 @@ impl Reading {
         self.voice.bars.is_empty() && self.bar.layers.iter().all(Vec::is_empty)
     }
 
-    fn event(&mut self, event: Event, at: Position) -> usize {
+    fn event(&mut self, event: AbcEvent, at: LineColumn) -> usize {
         if !self.begun {
             self.begun = true;
             self.bar.at = at;
@@ -175,29 +171,29 @@ impl Reading {
         layer.len() - 1
     }
 
-    pub fn mark(&mut self, mark: Mark, at: Position) {
-        self.event(Event::Mark(mark), at);
+    pub fn mark(&mut self, mark: AbcMark, at: LineColumn) {
+        self.event(AbcEvent::Mark(mark), at);
     }
 
-    pub fn key(&mut self, key: Key, at: Position) {
+    pub fn key(&mut self, key: KeySignature, at: LineColumn) {
         self.alters = key.alters;
         if self.fresh() {
             self.voice.key = Some(key);
         } else {
-            self.event(Event::Mark(Mark::Key(key)), at);
+            self.event(AbcEvent::Mark(AbcMark::Key(key)), at);
         }
     }
 
-    pub fn meter(&mut self, meter: Meter, at: Position) {
+    pub fn meter(&mut self, meter: Meter, at: LineColumn) {
         self.meter = meter.length;
         if self.fresh() {
             self.voice.meter = Some(meter);
         } else {
-            self.event(Event::Mark(Mark::Meter(meter)), at);
+            self.event(AbcEvent::Mark(AbcMark::Meter(meter)), at);
         }
     }
 
-    pub fn attributes(&mut self, found: Attributes, at: Position) {
+    pub fn attributes(&mut self, found: VoiceAttributes, at: LineColumn) {
         let voice = &mut self.voice;
         if let Some(name) = found.name.filter(|name| !name.is_empty()) {
             voice.name = name;
@@ -213,7 +209,7 @@ impl Reading {
             if self.fresh() {
                 self.voice.clef = Some(clef);
             } else {
-                self.event(Event::Mark(Mark::Clef(clef)), at);
+                self.event(AbcEvent::Mark(AbcMark::Clef(clef)), at);
             }
         }
     }
@@ -226,18 +222,18 @@ impl Reading {
         self.slur_starts.push(dotted);
     }
 
-    pub fn slur_stop(&mut self, at: Position, diagnostics: &mut Diagnostics) {
+    pub fn slur_stop(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         let layer = self.layer;
         let Some((bar, event)) = self.latest[layer].filter(|_| !self.slurs[layer].is_empty()) else {
             return self.warn(at, "a slur ends that has not begun; left out", diagnostics);
         };
         let Some(id) = self.slurs[layer].pop() else { return };
-        if let Some(Event::Chord(chord)) = self.at(bar, layer, event) {
+        if let Some(AbcEvent::Chord(chord)) = self.at(bar, layer, event) {
             chord.slurs.push(Slur { id, start: false, dotted: false });
         }
     }
 
-    fn at(&mut self, bar: usize, layer: usize, event: usize) -> Option<&mut Event> {
+    fn at(&mut self, bar: usize, layer: usize, event: usize) -> Option<&mut AbcEvent> {
         let bar = if bar == self.voice.bars.len() { &mut self.bar } else { self.voice.bars.get_mut(bar)? };
         bar.layers.get_mut(layer)?.get_mut(event)
     }
@@ -250,15 +246,15 @@ impl Reading {
     fn stop_tuplet(&mut self) {
         if self.tuplet.take().is_some()
             && let Some(last) = self.last
-            && let Some(Event::Chord(chord)) = self.bar.layers[self.layer].get_mut(last)
+            && let Some(AbcEvent::Chord(chord)) = self.bar.layers[self.layer].get_mut(last)
             && let Some(tuplet) = &mut chord.tuplet
         {
             tuplet.stop = true;
         }
     }
 
-    /// `>` counts up, `<` counts down.
-    pub fn broken(&mut self, sign: i32, at: Position, diagnostics: &mut Diagnostics) {
+    /// Counts the signs of a broken rhythm: `>` up, `<` down.
+    pub fn broken(&mut self, sign: i32, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.last.is_none() {
             self.warn(at, "a broken rhythm without a note before it; left out", diagnostics);
         } else {
@@ -266,13 +262,13 @@ impl Reading {
         }
     }
 
-    /// A tie that stands apart from its note.
-    pub fn tie(&mut self, at: Position, diagnostics: &mut Diagnostics) {
+    /// A tie that is written apart from its note.
+    pub fn tie(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         let Some(last) = self.last else {
             return self.warn(at, "a tie without a note before it; left out", diagnostics);
         };
         let (bar, layer) = (self.voice.bars.len(), self.layer);
-        let Some(Event::Chord(chord)) = self.bar.layers[layer].get_mut(last) else { return };
+        let Some(AbcEvent::Chord(chord)) = self.bar.layers[layer].get_mut(last) else { return };
         for (note, sounding) in chord.notes.iter_mut().enumerate() {
             sounding.tie_start = true;
             let tie = OpenTie { at, alter: sounding.alter, bar, event: last, note };
@@ -280,7 +276,7 @@ impl Reading {
         }
     }
 
-    pub fn grace(&mut self, written: Vec<WrittenChord>, slash: bool, at: Position) {
+    pub fn grace(&mut self, written: Vec<WrittenChord>, slash: bool, at: LineColumn) {
         let chords = written
             .into_iter()
             .map(|chord| Chord {
@@ -291,12 +287,12 @@ impl Reading {
             .filter(|chord| !chord.notes.is_empty())
             .collect::<Vec<_>>();
         if !chords.is_empty() {
-            self.event(Event::Grace(chords, slash), at);
+            self.event(AbcEvent::Grace(chords, slash), at);
         }
     }
 
-    /// The note's pitch: ties, written accidentals, those of the bar, those of the key, in this order.
-    fn note(&mut self, written: &Written, length: (i64, i64), closes: bool) -> Note {
+    /// The note with its pitch. Its alteration is that of a tie, a written accidental, the bar or the key, in this order.
+    fn note(&mut self, written: &WrittenNote, length: (i64, i64), closes: bool) -> Note {
         let octave = written.octave.saturating_add(self.octave).clamp(-2, 11);
         let step = written.step;
         let nominal = ticks(self.unit, written.length, length);
@@ -317,23 +313,23 @@ impl Reading {
         Note { step, octave, alter, accidental, nominal, tie_start: written.tie, tie_stop: tied.is_some(), drum: None }
     }
 
-    fn drum(&mut self, written: &Written, octave: i8, nominal: i64) -> Note {
+    fn drum(&mut self, written: &WrittenNote, octave: i8, nominal: i64) -> Note {
         let plain =
             Note { step: written.step, octave, alter: written.accidental.unwrap_or(0), nominal, ..Note::default() };
         let sound = plain.midi().clamp(0, 127) as u8;
         let drum = self.drums.get(&(written.step, octave, written.accidental)).copied();
-        let Some(Drum { mut step, mut octave, sound }) = drum else {
+        let Some(DrumSound { mut step, mut octave, sound }) = drum else {
             return Note { alter: 0, drum: Some(sound), ..plain };
         };
         if self.voice.clef.as_ref().is_some_and(|clef| clef.sign == "F") {
-            // Places on the staff are named as in the treble clef.
+            // Places on the staff are those of the treble clef.
             let place = i32::from(octave) * 7 + i32::from(step) - 12;
             (step, octave) = (place.rem_euclid(7) as u8, place.div_euclid(7) as i8);
         }
         Note { step, octave, alter: 0, drum: Some(sound), ..plain }
     }
 
-    pub fn chord(&mut self, written: WrittenChord, at: Position, diagnostics: &mut Diagnostics) {
+    pub fn chord(&mut self, written: WrittenChord, at: LineColumn, diagnostics: &mut Diagnostics) {
         let (bar, layer) = (self.voice.bars.len(), self.layer);
         let too_long = |own| rounded(self.unit, written.length, own) > LONGEST;
         if written.notes.iter().any(|note| too_long(note.length)) || written.notes.is_empty() && too_long((1, 1)) {
@@ -359,7 +355,7 @@ impl Reading {
         if let Some(tuplet) = &mut self.tuplet {
             let start = tuplet.nominal == 0;
             tuplet.nominal += chord.nominal;
-            // Rounded together, so that the notes add up.
+            // The sum is rounded, so that the notes add up to it.
             let end = i128::from(tuplet.nominal) * i128::from(tuplet.normal) / i128::from(tuplet.actual);
             chord.ticks = (end as i64 - tuplet.ticks).max(1);
             tuplet.ticks += chord.ticks;
@@ -389,13 +385,13 @@ impl Reading {
                 self.unsung.push((bar, event));
             }
         }
-        self.event(Event::Chord(chord), at);
+        self.event(AbcEvent::Chord(chord), at);
         self.last = Some(event);
         self.latest[layer] = Some((bar, event));
         self.timed = true;
     }
 
-    /// Ties that the chord just read does not take up.
+    /// Removes the ties that the new chord does not continue.
     fn untie(&mut self, diagnostics: &mut Diagnostics) {
         let layer = self.layer;
         if self.ties.is_empty() {
@@ -412,7 +408,7 @@ impl Reading {
             diagnostics.add(tie.at, &self.voice.id, tie.bar + 1, problem);
         }
         for tie in loose {
-            if let Some(Event::Chord(chord)) = self.at(tie.bar, layer, tie.event)
+            if let Some(AbcEvent::Chord(chord)) = self.at(tie.bar, layer, tie.event)
                 && let Some(note) = chord.notes.get_mut(tie.note)
             {
                 note.tie_start = false;
@@ -434,7 +430,7 @@ impl Reading {
                 note.nominal = scaled(note.nominal, by);
             }
         };
-        if let Some(Event::Chord(previous)) = self.bar.layers[self.layer].get_mut(last) {
+        if let Some(AbcEvent::Chord(previous)) = self.bar.layers[self.layer].get_mut(last) {
             let old = (previous.nominal, previous.ticks);
             scale(previous, before);
             if let (Some(tuplet), true) = (&mut self.tuplet, previous.tuplet.is_some()) {
@@ -445,8 +441,8 @@ impl Reading {
         scale(chord, after);
     }
 
-    /// `&`: what follows sounds together with the bar so far.
-    pub fn overlay(&mut self, at: Position, diagnostics: &mut Diagnostics) {
+    /// `&`: what follows sounds at the same time as the bar so far.
+    pub fn overlay(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.layer + 1 >= MOST_LAYERS {
             return self.warn(at, "too many voices in one (`&`); written one after the other", diagnostics);
         }
@@ -457,8 +453,8 @@ impl Reading {
         (self.last, self.broken) = (None, 0);
     }
 
-    /// A bar line: closes the bar if there is something in it, else it belongs to the bar line before.
-    pub fn bar_line(&mut self, line: BarLine, closes_empty: bool, at: Position) {
+    /// A bar line. It ends the bar, or is added to the bar line before if the bar is empty.
+    pub fn bar_line(&mut self, line: BarLine, closes_empty: bool, at: LineColumn) {
         let next = BarLine { repeat_start: line.repeat_start, ending: line.ending.clone(), ..BarLine::default() };
         if self.timed || closes_empty {
             if !self.begun {
@@ -494,22 +490,22 @@ impl Reading {
         self.segment = self.voice.bars.len();
     }
 
-    /// Is this the end of a voice's text that has nothing but a bar line?
-    pub fn empty_segment(&self, scan: &Scan) -> bool {
+    /// Whether the text of a voice, which is only a bar line, ends here.
+    pub fn empty_segment(&self, scan: &MusicScanner) -> bool {
         let rest = scan.rest().trim_start();
         !self.timed && self.voice.bars.len() == self.segment && (rest.is_empty() || rest.starts_with("[V:"))
     }
 
-    /// Closes a bar that has no bar line.
-    pub fn end(&mut self, at: Position, diagnostics: &mut Diagnostics) {
+    /// Ends a bar that has no bar line.
+    pub fn end(&mut self, at: LineColumn, diagnostics: &mut Diagnostics) {
         if self.timed {
             self.warn(at, "no bar line at its end", diagnostics);
-            self.close(BarLine { style: Style::Single, ..BarLine::default() });
+            self.close(BarLine { style: BarLineStyle::Single, ..BarLine::default() });
         }
     }
 
-    /// Puts in bars that the text does not have, up to `bars`.
-    pub fn fill(&mut self, bars: usize, at: Position) {
+    /// Adds bars that the text does not have, up to `bars`.
+    pub fn fill(&mut self, bars: usize, at: LineColumn) {
         while self.voice.bars.len() < bars {
             let left = std::mem::take(&mut self.bar.left);
             let bar = Bar { at, layers: vec![Vec::new()], left, missing: true, ..Bar::default() };
@@ -517,11 +513,11 @@ impl Reading {
         }
     }
 
-    pub fn warn(&self, at: Position, problem: &str, diagnostics: &mut Diagnostics) {
+    pub fn warn(&self, at: LineColumn, problem: &str, diagnostics: &mut Diagnostics) {
         diagnostics.add(at, &self.voice.id, self.number(), problem);
     }
 
-    /// A line of music begins: lyrics after it are for what it has.
+    /// A line of music begins. Lyrics after it are for its notes.
     pub fn music_line(&mut self) {
         if self.verse > 0 {
             self.verse = 0;
@@ -529,7 +525,7 @@ impl Reading {
         }
     }
 
-    /// A `w:` line for the music since the last ones.
+    /// A `w:` line, for the music since the lyrics before.
     pub fn lyrics(&mut self, text: &str) {
         if self.verse == 0 {
             self.sung = std::mem::take(&mut self.unsung);
@@ -544,14 +540,14 @@ impl Reading {
         let mut bar = sung.first().map_or(0, |(bar, _)| *bar);
         for syllable in syllables(text) {
             match syllable {
-                Sung::Bar => {
+                LyricToken::Bar => {
                     while sung.get(next).is_some_and(|(of, _)| *of <= bar) {
                         next += 1;
                     }
                     bar += 1;
                 }
-                Sung::Skip => next += 1,
-                Sung::Syllable(syllable) => {
+                LyricToken::Skip => next += 1,
+                LyricToken::Syllable(syllable) => {
                     let Some(place) = sung.get(next) else { break };
                     bar = place.0;
                     self.sing(*place, verse, syllable);
@@ -563,18 +559,18 @@ impl Reading {
     }
 
     fn sing(&mut self, (bar, event): (usize, usize), verse: usize, syllable: Syllable) {
-        if let Some(Event::Chord(chord)) = self.at(bar, 0, event) {
+        if let Some(AbcEvent::Chord(chord)) = self.at(bar, 0, event) {
             chord.lyrics.resize(verse, None);
             chord.lyrics.push(Some(syllable));
         }
     }
 
-    /// Takes off what has no end: slurs and ties that are still open.
-    pub fn finish(mut self, diagnostics: &mut Diagnostics) -> Voice {
+    /// Ends the voice, and removes slurs and ties that are still open.
+    pub fn finish(mut self, diagnostics: &mut Diagnostics) -> AbcVoice {
         let open: std::collections::HashSet<u32> = self.slurs.iter().flatten().copied().collect();
         let ties: Vec<_> = self.ties.drain().map(|((layer, ..), tie)| (layer, tie)).collect();
         for (layer, tie) in ties {
-            if let Some(Event::Chord(chord)) = self.at(tie.bar, layer, tie.event)
+            if let Some(AbcEvent::Chord(chord)) = self.at(tie.bar, layer, tie.event)
                 && let Some(note) = chord.notes.get_mut(tie.note)
             {
                 note.tie_start = false;
@@ -585,7 +581,7 @@ impl Reading {
         }
         for (number, bar) in self.voice.bars.iter_mut().enumerate() {
             for event in bar.layers.iter_mut().flatten() {
-                if let Event::Chord(chord) = event {
+                if let AbcEvent::Chord(chord) = event {
                     let before = chord.slurs.len();
                     chord.slurs.retain(|slur| !open.contains(&slur.id));
                     if chord.slurs.len() < before {

@@ -1,7 +1,7 @@
 //! General MIDI programs for the names of instruments.
 
-/// A word that a name has, and its program (from 0). The first that fits is taken: `bass clarinet` comes
-/// before `clarinet`, and that before `bass`.
+/// Words in names of instruments, and their programs (from 0). The first match counts: `bass clarinet` comes before
+/// `clarinet`, and that before `bass`.
 const WORDS: [(&str, u8); 118] = [
     ("english horn", 69),
     ("cor anglais", 69),
@@ -123,7 +123,7 @@ const WORDS: [(&str, u8); 118] = [
     ("mandolin", 25),
 ];
 
-/// Whole words, most of them abbreviations.
+/// Whole words in names, most of them abbreviations.
 const SHORT: [(&str, u8); 57] = [
     ("fl", 73),
     ("picc", 72),
@@ -184,14 +184,14 @@ const SHORT: [(&str, u8); 57] = [
     ("coro", 52),
 ];
 
-/// What a name says: a program, or the drum channel.
+/// What an instrument sounds like: a program, or the percussion channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sound {
     Program(u8),
     Drums,
 }
 
-/// The sound of an instrument's name; `None` if it says none.
+/// The sound for an instrument's name; `None` if the name is unknown.
 pub(crate) fn sound(name: &str) -> Option<Sound> {
     let name = name.to_lowercase();
     if ["drum", "percussion", "schlagzeug", "batterie", "cymbal", "triangle", "tambour", "cowbell"]
@@ -241,6 +241,6 @@ mod tests {
             assert_eq!(sound(name), Some(Sound::Program(program)), "{name}");
         }
         assert_eq!(sound("Drumset"), Some(Sound::Drums));
-        assert_eq!((sound(""), sound("MusicXML Part")), (None, None));
+        assert_eq!((sound(""), sound("MusicXML AbcPart")), (None, None));
     }
 }

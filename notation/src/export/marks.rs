@@ -1,11 +1,11 @@
-//! Decorations, words and chord symbols as MusicXML has them.
+//! Writes decorations, words and chord symbols as MusicXML.
 
-use super::xml::Xml;
+use super::xml::XmlWriter;
 use crate::abc::score::Tempo;
 
-/// Where an element of `<notations>` goes.
+/// An element of `<notations>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notation {
+pub(super) enum NotationElement {
     Articulation(&'static str),
     Ornament(&'static str),
     Technical(&'static str),
@@ -17,9 +17,9 @@ pub(super) enum Notation {
     Line(&'static str, bool),
 }
 
-/// What a note's decoration is; `None` for those that MusicXML has nothing for.
-pub(super) fn notation(name: &str) -> Option<Notation> {
-    use Notation::{Articulation, Ornament, Technical};
+/// The element for a note's decoration; `None` if MusicXML has none.
+pub(super) fn notation(name: &str) -> Option<NotationElement> {
+    use NotationElement::{Articulation, Ornament, Technical};
     Some(match name {
         "." => Articulation("staccato"),
         ">" | "accent" | "emphasis" => Articulation("accent"),
@@ -39,36 +39,36 @@ pub(super) fn notation(name: &str) -> Option<Notation> {
         "open" => Technical("open-string"),
         "snap" => Technical("snap-pizzicato"),
         "thumb" => Technical("thumb-position"),
-        "0" | "1" | "2" | "3" | "4" | "5" => Notation::Fingering,
-        "fermata" | "invertedfermata" => Notation::Fermata,
-        "arpeggio" => Notation::Arpeggio,
-        "trill(" => Notation::TrillLine(true),
-        "trill)" => Notation::TrillLine(false),
-        "/" => Notation::Tremolo("1"),
-        "//" => Notation::Tremolo("2"),
-        "///" => Notation::Tremolo("3"),
-        "~(" => Notation::Line("glissando", true),
-        "~)" => Notation::Line("glissando", false),
-        "-(" => Notation::Line("slide", true),
-        "-)" => Notation::Line("slide", false),
+        "0" | "1" | "2" | "3" | "4" | "5" => NotationElement::Fingering,
+        "fermata" | "invertedfermata" => NotationElement::Fermata,
+        "arpeggio" => NotationElement::Arpeggio,
+        "trill(" => NotationElement::TrillLine(true),
+        "trill)" => NotationElement::TrillLine(false),
+        "/" => NotationElement::Tremolo("1"),
+        "//" => NotationElement::Tremolo("2"),
+        "///" => NotationElement::Tremolo("3"),
+        "~(" => NotationElement::Line("glissando", true),
+        "~)" => NotationElement::Line("glissando", false),
+        "-(" => NotationElement::Line("slide", true),
+        "-)" => NotationElement::Line("slide", false),
         _ => return None,
     })
 }
 
-impl Notation {
-    pub fn write(self, name: &str, xml: &mut Xml) {
+impl NotationElement {
+    pub fn write(self, name: &str, xml: &mut XmlWriter) {
         let (outer, inner) = match self {
-            Notation::Articulation(inner) => ("articulations", inner),
-            Notation::Ornament(inner) => ("ornaments", inner),
-            Notation::Technical(inner) => ("technical", inner),
-            Notation::Fingering => {
+            NotationElement::Articulation(inner) => ("articulations", inner),
+            NotationElement::Ornament(inner) => ("ornaments", inner),
+            NotationElement::Technical(inner) => ("technical", inner),
+            NotationElement::Fingering => {
                 xml.open("technical", &[]);
                 xml.leaf("fingering", &[], name);
                 return xml.close();
             }
-            Notation::Fermata => return xml.empty("fermata", &[("type", "upright")]),
-            Notation::Arpeggio => return xml.empty("arpeggiate", &[]),
-            Notation::TrillLine(start) => {
+            NotationElement::Fermata => return xml.empty("fermata", &[("type", "upright")]),
+            NotationElement::Arpeggio => return xml.empty("arpeggiate", &[]),
+            NotationElement::TrillLine(start) => {
                 xml.open("ornaments", &[]);
                 if start {
                     xml.empty("trill-mark", &[]);
@@ -76,12 +76,12 @@ impl Notation {
                 xml.empty("wavy-line", &[("type", if start { "start" } else { "stop" })]);
                 return xml.close();
             }
-            Notation::Tremolo(strokes) => {
+            NotationElement::Tremolo(strokes) => {
                 xml.open("ornaments", &[]);
                 xml.leaf("tremolo", &[("type", "single")], strokes);
                 return xml.close();
             }
-            Notation::Line(tag, start) => {
+            NotationElement::Line(tag, start) => {
                 let line = if tag == "slide" { "solid" } else { "wavy" };
                 let kind = if start { "start" } else { "stop" };
                 return xml.empty(tag, &[("type", kind), ("number", "1"), ("line-type", line)]);
@@ -93,13 +93,13 @@ impl Notation {
     }
 }
 
-/// Writes a direction: its type within, then the staff and what it means for the sound.
+/// Writes a direction: its content, then the staff and its effect on playback.
 pub(super) fn direction(
-    xml: &mut Xml,
+    xml: &mut XmlWriter,
     placement: &str,
     staff: Option<usize>,
     sound: Option<(&str, &str)>,
-    content: impl FnOnce(&mut Xml),
+    content: impl FnOnce(&mut XmlWriter),
 ) {
     xml.open("direction", &[("placement", placement)]);
     content(xml);
@@ -112,13 +112,13 @@ pub(super) fn direction(
     xml.close();
 }
 
-/// A direction of one type.
+/// Writes a direction with one type.
 fn simple(
-    xml: &mut Xml,
+    xml: &mut XmlWriter,
     placement: &str,
     staff: Option<usize>,
     sound: Option<(&str, &str)>,
-    content: impl FnOnce(&mut Xml),
+    content: impl FnOnce(&mut XmlWriter),
 ) {
     direction(xml, placement, staff, sound, |xml| {
         xml.open("direction-type", &[]);
@@ -127,16 +127,16 @@ fn simple(
     });
 }
 
-pub(super) fn words(xml: &mut Xml, text: &str, above: bool, staff: Option<usize>) {
+pub(super) fn words(xml: &mut XmlWriter, text: &str, above: bool, staff: Option<usize>) {
     simple(xml, if above { "above" } else { "below" }, staff, None, |xml| xml.leaf("words", &[], text));
 }
 
-pub(super) fn rehearsal(xml: &mut Xml, text: &str, staff: Option<usize>) {
+pub(super) fn rehearsal(xml: &mut XmlWriter, text: &str, staff: Option<usize>) {
     simple(xml, "above", staff, None, |xml| xml.leaf("rehearsal", &[], text));
 }
 
-/// Dynamics, hairpins and signs.
-pub(super) fn decoration(xml: &mut Xml, name: &str, staff: Option<usize>) {
+/// Writes dynamics, hairpins and signs.
+pub(super) fn decoration(xml: &mut XmlWriter, name: &str, staff: Option<usize>) {
     let (attribute, sign, text) = match name {
         "coda" => ("coda", true, "coda"),
         "segno" => ("segno", true, "segno"),
@@ -155,7 +155,7 @@ pub(super) fn decoration(xml: &mut Xml, name: &str, staff: Option<usize>) {
                 (false, true) => "down",
                 (false, false) => "up",
             };
-            let content = |xml: &mut Xml| xml.empty("octave-shift", &[("type", kind), ("size", "8")]);
+            let content = |xml: &mut XmlWriter| xml.empty("octave-shift", &[("type", kind), ("size", "8")]);
             return simple(xml, if above { "above" } else { "below" }, staff, None, content);
         }
         _ if name.ends_with(['(', ')']) => {
@@ -184,7 +184,7 @@ pub(super) fn decoration(xml: &mut Xml, name: &str, staff: Option<usize>) {
     });
 }
 
-pub(super) fn tempo(xml: &mut Xml, tempo: &Tempo, staff: Option<usize>) {
+pub(super) fn tempo(xml: &mut XmlWriter, tempo: &Tempo, staff: Option<usize>) {
     let sound = decimals(tempo.quarters);
     direction(xml, "above", staff, Some(("tempo", &sound)), |xml| {
         if !tempo.text.is_empty() {
@@ -193,7 +193,7 @@ pub(super) fn tempo(xml: &mut Xml, tempo: &Tempo, staff: Option<usize>) {
             xml.close();
         }
         if let Some((n, d, speed)) = tempo.beat {
-            // 3/8 is a dotted quarter; other fractions have no note of their own.
+            // 3/8 is a dotted quarter; other fractions are no single note.
             let (unit, dotted) = match n {
                 3 => (d / 2, true),
                 _ => (d, false),
@@ -219,7 +219,7 @@ fn decimals(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Kinds of chords as they are written after the root; the longest that fits is taken.
+/// Kinds of chords as they are written after the root. The longest match counts.
 const KINDS: [(&str, &str); 62] = [
     ("maj7", "major-seventh"),
     ("Maj7", "major-seventh"),
@@ -288,7 +288,7 @@ const KINDS: [(&str, &str); 62] = [
 struct Harmony<'a> {
     root: (char, i8),
     kind: &'static str,
-    /// Degrees that are added: number and semitones.
+    /// Added degrees: number and alteration.
     degrees: Vec<(&'a str, i8)>,
     bass: Option<(char, i8)>,
 }
@@ -306,7 +306,7 @@ fn root(text: &str) -> Option<((char, i8), &str)> {
 }
 
 fn parse(text: &str) -> Option<Harmony<'_>> {
-    // `(…)` at the end says nothing more.
+    // `(…)` at the end is ignored.
     let text = text.split_once('(').map_or(text, |(text, _)| text.trim_end());
     let (root_note, mut rest) = root(text)?;
     let (written, kind) = KINDS.iter().filter(|(kind, _)| rest.starts_with(kind)).max_by_key(|(kind, _)| kind.len())?;
@@ -338,11 +338,11 @@ fn parse(text: &str) -> Option<Harmony<'_>> {
     rest.is_empty().then_some(Harmony { root: root_note, kind, degrees, bass })
 }
 
-/// A chord symbol; what is none is words.
-pub(super) fn harmony(xml: &mut Xml, text: &str, staff: Option<usize>) {
+/// Writes a chord symbol; what is none is written as words.
+pub(super) fn harmony(xml: &mut XmlWriter, text: &str, staff: Option<usize>) {
     let Some(harmony) = parse(text) else { return words(xml, text, true, staff) };
     xml.open("harmony", &[]);
-    let note = |xml: &mut Xml, tag: &'static str, names: [&'static str; 2], (letter, alter): (char, i8)| {
+    let note = |xml: &mut XmlWriter, tag: &'static str, names: [&'static str; 2], (letter, alter): (char, i8)| {
         xml.open(tag, &[]);
         xml.number(names[0], letter);
         if alter != 0 {

@@ -1,4 +1,4 @@
-//! A score as a Standard MIDI File.
+//! Writes a score as a Standard MIDI File.
 
 use std::collections::HashMap;
 
@@ -6,34 +6,33 @@ use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, TrackEventKind};
 
 use super::instruments::{self, Sound};
-use super::{musicxml, playback};
-use crate::abc::score::{Chord, Event, Key, Mark, Meter, Part, QUARTER, Score, Voice};
+use super::timing::{self, PlayedBars, changes, each_event, tempos};
+use crate::abc::score::{AbcEvent, AbcMark, AbcPart, AbcScore, AbcVoice, Chord, KeySignature, Meter, QUARTER};
 use crate::{Error, Result};
 
 /// MIDI ticks of a quarter note.
 const RESOLUTION: i64 = 960;
 
+/// The channel for percussion, counted from 0.
 const DRUMS: u8 = 9;
 
-/// When it happens (in ticks), what comes first of what happens together, and what it is.
-type Timed<'a> = (i64, u8, TrackEventKind<'a>);
+/// An event: its time in ticks, its rank among events at the same time, and what it is.
+type TimedEvent<'a> = (i64, u8, TrackEventKind<'a>);
 
-pub(super) fn write(score: &Score, name: &str) -> Result<Vec<u8>> {
-    let order = playback::order(&score.bar_lines);
-    let (starts, end) = starts(score, &order);
-    let times = Times { order: &order, starts: &starts };
-    // What delta times can hold, a day and a half at the usual speed.
-    if scale(end) >= i64::from(u28::max_value().as_int()) {
+pub(super) fn write(score: &AbcScore, name: &str) -> Result<Vec<u8>> {
+    let played = PlayedBars::of(score);
+    // What a delta time can hold: a day and a half at the usual tempo.
+    if scale(played.end) >= i64::from(u28::max_value().as_int()) {
         return Err(Error::Midi { file: name.to_owned(), problem: "too long for a MIDI file".to_owned() });
     }
 
-    let mut tracks = vec![track(conductor(score, &times), end)];
+    let mut tracks = vec![track(conductor(score, &played), played.end)];
     let channels = channels(score);
     for (part, (channel, program)) in score.parts.iter().zip(&channels) {
-        let dynamics = dynamics(score, part, &times);
+        let dynamics = dynamics(score, part, &played);
         for place in part.staves.iter().flatten() {
             let Some(voice) = score.voices.get(*place) else { continue };
-            tracks.push(track(voice_events(voice, part, *channel, *program, &dynamics, &times), end));
+            tracks.push(track(voice_events(voice, part, *channel, *program, &dynamics, &played), played.end));
         }
     }
     let header = Header::new(Format::Parallel, Timing::Metrical(u15::new(RESOLUTION as u16)));
@@ -44,62 +43,11 @@ pub(super) fn write(score: &Score, name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// When bars begin that are played in this order, and when the last one ends.
-fn starts(score: &Score, order: &[usize]) -> (Vec<i64>, i64) {
-    let mut end: i64 = 0;
-    let starts = order.iter().map(|bar| {
-        let start = end;
-        end = end.saturating_add(score.lengths[*bar]);
-        start
-    });
-    (starts.collect(), end)
-}
-
-/// The same in seconds, as the tempo goes.
-pub(super) fn times(score: &Score) -> super::Times {
-    let order = playback::order(&score.bar_lines);
-    let (starts, end) = starts(score, &order);
-    let mut tempos: Vec<(i64, f64)> = conductor(score, &Times { order: &order, starts: &starts })
-        .into_iter()
-        .filter_map(|(time, _, kind)| match kind {
-            TrackEventKind::Meta(MetaMessage::Tempo(microseconds)) => {
-                Some((time, f64::from(microseconds.as_int()) / 1e6))
-            }
-            _ => None,
-        })
-        .collect();
-    tempos.sort_by_key(|(time, _)| *time);
-    // Up to where time is counted, how much it is, and seconds a quarter from there on.
-    let (mut at, mut seconds, mut quarter) = (0, 0.0, 0.5);
-    let mut tempos = tempos.into_iter().peekable();
-    let mut until = |time: i64| {
-        while let Some((change, next)) = tempos.next_if(|(change, _)| *change <= time) {
-            seconds += (change - at) as f64 / QUARTER as f64 * quarter;
-            (at, quarter) = (change, next);
-        }
-        seconds + (time - at) as f64 / QUARTER as f64 * quarter
-    };
-    let bars = order.iter().zip(&starts).map(|(bar, start)| (*bar, until(*start))).collect();
-    super::Times { bars, seconds: until(end) }
-}
-
 fn scale(ticks: i64) -> i64 {
     ((i128::from(ticks) * i128::from(RESOLUTION) + i128::from(QUARTER / 2)) / i128::from(QUARTER)) as i64
 }
 
-/// Bars as they are played, and when.
-struct Times<'a> {
-    order: &'a [usize],
-    starts: &'a [i64],
-}
-
-impl Times<'_> {
-    fn bars(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
-        self.order.iter().copied().zip(self.starts.iter().copied())
-    }
-}
-
-fn track(mut events: Vec<Timed<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
+fn track(mut events: Vec<TimedEvent<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
     events.sort_by_key(|(time, rank, _)| (scale(*time), *rank));
     let mut now = 0;
     let mut track: Vec<TrackEvent> = Vec::with_capacity(events.len() + 1);
@@ -115,46 +63,38 @@ fn track(mut events: Vec<Timed<'_>>, end: i64) -> Vec<TrackEvent<'_>> {
     track
 }
 
-/// Title, tempo, meter and key.
-fn conductor<'a>(score: &'a Score, times: &Times) -> Vec<Timed<'a>> {
+/// The events of the first track: title, tempo, meter and key.
+fn conductor<'a>(score: &'a AbcScore, played: &PlayedBars) -> Vec<TimedEvent<'a>> {
     let meta = |time, rank, message| (time, rank, TrackEventKind::Meta(message));
     let mut events = Vec::new();
     if let Some(title) = score.titles.first() {
         events.push(meta(0, 0, MetaMessage::TrackName(title.as_bytes())));
     }
-    let meters = musicxml::meters(score).into_iter();
+    let meters = timing::meters(score).into_iter();
     let meters: Vec<Vec<_>> = meters.map(|new| new.iter().map(|new| (0, Some(meter(new)))).collect()).collect();
-    for (time, new) in played(None, &meters, times) {
+    for (time, new) in changes(None, meters, played) {
         let message = |(beats, power)| MetaMessage::TimeSignature(beats, power, 24, 8);
         events.extend(new.map(|new| meta(time, 1, message(new))));
     }
-    // Of a voice that sounds as it is written, if there is one.
+    // The key is that of a voice that sounds as written, if there is one.
     let voice = score.voices.iter().min_by_key(|voice| (voice.percussion, voice.transpose.rem_euclid(12) != 0));
-    for (time, key) in voice.iter().flat_map(|voice| keys(voice, times)) {
+    for (time, key) in voice.iter().flat_map(|voice| keys(voice, played)) {
         events.extend(key.map(|(fifths, minor)| meta(time, 1, MetaMessage::KeySignature(fifths, minor))));
     }
-    let mut tempos: Vec<Vec<(i64, f64)>> = vec![Vec::new(); score.lengths.len()];
-    for voice in &score.voices {
-        each(voice, |bar, offset, event| {
-            if let Event::Mark(Mark::Tempo(tempo)) = event {
-                tempos[bar].push((offset, tempo.quarters));
-            }
-        });
-    }
-    let first = score.tempo.as_ref().map_or(120.0, |tempo| tempo.quarters);
-    events.extend(played(first, &sorted(tempos), times).into_iter().map(|(time, new)| meta(time, 2, tempo(new))));
+    let tempo = |microseconds| MetaMessage::Tempo(u24::new(microseconds));
+    events.extend(tempos(score, played).into_iter().map(|(time, new)| meta(time, 2, tempo(new))));
     events
 }
 
-/// Beats, and the power of two that they are parts of.
+/// The number of beats, and the note value of a beat as a power of two.
 fn meter(meter: &Meter) -> (u8, u8) {
     let beats: u32 = meter.beats.split('+').filter_map(|beats| beats.parse::<u32>().ok()).sum();
     (beats.clamp(1, 255) as u8, meter.beat_type.max(1).ilog2() as u8)
 }
 
-/// The keys in which a voice sounds: sharps, and whether they are of minor.
-fn keys(voice: &Voice, times: &Times) -> Vec<(i64, Option<(i8, bool)>)> {
-    let sounding = |key: &Key| {
+/// The keys in which a voice sounds, and when each begins: the number of sharps, and whether it is minor.
+fn keys(voice: &AbcVoice, played: &PlayedBars) -> Vec<(i64, Option<(i8, bool)>)> {
+    let sounding = |key: &KeySignature| {
         let fifths = match i32::from(key.fifths) + (7 * voice.transpose + 6).rem_euclid(12) - 6 {
             sharps @ 8.. => sharps - 12,
             flats @ ..=-8 => flats + 12,
@@ -163,63 +103,16 @@ fn keys(voice: &Voice, times: &Times) -> Vec<(i64, Option<(i8, bool)>)> {
         (!key.explicit).then_some((fifths as i8, key.mode == "minor"))
     };
     let mut bars = vec![Vec::new(); voice.bars.len()];
-    each(voice, |bar, offset, event| {
-        if let Event::Mark(Mark::Key(key)) = event {
+    each_event(voice, |bar, offset, event| {
+        if let AbcEvent::Mark(AbcMark::Key(key)) = event {
             bars[bar].push((offset, sounding(key)));
         }
     });
-    played(voice.key.as_ref().and_then(sounding), &sorted(bars), times)
+    changes(voice.key.as_ref().and_then(sounding), bars, played)
 }
 
-/// What voices say one after the other, by its place in the bar.
-fn sorted<T>(mut bars: Vec<Vec<(i64, T)>>) -> Vec<Vec<(i64, T)>> {
-    bars.iter_mut().for_each(|bar| bar.sort_by_key(|(offset, _)| *offset));
-    bars
-}
-
-/// What holds from which time on, by what the bars say: after a jump it is what holds at the bar that is written there.
-fn played<T: Copy + PartialEq>(first: T, bars: &[Vec<(i64, T)>], times: &Times) -> Vec<(i64, T)> {
-    let mut now = first;
-    let mut before = Vec::with_capacity(bars.len());
-    for bar in bars {
-        before.push(now);
-        now = bar.last().map_or(now, |(_, last)| *last);
-    }
-    let mut changes = vec![(0, first)];
-    for (bar, start) in times.bars() {
-        for (offset, new) in [(0, before[bar])].iter().chain(&bars[bar]) {
-            match changes.last_mut() {
-                Some((time, last)) if *time == start + offset => *last = *new,
-                _ => changes.push((start + offset, *new)),
-            }
-        }
-    }
-    changes.dedup_by_key(|(_, new)| *new);
-    changes
-}
-
-fn tempo(quarters: f64) -> MetaMessage<'static> {
-    let microseconds = 60e6 / quarters.clamp(4.0, 10_000.0);
-    MetaMessage::Tempo(u24::new(microseconds.round() as u32))
-}
-
-/// Every event with its bar and its place in the bar.
-fn each<'a>(voice: &'a Voice, mut what: impl FnMut(usize, i64, &'a Event)) {
-    for (number, bar) in voice.bars.iter().enumerate() {
-        for layer in &bar.layers {
-            let mut at = 0;
-            for event in layer {
-                what(number, at, event);
-                if let Event::Chord(chord) = event {
-                    at += chord.ticks;
-                }
-            }
-        }
-    }
-}
-
-/// Channel and program of each part.
-fn channels(score: &Score) -> Vec<(u8, u8)> {
+/// The channel and program of each part.
+fn channels(score: &AbcScore) -> Vec<(u8, u8)> {
     let mut free = (0..16).filter(|channel| *channel != DRUMS);
     let mut given: Vec<(u8, u8)> = Vec::new();
     for part in &score.parts {
@@ -234,7 +127,7 @@ fn channels(score: &Score) -> Vec<(u8, u8)> {
         let channel = match free.next().filter(|_| !drums) {
             _ if drums || voices().any(|voice| voice.percussion) => DRUMS,
             Some(channel) => channel,
-            // All are taken: with one of the same sound, if there is one.
+            // All channels are taken: share one, with the same program if possible.
             None => {
                 let taken: Vec<_> = given.iter().filter(|(channel, _)| *channel != DRUMS).collect();
                 let same = taken.iter().find(|(_, other)| *other == program);
@@ -246,19 +139,19 @@ fn channels(score: &Score) -> Vec<(u8, u8)> {
     given
 }
 
-/// The velocities of a part from the times on at which they change.
-fn dynamics(score: &Score, part: &Part, times: &Times) -> Vec<(i64, u8)> {
+/// The velocities of a part, and when each begins.
+fn dynamics(score: &AbcScore, part: &AbcPart, played: &PlayedBars) -> Vec<(i64, u8)> {
     let mut bars: Vec<Vec<(i64, u8)>> = vec![Vec::new(); score.lengths.len()];
     for voice in part.staves.iter().flatten().filter_map(|place| score.voices.get(*place)) {
-        each(voice, |bar, offset, event| {
-            if let Event::Mark(Mark::Decoration(name)) = event
+        each_event(voice, |bar, offset, event| {
+            if let AbcEvent::Mark(AbcMark::Decoration(name)) = event
                 && let Some(velocity) = velocity(name)
             {
                 bars[bar].push((offset, velocity));
             }
         });
     }
-    played(80, &sorted(bars), times)
+    changes(80, bars, played)
 }
 
 fn velocity(name: &str) -> Option<u8> {
@@ -276,7 +169,8 @@ fn velocity(name: &str) -> Option<u8> {
     })
 }
 
-struct Sounding {
+/// A note as it is played.
+struct PlayedNote {
     on: i64,
     off: i64,
     key: u8,
@@ -284,21 +178,21 @@ struct Sounding {
 }
 
 fn voice_events<'a>(
-    voice: &'a Voice,
-    part: &'a Part,
+    voice: &'a AbcVoice,
+    part: &'a AbcPart,
     channel: u8,
     program: u8,
     dynamics: &[(i64, u8)],
-    times: &Times,
-) -> Vec<Timed<'a>> {
+    played: &PlayedBars,
+) -> Vec<TimedEvent<'a>> {
     let midi = |message| TrackEventKind::Midi { channel: u4::new(channel & 15), message };
     let name = if voice.name.is_empty() { &part.name } else { &voice.name };
     let mut events = vec![(0, 0, TrackEventKind::Meta(MetaMessage::TrackName(name.as_bytes())))];
     if channel != DRUMS {
         events.push((0, 1, midi(MidiMessage::ProgramChange { program: u7::new(program & 127) })));
     }
-    for note in notes(voice, dynamics, times) {
-        // Even the shortest note ends after it begins.
+    for note in notes(voice, dynamics, played) {
+        // Even the shortest note ends at least a MIDI tick after it begins.
         let off = note.off.max(note.on + QUARTER / RESOLUTION + 1);
         let (key, vel) = (u7::new(note.key & 127), u7::new(note.velocity & 127));
         events.push((note.on, 4, midi(MidiMessage::NoteOn { key, vel })));
@@ -307,30 +201,30 @@ fn voice_events<'a>(
     events
 }
 
-/// The notes of a voice as they are played, tied ones as one.
-fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> {
-    let mut notes: Vec<Sounding> = Vec::new();
+/// The notes of a voice as they are played. Tied notes are one note.
+fn notes(voice: &AbcVoice, dynamics: &[(i64, u8)], played: &PlayedBars) -> Vec<PlayedNote> {
+    let mut notes: Vec<PlayedNote> = Vec::new();
     let mut tied: HashMap<(usize, u8), usize> = HashMap::new();
-    for (bar, start) in times.bars() {
-        for (layer, events) in voice.bars[bar].layers.iter().enumerate() {
-            let mut at = start;
+    for (bar, start) in &played.bars {
+        for (layer, events) in voice.bars[*bar].layers.iter().enumerate() {
+            let mut at = *start;
             let mut graces: Vec<&Chord> = Vec::new();
-            // The last chord: how long, how loud, and those of its notes that end with it.
-            let (mut last, mut velocity, mut ending) = (0, loudness(dynamics, start), Vec::new());
+            // The last chord: its length, its velocity, and the indices of the notes that end with it.
+            let (mut last, mut velocity, mut ending) = (0, loudness(dynamics, *start), Vec::new());
             for event in events {
                 let chord = match event {
-                    Event::Chord(chord) => chord,
-                    Event::Grace(chords, _) => {
+                    AbcEvent::Chord(chord) => chord,
+                    AbcEvent::Grace(chords, _) => {
                         graces.extend(chords);
                         continue;
                     }
-                    Event::Mark(_) => continue,
+                    AbcEvent::Mark(_) => continue,
                 };
                 let loudness = loudness(dynamics, at);
                 let accent =
                     chord.decorations.iter().any(|name| matches!(name.as_str(), ">" | "accent" | "^" | "marcato"));
                 velocity = if accent { (loudness + 14).min(127) } else { loudness };
-                // Grace notes take their time from what follows.
+                // Grace notes take their time from the chord after them.
                 let each = grace_length(chord.ticks, &graces);
                 let on = sound_graces(voice, graces.drain(..), (at, each, velocity), &mut notes);
                 let short = chord.decorations.iter().any(|name| matches!(name.as_str(), "." | "wedge"));
@@ -345,7 +239,7 @@ fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> 
                             place
                         }
                         _ => {
-                            notes.push(Sounding { on, off, key, velocity });
+                            notes.push(PlayedNote { on, off, key, velocity });
                             notes.len() - 1
                         }
                     };
@@ -358,7 +252,7 @@ fn notes(voice: &Voice, dynamics: &[(i64, u8)], times: &Times) -> Vec<Sounding> 
                 at += chord.ticks;
                 last = chord.ticks;
             }
-            // Those at the bar's end take it from what is before them.
+            // Grace notes at the end of a bar take their time from the chord before them.
             let each = grace_length(last, &graces);
             let on = at - each * graces.len() as i64;
             ending.iter().for_each(|place| notes[*place].off = notes[*place].off.min(on));
@@ -373,29 +267,29 @@ fn loudness(dynamics: &[(i64, u8)], at: i64) -> u8 {
     change.map_or(80, |change| dynamics[change].1)
 }
 
-/// The length of each of these grace notes: of the chord that they take it from, half at most.
+/// The length of each grace note. Together they take at most half of a chord of `ticks`.
 fn grace_length(ticks: i64, graces: &[&Chord]) -> i64 {
     (QUARTER / 8).min(ticks / (2 * graces.len().max(1) as i64))
 }
 
-/// Adds grace notes from a time on, all of a length and a velocity; says when they end.
+/// Adds grace notes, given the time of the first, and the length and velocity of each. Returns when they end.
 fn sound_graces<'a>(
-    voice: &Voice,
+    voice: &AbcVoice,
     graces: impl Iterator<Item = &'a Chord>,
     (mut on, each, velocity): (i64, i64, u8),
-    notes: &mut Vec<Sounding>,
+    notes: &mut Vec<PlayedNote>,
 ) -> i64 {
     for grace in graces {
         for key in grace.notes.iter().filter_map(|note| key(voice, note)) {
-            notes.push(Sounding { on, off: on + each, key, velocity });
+            notes.push(PlayedNote { on, off: on + each, key, velocity });
         }
         on += each;
     }
     on
 }
 
-/// The MIDI number of what sounds.
-fn key(voice: &Voice, note: &crate::abc::score::Note) -> Option<u8> {
+/// The MIDI number of the sounding note.
+fn key(voice: &AbcVoice, note: &crate::abc::score::Note) -> Option<u8> {
     match note.drum {
         Some(sound) => Some(sound),
         None => u8::try_from(note.midi() + voice.transpose).ok().filter(|key| *key < 128),

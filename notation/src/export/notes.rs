@@ -1,12 +1,10 @@
-//! The notes of a voice's bar as MusicXML.
+//! Writes the notes of a bar of one voice as MusicXML.
 
-use super::marks::{self, Notation};
-use super::musicxml::{PartWriter, Place};
-use crate::abc::score::{Chord, Event, Mark, Note, Slur, Syllable, WHOLE};
+use super::marks::{self, NotationElement};
+use super::part::{PartWriter, STEPS, VoicePlace, note_ticks};
+use crate::abc::score::{AbcEvent, AbcMark, Chord, Note, Slur, Syllable, WHOLE};
 
-pub(super) const STEPS: [&str; 7] = ["C", "D", "E", "F", "G", "A", "B"];
-
-/// Note values and their names, the longest first.
+/// Note values in ticks and their names, the longest first.
 const FIGURES: [(i64, &str); 13] = [
     (8 * WHOLE, "maxima"),
     (4 * WHOLE, "long"),
@@ -23,7 +21,7 @@ const FIGURES: [(i64, &str); 13] = [
     (WHOLE / 512, "512th"),
 ];
 
-/// The note value and dots of a length, and whether they are all of it.
+/// The name of the note value for a length, its dots, and whether that is the exact length.
 fn figure(ticks: i64) -> (&'static str, usize, bool) {
     for (value, name) in FIGURES {
         for dots in 0..=3_u32 {
@@ -36,92 +34,84 @@ fn figure(ticks: i64) -> (&'static str, usize, bool) {
     (name, 0, false)
 }
 
-/// How long a note of a chord sounds.
-pub(super) fn note_ticks(chord: &Chord, note: &Note) -> i64 {
-    if note.nominal == chord.nominal || chord.nominal == 0 {
-        return chord.ticks;
-    }
-    (i128::from(note.nominal) * i128::from(chord.ticks) / i128::from(chord.nominal)).max(1) as i64
-}
-
 pub(super) struct LayerWriter<'a, 'b> {
     pub part: &'a mut PartWriter<'b>,
-    pub place: Place,
-    /// MusicXML's voice.
+    pub place: VoicePlace,
+    /// The voice's number in MusicXML.
     pub voice: usize,
-    /// Of the bar, in ticks.
+    /// The length of the bar in ticks.
     pub length: i64,
 }
 
-/// What goes with a note beside itself.
+/// How a chord is notated, beside its notes.
 #[derive(Default)]
-struct Around {
+struct ChordContext {
     beam: Option<&'static str>,
-    /// The note value that a tuplet counts, for its first note to its last.
+    /// The note value that its tuplet counts.
     unit: Option<&'static str>,
     grace: bool,
     slash: bool,
 }
 
 impl LayerWriter<'_, '_> {
-    /// Writes the events; says how many divisions they take.
-    pub fn write(&mut self, events: &[Event]) -> i64 {
+    /// Writes the events of a layer; returns how many divisions they take.
+    pub fn write(&mut self, events: &[AbcEvent]) -> i64 {
         let beams = beams(events);
         let units = tuplet_units(events);
-        let chords = events.iter().filter(|event| matches!(event, Event::Chord(_))).count();
+        let chords = events.iter().filter(|event| matches!(event, AbcEvent::Chord(_))).count();
         let mut at = 0;
         for (i, event) in events.iter().enumerate() {
             match event {
-                Event::Chord(chord) => {
-                    let around = Around { beam: beams[i], unit: units[i], ..Around::default() };
+                AbcEvent::Chord(chord) => {
+                    let context = ChordContext { beam: beams[i], unit: units[i], ..ChordContext::default() };
                     let end = at + chord.ticks;
                     if chord.notes.is_empty() {
                         let whole = chords == 1 && chord.ticks == self.length;
-                        self.rest(chord, at, whole, &around);
+                        self.rest(chord, at, whole, &context);
                     } else {
-                        self.chord(chord, at, &around);
+                        self.chord(chord, at, &context);
                     }
                     at = end;
                 }
-                Event::Grace(chords, slash) => {
+                AbcEvent::Grace(chords, slash) => {
                     for chord in chords {
-                        self.chord(chord, at, &Around { grace: true, slash: *slash, ..Around::default() });
+                        self.chord(chord, at, &ChordContext { grace: true, slash: *slash, ..ChordContext::default() });
                     }
                 }
-                Event::Mark(mark) => self.mark(mark),
+                AbcEvent::Mark(mark) => self.mark(mark),
             }
         }
         self.part.scale.position(at)
     }
 
-    fn mark(&mut self, mark: &Mark) {
+    fn mark(&mut self, mark: &AbcMark) {
         let staff = self.part.staff(self.place);
         let place = self.place;
         let part = &mut *self.part;
         match mark {
-            Mark::Text(text, above) => marks::words(part.xml, text, *above, staff),
-            Mark::Harmony(text) => marks::harmony(part.xml, text, staff),
-            Mark::Decoration(name) => marks::decoration(part.xml, name, staff),
-            Mark::Rehearsal(text) => marks::rehearsal(part.xml, text, staff),
-            Mark::Tempo(tempo) => marks::tempo(part.xml, tempo, staff),
-            Mark::Key(key) if place.index == 0 && !part.drums => {
+            AbcMark::Text(text, above) => marks::words(part.xml, text, *above, staff),
+            AbcMark::Harmony(text) => marks::harmony(part.xml, text, staff),
+            AbcMark::Decoration(name) => marks::decoration(part.xml, name, staff),
+            AbcMark::Rehearsal(text) => marks::rehearsal(part.xml, text, staff),
+            AbcMark::Tempo(tempo) => marks::tempo(part.xml, tempo, staff),
+            AbcMark::Key(key) if place.index == 0 && !part.drums => {
                 part.xml.open("attributes", &[]);
                 part.key(Some(key));
                 part.xml.close();
             }
-            Mark::Clef(clef) if place.first => {
+            AbcMark::Clef(clef) if place.first => {
                 part.xml.open("attributes", &[]);
                 part.clef(clef, place.staff);
                 part.xml.close();
             }
-            Mark::Staff(by) => part.moved[place.voice] = part.moved[place.voice].saturating_add(*by).clamp(-9, 9),
-            // Meters are written with the bar.
-            Mark::Key(_) | Mark::Clef(_) | Mark::Meter(_) => {}
+            AbcMark::Staff(by) => part.moved[place.voice] = part.moved[place.voice].saturating_add(*by).clamp(-9, 9),
+            // Changes of meter are written with the measure.
+            AbcMark::Key(_) | AbcMark::Clef(_) | AbcMark::Meter(_) => {}
         }
     }
 
-    /// A rest; one that has no note value is written as several.
-    fn rest(&mut self, chord: &Chord, at: i64, whole: bool, around: &Around) {
+    /// Writes a rest. If no note value has its length, it is written as several rests.
+    fn rest(&mut self, chord: &Chord, at: i64, whole: bool, context: &ChordContext) {
         let mut parts = vec![chord.ticks];
         if !whole && chord.tuplet.is_none() && !figure(chord.ticks).2 {
             parts.clear();
@@ -146,7 +136,7 @@ impl LayerWriter<'_, '_> {
             if !whole {
                 self.figure(nominal);
             }
-            self.time_modification(chord, around);
+            self.time_modification(chord, context);
             if let Some(staff) = self.part.staff(self.place) {
                 self.part.xml.number("staff", staff);
             }
@@ -171,30 +161,30 @@ impl LayerWriter<'_, '_> {
         }
     }
 
-    fn time_modification(&mut self, chord: &Chord, around: &Around) {
+    fn time_modification(&mut self, chord: &Chord, context: &ChordContext) {
         if let Some(tuplet) = &chord.tuplet {
             let xml = &mut self.part.xml;
             xml.open("time-modification", &[]);
             xml.number("actual-notes", tuplet.actual);
             xml.number("normal-notes", tuplet.normal);
-            if let Some(unit) = around.unit {
+            if let Some(unit) = context.unit {
                 xml.leaf("normal-type", &[], unit);
             }
             xml.close();
         }
     }
 
-    fn chord(&mut self, chord: &Chord, at: i64, around: &Around) {
+    fn chord(&mut self, chord: &Chord, at: i64, context: &ChordContext) {
         for (i, note) in chord.notes.iter().enumerate() {
             self.part.xml.open("note", &[]);
-            if around.grace {
-                self.part.xml.empty("grace", if around.slash { &[("slash", "yes")] } else { &[] });
+            if context.grace {
+                self.part.xml.empty("grace", if context.slash { &[("slash", "yes")] } else { &[] });
             }
             if i > 0 {
                 self.part.xml.empty("chord", &[]);
             }
             self.pitch(note);
-            if !around.grace {
+            if !context.grace {
                 self.duration(at, at + note_ticks(chord, note));
                 if note.tie_stop {
                     self.part.xml.empty("tie", &[("type", "stop")]);
@@ -209,7 +199,7 @@ impl LayerWriter<'_, '_> {
             }
             self.part.xml.number("voice", self.voice);
             // Grace notes are eighths at most.
-            let nominal = if around.grace { chord.nominal.min(WHOLE / 8) } else { note.nominal };
+            let nominal = if context.grace { chord.nominal.min(WHOLE / 8) } else { note.nominal };
             self.figure(nominal);
             if let Some(alter) = note.accidental {
                 let name = match alter {
@@ -222,19 +212,19 @@ impl LayerWriter<'_, '_> {
                 let courtesy = chord.decorations.iter().any(|name| name == "courtesy");
                 self.part.xml.leaf("accidental", if courtesy { &[("parentheses", "yes")] } else { &[] }, name);
             }
-            self.time_modification(chord, around);
+            self.time_modification(chord, context);
             if let Some(staff) = self.part.staff(self.place) {
                 self.part.xml.number("staff", staff);
             }
             if i == 0
-                && let Some(beam) = around.beam
+                && let Some(beam) = context.beam
             {
                 self.part.xml.leaf("beam", &[("number", "1")], beam);
             }
             if i == 0 || note.tie_start || note.tie_stop {
-                self.notations(if i == 0 { chord } else { &NOTHING }, Some(note).filter(|_| !around.grace));
+                self.notations(if i == 0 { chord } else { &PLAIN_CHORD }, Some(note).filter(|_| !context.grace));
             }
-            if i == 0 && !around.grace {
+            if i == 0 && !context.grace {
                 self.lyrics(&chord.lyrics);
             }
             self.part.xml.close();
@@ -262,7 +252,7 @@ impl LayerWriter<'_, '_> {
     fn notations(&mut self, chord: &Chord, note: Option<&Note>) {
         let tied = note.is_some_and(|note| note.tie_start || note.tie_stop);
         let tuplet = chord.tuplet.filter(|tuplet| tuplet.start || tuplet.stop);
-        let decorations: Vec<(Notation, &str)> =
+        let decorations: Vec<(NotationElement, &str)> =
             chord.decorations.iter().filter_map(|name| Some((marks::notation(name)?, name.as_str()))).collect();
         if !tied && tuplet.is_none() && decorations.is_empty() && chord.slurs.is_empty() {
             return;
@@ -277,7 +267,7 @@ impl LayerWriter<'_, '_> {
                 part.xml.empty("tied", &[("type", "start")]);
             }
         }
-        // Ends first, so that their numbers are free again.
+        // Ends come first, since they free their numbers.
         let (starts, stops): (Vec<Slur>, Vec<Slur>) = chord.slurs.iter().partition(|slur| slur.start);
         for slur in stops {
             if let Some(number) = part.slurs.remove(&(self.place.voice, slur.id)) {
@@ -334,7 +324,8 @@ impl LayerWriter<'_, '_> {
     }
 }
 
-static NOTHING: Chord = Chord {
+/// A chord without decorations, slurs or a tuplet, for the other notes of a chord.
+static PLAIN_CHORD: Chord = Chord {
     notes: Vec::new(),
     nominal: 0,
     ticks: 0,
@@ -348,8 +339,8 @@ static NOTHING: Chord = Chord {
     lyrics: Vec::new(),
 };
 
-/// The beam of each event: notes of an eighth and less that stand together.
-fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
+/// The beam of each event. Notes shorter than a quarter have a beam if no space separates them.
+fn beams(events: &[AbcEvent]) -> Vec<Option<&'static str>> {
     let mut beams = vec![None; events.len()];
     let mut group: Vec<usize> = Vec::new();
     let mut end = |group: &mut Vec<usize>| {
@@ -360,8 +351,8 @@ fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
         group.clear();
     };
     for (i, event) in events.iter().enumerate() {
-        let Event::Chord(chord) = event else { continue };
-        // A dotted eighth has a beam, a quarter of a triplet has none.
+        let AbcEvent::Chord(chord) = event else { continue };
+        // By the written length: a dotted eighth has a beam, a quarter in a triplet has none.
         let beamed = !chord.notes.is_empty() && chord.nominal < WHOLE / 4;
         if chord.space_before || !beamed {
             end(&mut group);
@@ -374,13 +365,13 @@ fn beams(events: &[Event]) -> Vec<Option<&'static str>> {
     beams
 }
 
-/// For each event in a tuplet the note value that the tuplet counts, where it is one.
-fn tuplet_units(events: &[Event]) -> Vec<Option<&'static str>> {
+/// For each event in a tuplet, the note value that the tuplet counts, if there is one.
+fn tuplet_units(events: &[AbcEvent]) -> Vec<Option<&'static str>> {
     let mut units = vec![None; events.len()];
     let mut members: Vec<usize> = Vec::new();
     let mut sum = 0;
     for (i, event) in events.iter().enumerate() {
-        let Event::Chord(chord) = event else { continue };
+        let AbcEvent::Chord(chord) = event else { continue };
         let Some(tuplet) = &chord.tuplet else { continue };
         if tuplet.start {
             members.clear();

@@ -1,12 +1,11 @@
-//! The order in which bars are played: repeats and endings.
+//! The order in which bars are played, with repeats and endings.
 
-use super::musicxml::numbers;
-use crate::abc::score::{BarLine, Style};
+use crate::abc::score::{BarLine, BarLineStyle};
 
-/// Times that a bar may be played.
+/// The most times that a repeat is played.
 const MOST: u32 = 8;
 
-/// Bars to look ahead for another ending.
+/// How many bars ahead another ending is looked for.
 const FARTHEST: usize = 500;
 
 /// The bars in the order they are played.
@@ -22,7 +21,7 @@ pub(super) fn order(bar_lines: &[(BarLine, BarLine)]) -> Vec<usize> {
         if let Some(ending) = &endings[bar]
             && !ending.contains(&pass)
         {
-            // On to the ending for this time; if there is none, everything is played.
+            // Continue with the ending for this pass; if there is none, everything is played.
             let other = (bar..bar_lines.len().min(bar + FARTHEST))
                 .take_while(|next| *next == bar || endings[*next].is_some())
                 .find(|next| endings[*next].as_ref().is_some_and(|ending| ending.contains(&pass)));
@@ -30,7 +29,7 @@ pub(super) fn order(bar_lines: &[(BarLine, BarLine)]) -> Vec<usize> {
                 bar = other;
                 continue;
             }
-            // An ending for another time that nothing follows.
+            // The endings are all for other passes: they are skipped.
             if pass > 1 {
                 let after = (bar..bar_lines.len()).find(|next| endings[*next].is_none()).unwrap_or(bar_lines.len());
                 (start, pass, bar) = (after, 1, after);
@@ -66,16 +65,16 @@ fn endings(bar_lines: &[(BarLine, BarLine)]) -> Vec<Option<Vec<u32>>> {
             open = None;
         }
         endings.push(open.clone());
-        if right.repeat_end || matches!(right.style, Style::Double | Style::Final) {
+        if right.repeat_end || matches!(right.style, BarLineStyle::Double | BarLineStyle::Final) {
             open = None;
         }
     }
     endings
 }
 
-/// How often the part that ends with this bar is played.
+/// How often the section that ends with this bar is played.
 fn times(endings: &[Option<Vec<u32>>], start: usize, bar: usize) -> u32 {
-    // A repeat at the end of an ending goes back as often as that ending and the next one say.
+    // A repeat at the end of an ending is played as often as the largest number of that ending or the next one.
     let here = endings[start.min(bar)..=bar].iter().flatten().flatten().copied().max();
     let next = endings.get(bar + 1).and_then(Option::as_ref).and_then(|ending| ending.iter().copied().max());
     match (here, next) {
@@ -84,6 +83,21 @@ fn times(endings: &[Option<Vec<u32>>], start: usize, bar: usize) -> u32 {
         (Some(here), Some(next)) => here.max(next),
     }
     .min(MOST)
+}
+
+/// The numbers of an ending: `1,3-5`.
+pub(super) fn numbers(ending: &str) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for part in ending.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(from), Ok(to)) = (from.parse::<u32>(), to.parse::<u32>()) {
+            numbers.extend((from..=to.min(from.saturating_add(16))).filter(|n| (1..=99).contains(n)));
+        }
+    }
+    if numbers.is_empty() {
+        numbers.push(1);
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -97,7 +111,7 @@ mod tests {
             .map(|bar| {
                 let ending: String = bar.chars().filter(|c| c.is_ascii_digit() || *c == ',').collect();
                 let left = BarLine { repeat_start: bar.starts_with('('), ending, ..BarLine::default() };
-                let style = if bar.ends_with('!') { Style::Final } else { Style::Single };
+                let style = if bar.ends_with('!') { BarLineStyle::Final } else { BarLineStyle::Single };
                 let right = BarLine { repeat_end: bar.ends_with(')'), style, ..BarLine::default() };
                 (left, right)
             })

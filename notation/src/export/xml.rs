@@ -1,14 +1,14 @@
-//! XML, written in order.
+//! Writes XML, element after element.
 
-/// An XML document that grows.
-pub(crate) struct Xml {
+/// An XML document that is being written.
+pub(crate) struct XmlWriter {
     text: String,
     open: Vec<&'static str>,
 }
 
-impl Xml {
-    pub fn new(head: &str) -> Xml {
-        Xml { text: head.to_owned(), open: Vec::new() }
+impl XmlWriter {
+    pub fn new(head: &str) -> XmlWriter {
+        XmlWriter { text: head.to_owned(), open: Vec::new() }
     }
 
     fn indent(&mut self) {
@@ -69,7 +69,7 @@ impl Xml {
                 '>' => self.text.push_str("&gt;"),
                 '"' => self.text.push_str("&quot;"),
                 '\n' | '\t' => self.text.push(' '),
-                // XML 1.0 cannot have these at all.
+                // XML 1.0 cannot represent these.
                 '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {}
                 c => self.text.push(c),
             }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_elements_are_closed() {
-        let mut xml = Xml::new("<?xml?>");
+        let mut xml = XmlWriter::new("<?xml?>");
         xml.open("a", &[("b", "\"<&\u{1}")]);
         xml.leaf("c", &[], "x > y");
         assert_eq!(xml.finish(), "<?xml?>\n<a b=\"&quot;&lt;&amp;\">\n  <c>x &gt; y</c>\n</a>\n");

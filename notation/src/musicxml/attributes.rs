@@ -1,16 +1,17 @@
-//! `<attributes>`: divisions, keys, meters, clefs, transposition, repeated measures.
+//! Reads `<attributes>`: divisions, keys, meters, clefs, transposition, measure repeats.
 
-use super::reader::{Reader, scaled};
+use super::fault::Fault;
 use super::score::{Item, Sign};
-use super::xml::{Fault, Node, integer};
+use super::state::{PartReader, scaled};
+use super::xml::{Node, integer};
 
-/// By fifths, from the key of Fb.
+/// Keys by fifths, from Fb.
 const KEYS: [&str; 21] = [
     "Fb", "Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#", "E#",
     "B#",
 ];
 
-/// The place in [`KEYS`] of a mode's key without a signature.
+/// The index in [`KEYS`] of the key in this mode that has no accidentals.
 fn tonic(mode: &str) -> Option<usize> {
     Some(match mode {
         "lyd" => 7,
@@ -24,7 +25,7 @@ fn tonic(mode: &str) -> Option<usize> {
     })
 }
 
-/// What a signature does to A…G.
+/// The alteration of A to G by a key signature.
 fn signature(fifths: i64) -> [i64; 7] {
     let mut signature = [0; 7];
     let sharps = "FCGDAEB".bytes().map(|step| usize::from(step - b'A'));
@@ -51,19 +52,16 @@ fn clef_name(sign: &str, line: &str) -> &'static str {
     }
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> PartReader<'a, '_> {
     pub(super) fn attributes(&mut self, node: Node<'a>) -> Result<(), Fault> {
         if let Some(divisions) = node.find("divisions").filter(|node| !node.text().is_empty()) {
             let number = if self.scale == 1 { divisions.whole()? } else { scaled(divisions, self.scale)? };
             if number < 1 {
-                return Err(Fault::at(
-                    divisions,
-                    format!("<divisions> is {}: it must be at least 1", divisions.text()),
-                ));
+                return Err(divisions.fault(format!("<divisions> is {}: it must be at least 1", divisions.text())));
             }
             self.divisions = number;
         }
-        // What the first measure begins with goes to the header.
+        // Attributes at the beginning of the first measure go to the header.
         let first = self.time == 0 && self.measure == 0;
         let mut transposed = node.find_whole("transpose/chromatic")?.unwrap_or(0);
         self.key(node, first, transposed)?;
@@ -96,13 +94,13 @@ impl<'a> Reader<'a, '_> {
         });
         let name = usize::try_from(tonic as i64 + fifths).ok().and_then(|place| KEYS.get(place));
         let Some(name) = name else {
-            return Err(Fault::at(fifths_node, format!("<fifths> is {fifths}: there is no such key")));
+            return Err(fifths_node.fault(format!("<fifths> is {fifths}: there is no such key")));
         };
         let key = if tonic == 8 { (*name).to_owned() } else { format!("{name}{short}") };
-        self.carried.signature = signature(fifths);
-        if first && transposed == 0 && self.carried.key.is_none() {
-            self.carried.key = Some(key);
-        } else if !first || self.carried.key.as_ref() != Some(&key) {
+        self.score.signature = signature(fifths);
+        if first && transposed == 0 && self.score.key.is_none() {
+            self.score.key = Some(key);
+        } else if !first || self.score.key.as_ref() != Some(&key) {
             self.signatures.push_str(&format!("[K:{key}]"));
         }
         Ok(())
@@ -112,7 +110,7 @@ impl<'a> Reader<'a, '_> {
         if let Some(beats_node) = node.find("time/beats").filter(|node| !node.text().is_empty()) {
             let beats = beats_node.text();
             let unit_node =
-                node.find("time/beat-type").ok_or_else(|| Fault::at(beats_node, "<beats> without <beat-type>"))?;
+                node.find("time/beat-type").ok_or_else(|| beats_node.fault("<beats> without <beat-type>"))?;
             let unit = unit_node.whole()?;
             // `3+2` is a sum.
             let sum = beats.split('+').map(integer).sum::<Option<i64>>();
@@ -120,12 +118,12 @@ impl<'a> Reader<'a, '_> {
                 Some(sum) if sum >= 0 && unit > 0 => self.beats = (sum, unit),
                 _ => {
                     let text = unit_node.text();
-                    return Err(Fault::at(beats_node, format!("{beats:?} over {text:?} is not a meter")));
+                    return Err(beats_node.fault(format!("{beats:?} over {text:?} is not a meter")));
                 }
             }
             let meter = format!("{beats}/{}", unit_node.text());
             if first {
-                self.carried.meter = Some(meter);
+                self.score.meter = Some(meter);
             } else {
                 self.signatures.push_str(&format!("[M:{meter}]"));
             }
@@ -176,7 +174,7 @@ impl<'a> Reader<'a, '_> {
             _ => "",
         });
         if octaves.abs() > 4 {
-            return Err(Fault::at(node, format!("<clef-octave-change> is {octaves}: no clef is that far off")));
+            return Err(node.fault(format!("<clef-octave-change> is {octaves}: no clef is that far off")));
         }
         self.octave_shifts.insert(staff, -octaves);
         if transposed != 0 {

@@ -1,9 +1,9 @@
-//! `<barline>`: repeats, endings, double bars.
+//! Reads `<barline>`: repeats, endings, double bars.
 
-use super::reader::Reader;
+use super::state::PartReader;
 use super::xml::Node;
 
-impl<'a> Reader<'a, '_> {
+impl<'a> PartReader<'a, '_> {
     pub(super) fn barline(&mut self, node: Node<'a>) {
         if node.attribute("location").is_none_or(|location| location == "right") {
             match node.find_text("bar-style") {

@@ -1,4 +1,4 @@
-//! From a file's bytes to the text of its XML: the archive of a `.mxl`, and character encodings.
+//! Decodes a file to the text of its XML: unpacks `.mxl`, and recognises character encodings.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -7,12 +7,13 @@ use std::str::Utf8Error;
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use zip::ZipArchive;
 
-use super::xml::{Fault, Tree};
+use super::fault::Fault;
+use super::xml::Tree;
 
-/// More text than any score has.
+/// The longest XML in bytes; no score is that long.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
-/// The text of a score, from a `.mxl` or from plain XML.
+/// The text of a score, from `.mxl` or plain XML.
 pub(super) fn text(bytes: &[u8], most: u64) -> Result<Cow<'_, str>, Fault> {
     let text = match bytes {
         _ if bytes.starts_with(b"PK") => decode(Cow::Owned(unpack(bytes, most)?))?,
@@ -22,7 +23,7 @@ pub(super) fn text(bytes: &[u8], most: u64) -> Result<Cow<'_, str>, Fault> {
     Ok(if memchr::memchr(b'\r', text.as_bytes()).is_some() { Cow::Owned(new_lines(&text)) } else { text })
 }
 
-/// All newlines are `\n` in XML.
+/// Converts `\r\n` and `\r` to `\n`, as XML requires.
 fn new_lines(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut from = 0;
@@ -51,9 +52,9 @@ fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, Fault> {
     });
     let is_score = |name: &&str| {
         let lower = name.to_ascii_lowercase();
-        // A Mac puts its own notes about a file beside it: `__MACOSX/._score.xml`.
-        let notes = ["META", "__MACOSX/", "._"].iter().any(|start| name.starts_with(start)) || name.contains("/._");
-        !notes && [".xml", ".musicxml"].iter().any(|end| lower.ends_with(end))
+        // macOS adds files of its own: `__MACOSX/._score.xml`.
+        let other = ["META", "__MACOSX/", "._"].iter().any(|start| name.starts_with(start)) || name.contains("/._");
+        !other && [".xml", ".musicxml"].iter().any(|end| lower.ends_with(end))
     };
     let name = match listed.filter(|name| archive.index_for_name(name).is_some()) {
         Some(name) => name,
@@ -63,7 +64,7 @@ fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, Fault> {
         },
     };
     let entry = archive.by_name(&name).map_err(broken)?;
-    // What the archive says of its size may be wrong, and much too large.
+    // The size in the archive may be wrong, and much too large.
     let mut unpacked = Vec::with_capacity(usize::try_from(entry.size().min(64 << 20)).unwrap_or_default());
     entry
         .take(most + 1)
@@ -72,13 +73,13 @@ fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, Fault> {
     if unpacked.len() as u64 > most { Err(too_long(most)) } else { Ok(unpacked) }
 }
 
-/// The file that an archive's table of contents names first.
+/// The first file in an archive's table of contents.
 fn root_file(container: &str) -> Option<String> {
     let tree = Tree::parse(container).ok()?;
     tree.root().find("rootfiles/rootfile")?.attribute("full-path").map(Cow::into_owned)
 }
 
-/// Bytes to text, by byte order mark, the look of UTF-16, or the XML declaration.
+/// Decodes bytes by their byte order mark, by the zeros of UTF-16, or by the XML declaration.
 fn decode(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Fault> {
     let (encoding, mark) = match Encoding::for_bom(&bytes) {
         Some((encoding, mark)) => (encoding, mark),
@@ -114,7 +115,7 @@ fn not_utf8(bytes: &[u8], error: Utf8Error) -> Fault {
 fn declared(bytes: &[u8]) -> Result<&'static Encoding, Fault> {
     let Some(label) = label(bytes) else { return Ok(UTF_8) };
     match label.to_ascii_lowercase().as_str() {
-        // Text in a form that its declaration cannot be read in was changed after it was declared.
+        // The declaration could be read as ASCII, so the text is not UTF-16: it was re-encoded as UTF-8.
         "utf-16" | "utf-16le" | "utf-16be" | "us-ascii" | "ascii" => Ok(UTF_8),
         label => Encoding::for_label(label.as_bytes())
             .ok_or_else(|| Fault { at: None, problem: format!("unknown encoding {label:?}") }),

@@ -1,37 +1,17 @@
-//! `<direction>` and `<sound>`: tempo, dynamics, words, wedges, octave shifts, pedals, jumps.
+//! Reads `<direction>` and `<sound>`: tempo, dynamics, words, wedges, octave shifts, pedals, jumps.
 
-use super::reader::{Reader, staff_number};
+use super::fault::Fault;
 use super::score::{Item, Sign};
-use super::xml::{Fault, Node, real};
-
-/// A tempo of the header.
-#[derive(Clone, Debug)]
-pub(super) struct Tempo {
-    /// The note that is counted, as a fraction of a whole one.
-    pub unit: (i64, i64),
-    /// So many a minute.
-    pub rate: String,
-}
-
-/// Something that begins and ends, of which one end has been read.
-pub(super) enum Span {
-    Open {
-        closing: &'static str,
-        voice: i64,
-    },
-    /// Its end came first, at this time of its measure.
-    Closed {
-        time: i64,
-    },
-}
+use super::state::{HeaderTempo, OpenSpan, PartReader};
+use super::xml::{Node, real};
 
 /// Where a direction is written.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct DirectionTarget {
     pub staff: i64,
-    /// The voice of the note after it.
+    /// The index of the voice of the next note.
     pub slot: usize,
-    /// The first voice of its staff.
+    /// The index of the first voice of its staff.
     pub first: usize,
 }
 
@@ -49,7 +29,7 @@ const DYNAMICS: [(&str, &str); 11] = [
     ("sfz", "!sfz!"),
 ];
 
-/// What a `<sound>` may ask for, and what is written for it; the first counts.
+/// The jumps of a `<sound>`, and their signs in ABC. The first one counts.
 const JUMPS: [(&str, &str); 6] = [
     ("dacapo", "!D.C.!"),
     ("dalsegno", "!D.S.!"),
@@ -58,6 +38,14 @@ const JUMPS: [(&str, &str); 6] = [
     ("coda", "!O!"),
     ("segno", "!S!"),
 ];
+
+/// The number of a direction's staff.
+pub(super) fn staff_number(node: Node) -> Result<i64, Fault> {
+    match node.find("staff") {
+        Some(staff) if !staff.text().is_empty() => staff.whole(),
+        _ => Ok(1),
+    }
+}
 
 /// The signs that open and close a span.
 fn signs(kind: &str) -> Option<(&'static str, &'static str)> {
@@ -84,14 +72,14 @@ fn dotted((notes, of): (i64, i64)) -> (i64, i64) {
     super::length::reduced(notes * 3, of * 2)
 }
 
-/// The first number in a text, such as the 84 of `c. 84`.
+/// The first number in a text, such as 84 in `c. 84`.
 fn number(text: &str) -> Option<f64> {
     text.split(|c: char| c != '.' && !c.is_ascii_digit()).find_map(real)
 }
 
-impl<'a> Reader<'a, '_> {
-    /// Where a direction belongs, if the part has notes at all; `next` is the voice of the note after it.
-    pub(super) fn target(&mut self, node: Node, next: Option<usize>) -> Result<Option<Target>, Fault> {
+impl<'a> PartReader<'a, '_> {
+    /// Where a direction is written, if the part has notes. `next` is the voice of the next note.
+    pub(super) fn target(&mut self, node: Node, next: Option<usize>) -> Result<Option<DirectionTarget>, Fault> {
         let staff = staff_number(node)?;
         let of_staff = self.part.staves.get(&staff).and_then(|voices| voices.first().copied());
         let first = of_staff.or_else(|| self.slot(1)).unwrap_or(0);
@@ -100,10 +88,10 @@ impl<'a> Reader<'a, '_> {
         }
         let slot = next.unwrap_or(first);
         let staff = next.map_or(staff, |slot| self.part.voices[slot].home);
-        Ok(Some(Target { staff, slot, first }))
+        Ok(Some(DirectionTarget { staff, slot, first }))
     }
 
-    /// `node` has the content, `place` is where it stands.
+    /// Reads a direction. `node` has the content; `place` has the staff.
     pub(super) fn direction(&mut self, node: Node<'a>, place: Node<'a>, next: Option<usize>) -> Result<(), Fault> {
         let Some(mut target) = self.target(place, next)? else { return Ok(()) };
         let mut jump = None;
@@ -155,18 +143,18 @@ impl<'a> Reader<'a, '_> {
                 self.span("octave-shift", shift, target);
             }
             if let Some(pedal) = kind.find("pedal") {
-                // All pedals go to the voice that had the first.
-                let voice = self.carried.pedal.filter(|voice| *voice != 0);
+                // All pedals are written in the voice of the first one.
+                let voice = self.score.pedal.filter(|voice| *voice != 0);
                 let voice = voice.unwrap_or(self.part.voices[target.slot].number);
-                self.carried.pedal = Some(voice);
+                self.score.pedal = Some(voice);
                 let slot = self.slot(voice).unwrap_or(target.slot);
-                self.span("pedal", pedal, Target { slot, staff: 1, ..target });
+                self.span("pedal", pedal, DirectionTarget { slot, staff: 1, ..target });
             }
         }
         if let Some(rate) = rate {
-            let tempo = Tempo { unit: beat, rate: format!("{:.0}", rate.round_ties_even()) };
+            let tempo = HeaderTempo { unit: beat, rate: format!("{:.0}", rate.round_ties_even()) };
             if self.time == 0 && self.measure == 0 {
-                self.carried.tempo = Some(tempo);
+                self.score.tempo = Some(tempo);
             } else {
                 let (notes, of) = tempo.unit;
                 self.sign(target.first, format!("[Q:{notes}/{of}={}]", tempo.rate), false);
@@ -178,8 +166,15 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// Words or rehearsal marks, unless they name a jump.
-    fn words(&mut self, kind: Node, jump: Option<&'static str>, below: bool, words: &mut Words, target: Target) {
+    /// Reads words and rehearsal marks. If there is a jump, its sign is written instead.
+    fn words(
+        &mut self,
+        kind: Node,
+        jump: Option<&'static str>,
+        below: bool,
+        words: &mut Words,
+        target: DirectionTarget,
+    ) {
         let name = if kind.has("words") { "words" } else { "rehearsal" };
         for node in kind.named(name) {
             if let Some(sign) = jump {
@@ -199,31 +194,31 @@ impl<'a> Reader<'a, '_> {
         words.trim();
     }
 
-    fn span(&mut self, name: &'static str, node: Node, target: Target) {
+    fn span(&mut self, name: &'static str, node: Node, target: DirectionTarget) {
         let kind = node.attribute("type").unwrap_or_default();
         let key = (name, node.attribute("number").unwrap_or("1".into()).into_owned());
         if let Some((opening, closing)) = signs(&kind) {
-            let open = Span::Open { closing, voice: self.part.voices[target.slot].number };
-            match self.carried.spans.remove(&key) {
-                Some(Span::Closed { time }) => self.span_sign(closing, target, time),
-                Some(Span::Open { .. }) => {
+            let open = OpenSpan::Begun { closing, voice: self.part.voices[target.slot].number };
+            match self.score.spans.remove(&key) {
+                Some(OpenSpan::Ended { time }) => self.span_sign(closing, target, time),
+                Some(OpenSpan::Begun { .. }) => {
                     self.notice(node, format!("a {name} begins and the one before has not ended"));
-                    self.carried.spans.insert(key, open);
+                    self.score.spans.insert(key, open);
                 }
                 None => {
-                    self.carried.spans.insert(key, open);
+                    self.score.spans.insert(key, open);
                 }
             }
             self.span_sign(opening, target, self.time);
         } else if kind == "stop" {
-            match self.carried.spans.remove(&key) {
-                Some(Span::Open { closing, voice }) => {
+            match self.score.spans.remove(&key) {
+                Some(OpenSpan::Begun { closing, voice }) => {
                     let slot = self.slot(voice).unwrap_or(target.slot);
-                    self.span_sign(closing, Target { slot, ..target }, self.time);
+                    self.span_sign(closing, DirectionTarget { slot, ..target }, self.time);
                 }
-                Some(Span::Closed { .. }) => self.notice(node, format!("a {name} ends twice")),
+                Some(OpenSpan::Ended { .. }) => self.notice(node, format!("a {name} ends twice")),
                 None => {
-                    self.carried.spans.insert(key, Span::Closed { time: self.time });
+                    self.score.spans.insert(key, OpenSpan::Ended { time: self.time });
                 }
             }
         } else if !matches!(&*kind, "continue" | "resume" | "discontinue" | "change") {
@@ -231,8 +226,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Octave shifts go to all voices of a staff.
-    fn span_sign(&mut self, text: &'static str, target: Target, time: i64) {
+    /// Writes a sign of a span. Octave shifts are written in all voices of the staff.
+    fn span_sign(&mut self, text: &'static str, target: DirectionTarget, time: i64) {
         let of_staff = self.part.staves.get(&target.staff);
         let slots = match of_staff.filter(|_| text.starts_with("!8v")) {
             Some(slots) => slots.clone(),

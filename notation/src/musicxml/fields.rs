@@ -1,13 +1,14 @@
-//! A `<note>` element's children, looked through once.
+//! Reads the children of a `<note>` element, in one pass.
 
-use super::xml::{Fault, Node};
+use super::fault::Fault;
+use super::xml::Node;
 
-/// What a `<note>` has; of elements that should not come twice, the first.
-pub(super) struct Fields<'a> {
+/// The children of a `<note>`. Where an element occurs twice that should not, the first counts.
+pub(super) struct NoteFields<'a> {
     pub node: Node<'a>,
-    /// The place of its voice in the part.
+    /// The index of its voice in the part.
     pub slot: usize,
-    /// MusicXML's number of its voice.
+    /// The MusicXML number of its voice.
     pub voice: i64,
     pub staff: i64,
     pub chord: bool,
@@ -23,7 +24,7 @@ pub(super) struct Fields<'a> {
     pub accidental: Option<Node<'a>>,
     pub instrument: Option<Node<'a>>,
     pub notehead: Option<Node<'a>>,
-    /// Ornaments, articulations and the like; the original looks at the first of several.
+    /// The first `<notations>` with ornaments, articulations and so on. The original ignores others.
     pub notations: Option<Node<'a>>,
     pub tie_starts: bool,
     pub tie_stops: bool,
@@ -32,10 +33,10 @@ pub(super) struct Fields<'a> {
     pub slurs: bool,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> NoteFields<'a> {
     /// `sibelius` numbers the voices of each staff from 1.
-    pub(super) fn read(node: Node<'a>, sibelius: bool) -> Result<Fields<'a>, Fault> {
-        let mut fields = Fields {
+    pub(super) fn read(node: Node<'a>, sibelius: bool) -> Result<NoteFields<'a>, Fault> {
+        let mut fields = NoteFields {
             node,
             slot: 0,
             voice: 1,
@@ -99,7 +100,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// A tie, as played or as printed.
+    /// Reads `<tie>`, which is for playback, or `<tied>`, which is printed.
     fn tie(&mut self, tie: Node) {
         match tie.attribute("type").as_deref() {
             Some("start") => self.tie_starts = true,

@@ -1,19 +1,20 @@
-//! The part list: names, and what brackets and braces join.
+//! Reads the part list: the names of the parts, and the groups in brackets and braces.
 
 use std::collections::HashMap;
 
-use super::xml::{Fault, Node};
+use super::fault::Fault;
+use super::xml::Node;
 
-/// Groups within groups beyond this are damage.
+/// The deepest nesting of groups; a file with more is damaged.
 const DEEPEST: usize = 64;
 
 /// An entry of the part list.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum PartListEntry {
     /// A part with its name and abbreviation.
     Part(Names),
     /// Parts that belong together.
-    Group { members: Vec<Entry>, brace: bool, bar_lines: bool, names: Names },
+    Group { members: Vec<PartListEntry>, brace: bool, bar_lines: bool, names: Names },
 }
 
 /// A name and its abbreviation.
@@ -21,14 +22,14 @@ pub(super) enum Entry {
 pub(super) struct Names(pub String, pub String);
 
 impl Names {
-    /// As the original joins a group's with a part's.
+    /// A group's names before these, as the original joins them.
     fn after(&self, before: &Names) -> Names {
         Names(format!("{}:{}", before.0, self.0), format!("{}:{}", before.1, self.1))
     }
 }
 
 #[derive(Clone, Default)]
-struct Group {
+struct PartGroup {
     brace: bool,
     bar_lines: bool,
     names: Names,
@@ -39,10 +40,10 @@ fn names(node: Node, name: &str, abbreviation: &str) -> Names {
     Names(text(name), text(abbreviation))
 }
 
-/// The entries of a `<part-list>`. A group that is not closed ends with the list, or where its number begins again.
-pub(super) fn read(list: Node) -> Result<Vec<Entry>, Fault> {
-    // Every group ends; one that ends in another's place trades what is known of it with that one.
-    enum Event<'a> {
+/// Reads a `<part-list>`. A group that is not closed ends with the list, or where a group with its number begins.
+pub(super) fn read(list: Node) -> Result<Vec<PartListEntry>, Fault> {
+    // As in the original, where groups overlap, the one that ends first swaps its properties with the innermost one.
+    enum GroupEvent<'a> {
         Part(Node<'a>),
         Start(Node<'a>, String),
         Stop(String),
@@ -51,40 +52,40 @@ pub(super) fn read(list: Node) -> Result<Vec<Entry>, Fault> {
     let mut open: Vec<String> = Vec::new();
     for node in list.elements() {
         if node.name() != "part-group" {
-            events.push(Event::Part(node));
+            events.push(GroupEvent::Part(node));
             continue;
         }
         let number = node.attribute("number").unwrap_or_default().into_owned();
         let place = open.iter().rposition(|other| *other == number);
         if node.attribute_is("type", "start") {
             match place {
-                Some(_) => events.push(Event::Stop(number.clone())),
+                Some(_) => events.push(GroupEvent::Stop(number.clone())),
                 None => open.push(number.clone()),
             }
             if open.len() > DEEPEST {
-                return Err(Fault::at(node, format!("more than {DEEPEST} part groups in one another")));
+                return Err(node.fault(format!("more than {DEEPEST} part groups in one another")));
             }
-            events.push(Event::Start(node, number));
+            events.push(GroupEvent::Start(node, number));
         } else if let Some(place) = place {
             open.remove(place);
-            events.push(Event::Stop(number));
+            events.push(GroupEvent::Stop(number));
         }
     }
-    events.extend(open.into_iter().rev().map(Event::Stop));
+    events.extend(open.into_iter().rev().map(GroupEvent::Stop));
 
-    let mut known: HashMap<String, Group> = HashMap::new();
-    let mut levels: Vec<Vec<Entry>> = vec![Vec::new()];
+    let mut known: HashMap<String, PartGroup> = HashMap::new();
+    let mut levels: Vec<Vec<PartListEntry>> = vec![Vec::new()];
     let mut order: Vec<String> = Vec::new();
     let mut events = events.into_iter().peekable();
     while let Some(event) = events.next() {
         match event {
-            Event::Part(node) => {
+            GroupEvent::Part(node) => {
                 if let Some(level) = levels.last_mut() {
-                    level.push(Entry::Part(names(node, "part-name", "part-abbreviation")));
+                    level.push(PartListEntry::Part(names(node, "part-name", "part-abbreviation")));
                 }
             }
-            Event::Start(node, number) => {
-                let group = Group {
+            GroupEvent::Start(node, number) => {
+                let group = PartGroup {
                     brace: node.find_text("group-symbol") == Some("brace"),
                     bar_lines: node.find_text("group-barline") == Some("yes"),
                     names: names(node, "group-name", "group-abbreviation"),
@@ -93,17 +94,17 @@ pub(super) fn read(list: Node) -> Result<Vec<Entry>, Fault> {
                 order.push(number);
                 levels.push(Vec::new());
             }
-            Event::Stop(number) => {
+            GroupEvent::Stop(number) => {
                 let innermost = order.pop().unwrap_or_default();
-                if number != innermost && matches!(events.peek(), Some(Event::Stop(_))) {
+                if number != innermost && matches!(events.peek(), Some(GroupEvent::Stop(_))) {
                     let [this, inner] = [&number, &innermost].map(|name| known.remove(name).unwrap_or_default());
                     known.insert(number.clone(), inner);
                     known.insert(innermost, this);
                 }
-                let Group { brace, bar_lines, names } = known.get(&number).cloned().unwrap_or_default();
+                let PartGroup { brace, bar_lines, names } = known.get(&number).cloned().unwrap_or_default();
                 let members = levels.pop().unwrap_or_default();
                 if let Some(level) = levels.last_mut() {
-                    level.push(Entry::Group { members, brace, bar_lines, names });
+                    level.push(PartListEntry::Group { members, brace, bar_lines, names });
                 }
             }
         }
@@ -111,21 +112,21 @@ pub(super) fn read(list: Node) -> Result<Vec<Entry>, Fault> {
     Ok(levels.into_iter().next().unwrap_or_default())
 }
 
-/// What the header says of the parts: the signs after `%%score`, and the names of each part.
+/// What the header says about the parts: the signs after `%%score`, and the names of each part.
 #[derive(Default)]
-pub(super) struct Layout {
+pub(super) struct PartLayout {
     pub signs: Vec<String>,
     pub names: Vec<Names>,
-    /// Parts used up.
+    /// The number of parts placed so far.
     parts: usize,
 }
 
-impl Layout {
-    /// `parts` has the voices on the staves of each part, by their numbers in ABC.
-    pub(super) fn new(entries: &[Entry], parts: &[Vec<Vec<usize>>]) -> Layout {
-        let mut layout = Layout::default();
+impl PartLayout {
+    /// `parts` has, for each part and staff, the numbers of the voices in ABC.
+    pub(super) fn new(entries: &[PartListEntry], parts: &[Vec<Vec<usize>>]) -> PartLayout {
+        let mut layout = PartLayout::default();
         for entry in entries {
-            // Entries without a part end the entry, as in the original.
+            // As in the original, a group ends early if there are no parts left.
             let _ = layout.entry(entry, None, false, parts);
         }
         while layout.parts < parts.len() {
@@ -136,22 +137,22 @@ impl Layout {
 
     fn entry(
         &mut self,
-        entry: &Entry,
+        entry: &PartListEntry,
         outer: Option<&Names>,
         bar_lines: bool,
         parts: &[Vec<Vec<usize>>],
     ) -> Option<()> {
         match entry {
-            Entry::Part(names) => {
+            PartListEntry::Part(names) => {
                 let names = match outer.filter(|outer| !outer.0.is_empty()) {
                     Some(outer) => names.after(outer),
                     None => names.clone(),
                 };
                 self.part(names, parts)
             }
-            Entry::Group { members, brace, bar_lines: own, names } => {
-                // A group of one part is there for its name.
-                if let [Entry::Part(part)] = members.as_slice() {
+            PartListEntry::Group { members, brace, bar_lines: own, names } => {
+                // A group with a single part only adds its name.
+                if let [PartListEntry::Part(part)] = members.as_slice() {
                     return self.part(names.after(part), parts);
                 }
                 let bar_lines = bar_lines || *own;
@@ -171,7 +172,7 @@ impl Layout {
         }
     }
 
-    /// The next part: staves of several voices in parentheses, several staves in braces.
+    /// Writes the next part: several voices of a staff in parentheses, several staves in braces.
     fn part(&mut self, names: Names, parts: &[Vec<Vec<usize>>]) -> Option<()> {
         let staves = parts.get(self.parts)?;
         self.parts += 1;

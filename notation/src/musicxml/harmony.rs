@@ -1,7 +1,8 @@
-//! `<harmony>`: chord symbols.
+//! Reads `<harmony>`: chord symbols.
 
-use super::reader::Reader;
-use super::xml::{Fault, Node};
+use super::fault::Fault;
+use super::state::PartReader;
+use super::xml::Node;
 
 fn alteration(text: Option<&str>) -> &'static str {
     match text {
@@ -11,7 +12,7 @@ fn alteration(text: Option<&str>) -> &'static str {
     }
 }
 
-/// A kind of chord, and what goes to the end of its symbol.
+/// The symbol for a kind of chord, and what is written after the degrees.
 fn symbol(kind: &str, text: &str) -> (String, String) {
     let known = match kind {
         "major" => "",
@@ -50,7 +51,7 @@ fn symbol(kind: &str, text: &str) -> (String, String) {
     (known.to_owned(), String::new())
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> PartReader<'a, '_> {
     pub(super) fn harmony(&mut self, node: Node<'a>, next: Option<usize>) -> Result<(), Fault> {
         let Some(target) = self.target(node, next)? else { return Ok(()) };
         let root = node.find_text("root/root-step").unwrap_or_default();

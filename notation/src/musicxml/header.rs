@@ -1,39 +1,39 @@
-//! The header: the piece, and the names, clefs and percussion of its voices.
+//! Writes the header: the piece, and the names, clefs and percussion of its voices.
 
-use super::groups::{Entry, Layout, Names};
+use super::groups::{Names, PartLayout, PartListEntry};
 use super::length::UNIT;
 use super::pitch;
-use super::reader::Carried;
-use super::score::Part;
-use super::voices::Written;
+use super::score::XmlPart;
+use super::state::ScoreState;
+use super::voices::WrittenVoice;
 
-/// What the header has to say of the parts written so far.
+/// What the header says about the parts written so far.
 #[derive(Default)]
-pub(super) struct Voices {
-    /// The voices on the staves of each part, by number.
+pub(super) struct VoiceHeader {
+    /// For each part and staff, the numbers of the voices.
     pub parts: Vec<Vec<Vec<usize>>>,
-    /// In the order of parts and staves.
-    lines: Vec<Line>,
+    /// The lines of the voices, in the order of parts and staves.
+    lines: Vec<VoiceLine>,
 }
 
-struct Line {
+struct VoiceLine {
     number: usize,
     clef: String,
     drums: Vec<String>,
 }
 
-impl Voices {
-    /// Adds a part; its voices are those written.
-    pub(super) fn add(&mut self, part: &Part, written: &[Written]) {
+impl VoiceHeader {
+    /// Adds a part with the voices that were written.
+    pub(super) fn add(&mut self, part: &XmlPart, written: &[WrittenVoice]) {
         let mut staves = Vec::new();
         for (staff, slots) in &part.staves {
-            let of_staff: Vec<&Written> =
+            let of_staff: Vec<&WrittenVoice> =
                 slots.iter().filter_map(|slot| written.iter().find(|written| written.slot == *slot)).collect();
             if of_staff.is_empty() {
                 continue;
             }
             let clef = part.clefs.get(staff).map_or("treble", String::as_str);
-            for Written { slot, number } in &of_staff {
+            for WrittenVoice { slot, number } in &of_staff {
                 let voice = &part.voices[*slot];
                 let mut clef = clef.to_owned();
                 if clef.starts_with("tab") && !voice.stems && !clef.contains("nostems") {
@@ -49,7 +49,7 @@ impl Voices {
                         drums.push(format!("I:percmap {name} {} {} {head}\n", drum.step, drum.pitch));
                     }
                 }
-                self.lines.push(Line { number: *number, clef, drums });
+                self.lines.push(VoiceLine { number: *number, clef, drums });
             }
             staves.push(of_staff.iter().map(|written| written.number).collect());
         }
@@ -57,8 +57,8 @@ impl Voices {
     }
 
     /// The header's lines.
-    pub(super) fn header(&self, titles: &str, entries: &[Entry], carried: &Carried) -> String {
-        let layout = Layout::new(entries, &self.parts);
+    pub(super) fn header(&self, titles: &str, entries: &[PartListEntry], carried: &ScoreState) -> String {
+        let layout = PartLayout::new(entries, &self.parts);
         let mut header = format!("X:1\n{titles}");
         if layout.signs.len() > 1 {
             header.push_str(&format!("%%score {}\n", layout.signs.join(" ")));
@@ -77,7 +77,7 @@ impl Voices {
                 names[*first] = Some(part_names);
             }
         }
-        for Line { number, clef, drums } in &self.lines {
+        for VoiceLine { number, clef, drums } in &self.lines {
             header.push_str(&format!("V:{number} {clef} "));
             if let Some(Names(name, abbreviation)) = names[*number] {
                 let (name, abbreviation) = (quoted(name), quoted(abbreviation));
@@ -98,7 +98,7 @@ impl Voices {
     }
 }
 
-/// A name on one line, without the colons that groups leave.
+/// A name on one line, without the colons left by groups without a name.
 fn quoted(name: &str) -> String {
     name.replace('\n', "\\n").replace(".:", ".").trim_matches(':').to_owned()
 }

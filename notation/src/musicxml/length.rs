@@ -1,11 +1,11 @@
-//! Lengths of notes in ABC.
+//! Writes the lengths of notes in ABC.
 
-use super::score::Note;
+use super::score::XmlNote;
 
 /// The header's `L:1/8`.
 pub(super) const UNIT: i64 = 8;
 
-/// Lengths in smaller parts of the unit are rounded.
+/// The smallest part of the unit; lengths are rounded to it.
 const SMALLEST: i128 = 64;
 
 fn divided<T>(a: T, b: T) -> (T, T)
@@ -19,13 +19,13 @@ where
     if x == T::default() { (a, b) } else { (a / x, b / x) }
 }
 
-/// A fraction without common divisors.
+/// A fraction in lowest terms.
 pub(super) fn reduced(a: i64, b: i64) -> (i64, i64) {
     divided(a, b)
 }
 
 /// Writes a note's length, in units; nothing for one unit.
-pub(super) fn write(note: &Note, divisions: i64, text: &mut String) {
+pub(super) fn write(note: &XmlNote, divisions: i64, text: &mut String) {
     if note.length == 0 {
         return;
     }
@@ -65,7 +65,7 @@ fn digits(number: i128, text: &mut String) {
 mod tests {
     use super::*;
 
-    fn written(note: &Note, divisions: i64) -> String {
+    fn written(note: &XmlNote, divisions: i64) -> String {
         let mut text = String::new();
         write(note, divisions, &mut text);
         text
@@ -76,9 +76,9 @@ mod tests {
         for (length, divisions, text) in
             [(1, 1, "2"), (1, 2, ""), (1, 4, "/"), (3, 4, "3/2"), (1, 8, "/4"), (0, 4, ""), (100, 768, "17/64")]
         {
-            assert_eq!(written(&Note { length, ..Note::default() }, divisions), text);
+            assert_eq!(written(&XmlNote { length, ..XmlNote::default() }, divisions), text);
         }
-        let triplet = Note { length: 2, ratio: Some((3, 2)), ..Note::default() };
+        let triplet = XmlNote { length: 2, ratio: Some((3, 2)), ..XmlNote::default() };
         assert_eq!(written(&triplet, 6), "");
     }
 }

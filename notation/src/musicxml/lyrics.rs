@@ -1,14 +1,14 @@
-//! Syllables of notes to the words of a bar, as in `w:` lines.
+//! Writes the syllables of a bar's notes as in `w:` lines.
 
 use std::collections::BTreeMap;
 
-use super::score::{Item, Note, Verse};
+use super::score::{Item, Verse, XmlNote};
 use super::xml::Node;
 
-/// More verses than this are damage, and every one of them is a line.
+/// The most verses; a file with more is damaged. Each verse is a line.
 pub(super) const MOST_VERSES: usize = 64;
 
-/// The verses of a bar, from the syllables of its notes and the bar before.
+/// The verses of a bar, from the syllables of its notes and from the bar before.
 pub(super) fn verses(
     syllables: &[Vec<(usize, String)>],
     before: Option<&BTreeMap<usize, Verse>>,
@@ -69,8 +69,8 @@ pub(super) fn syllable(lyric: Node) -> String {
     text
 }
 
-/// Goes on with syllables over the bars that have none.
-pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], notes: &[Note]) {
+/// Continues held syllables into bars that have no syllables.
+pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], notes: &[XmlNote]) {
     for (place, bar) in bars.iter().enumerate().take(verses.len()).skip(1) {
         let (before, here) = verses.split_at_mut(place);
         let (Some(before), Some(here)) = (before.last(), here.first_mut()) else { continue };
@@ -85,8 +85,8 @@ pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], n
     }
 }
 
-/// An underscore for each note up to the first rest.
-fn held(bar: &[Item], notes: &[Note]) -> String {
+/// An underscore for each note before the first rest.
+fn held(bar: &[Item], notes: &[XmlNote]) -> String {
     let notes = bar.iter().filter_map(|item| match item {
         Item::Note(id) => Some(&notes[*id]),
         Item::Sign { .. } => None,

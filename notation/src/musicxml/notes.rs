@@ -1,22 +1,13 @@
-//! `<note>`: pitch, length, ties, slurs, ornaments, grace notes, tuplets.
+//! Reads `<note>`: pitch, length, ties, slurs, ornaments, grace notes, tuplets.
 
-use super::fields::Fields;
-use super::reader::Reader;
-use super::score::{Abc, Drum, Item, Note, NoteId};
-use super::xml::{Fault, Node, integer, real};
+use super::fault::Fault;
+use super::fields::NoteFields;
+use super::score::{Abc, Item, XmlDrum, XmlNote};
+use super::state::{OpenSlur, PartReader};
+use super::xml::{Node, integer, real};
 use super::{lyrics, pitch};
 
-/// A slur of which one end has been read.
-pub(super) struct Slur {
-    starts: bool,
-    part: usize,
-    /// MusicXML's number of it.
-    voice: i64,
-    note: NoteId,
-    grace: bool,
-}
-
-/// In the order in which the original writes them.
+/// Ornaments and their signs in ABC, in the order in which the original writes them.
 const ORNAMENTS: [(&str, &str); 23] = [
     ("arpeggiate", "!arpeggio!"),
     ("articulations/accent", "!>!"),
@@ -43,13 +34,13 @@ const ORNAMENTS: [(&str, &str); 23] = [
     ("technical/up-bow", "u"),
 ];
 
-/// More signs than this at one note are not compared with those of the rest of its chord.
+/// Up to so many signs, those of a chord's notes are written only once.
 const MOST_SIGNS: usize = 256;
 
-/// How many strokes a tremolo has at most.
+/// The most strokes of a tremolo.
 const MOST_STROKES: i64 = 16;
 
-/// Octaves far outside of what instruments play would be thousands of octave marks.
+/// The octaves that are accepted. Others would be written with thousands of octave marks.
 const OCTAVES: std::ops::RangeInclusive<i64> = -5..=15;
 
 fn alteration(accidental: &str) -> Option<i64> {
@@ -63,27 +54,27 @@ fn alteration(accidental: &str) -> Option<i64> {
     })
 }
 
-impl<'a> Reader<'a, '_> {
-    pub(super) fn note(&mut self, fields: &Fields<'a>) -> Result<(), Fault> {
-        let Fields { node, slot, grace, .. } = *fields;
-        let mut note = Note {
+impl<'a> PartReader<'a, '_> {
+    pub(super) fn note(&mut self, fields: &NoteFields<'a>) -> Result<(), Fault> {
+        let NoteFields { node, slot, grace, .. } = *fields;
+        let mut note = XmlNote {
             time: self.time,
             ratio: fields.modification.map_or(Ok(None), ratio)?,
             starts: fields.tuplets_start,
             stops: fields.tuplets_stop,
             grace: grace.is_some(),
-            ..Note::default()
+            ..XmlNote::default()
         };
-        if let Some(grace) = grace.filter(|_| !self.carried.grace) {
-            self.carried.grace = true;
+        if let Some(grace) = grace.filter(|_| !self.score.grace) {
+            self.score.grace = true;
             note.before.push_back("{".into());
             if grace.attribute_is("slash", "yes") {
                 note.before.push_back("/".into());
             }
         }
-        let ends_grace = !note.grace && self.carried.grace;
+        let ends_grace = !note.grace && self.score.grace;
         if ends_grace {
-            self.carried.grace = false;
+            self.score.grace = false;
             if let Some(last) = self.last {
                 self.part.notes[last].after.push('}');
             }
@@ -162,7 +153,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    fn add(&mut self, slot: usize, mut note: Note, prefix: String, head: Abc) {
+    fn add(&mut self, slot: usize, mut note: XmlNote, prefix: String, head: Abc) {
         let voice = &mut self.part.voices[slot];
         let sounds = head != "z" && head != "x";
         if sounds {
@@ -180,8 +171,8 @@ impl<'a> Reader<'a, '_> {
         self.advance(length);
     }
 
-    /// Step and octave, of a pitched or an unpitched note.
-    fn place(&mut self, fields: &Fields<'a>, rest: bool) -> Result<(char, i64), Fault> {
+    /// The step and octave of a pitched or an unpitched note.
+    fn place(&mut self, fields: &NoteFields<'a>, rest: bool) -> Result<(char, i64), Fault> {
         let node = fields.node;
         let filled = |place: Option<Node<'a>>, name| place?.find(name).filter(|node| !node.text().is_empty());
         let find = |name, display_name| filled(fields.pitch, name).or_else(|| filled(fields.unpitched, display_name));
@@ -195,34 +186,31 @@ impl<'a> Reader<'a, '_> {
         let mut letters = step.trim().chars();
         let step = match (letters.next(), letters.next()) {
             (Some(letter @ ('A'..='G' | 'a'..='g')), None) => letter.to_ascii_uppercase(),
-            _ => return Err(Fault::at(node, format!("the step {step:?} is none of A to G"))),
+            _ => return Err(node.fault(format!("the step {step:?} is none of A to G"))),
         };
         let number = octave.whole()?;
         if !OCTAVES.contains(&number) {
-            return Err(Fault::at(octave, format!("octave {number}: no note is that far from middle C")));
+            return Err(octave.fault(format!("octave {number}: no note is that far from middle C")));
         }
         Ok((step, number))
     }
 
-    /// A pitch, with an accidental where signature and bar call for one.
-    fn spell(&mut self, fields: &Fields, step: char, octave: i64) -> Result<String, Fault> {
-        let Fields { node, slot, .. } = *fields;
+    /// Spells a pitch, with an accidental if the key signature and the bar require one.
+    fn spell(&mut self, fields: &NoteFields, step: char, octave: i64) -> Result<String, Fault> {
+        let NoteFields { node, slot, .. } = *fields;
         let staff = self.part.voices[slot].staff;
         let octave = octave + self.octave_shifts.get(&staff).copied().unwrap_or(0);
-        let sounding = match fields
-            .pitch
-            .and_then(|pitch| pitch.find("alter"))
-            .filter(|alter| !alter.text().trim().is_empty())
-        {
-            None => None,
-            Some(alter) => match real(alter.text()).filter(|number| number.abs() <= 12.0) {
-                // Quarter tones are written as the semitone below them in size.
-                Some(number) => Some(number as i64),
-                None => {
-                    return Err(Fault::at(alter, format!("<alter> is {:?}, not a number of semitones", alter.text())));
-                }
-            },
-        };
+        let sounding =
+            match fields.pitch.and_then(|pitch| pitch.find("alter")).filter(|alter| !alter.text().trim().is_empty()) {
+                None => None,
+                Some(alter) => match real(alter.text()).filter(|number| number.abs() <= 12.0) {
+                    // Quarter tones are rounded towards zero to semitones.
+                    Some(number) => Some(number as i64),
+                    None => {
+                        return Err(alter.fault(format!("<alter> is {:?}, not a number of semitones", alter.text())));
+                    }
+                },
+            };
         let mut forced = None;
         if let Some(accidental) = fields.accidental {
             forced = alteration(accidental.text());
@@ -231,7 +219,7 @@ impl<'a> Reader<'a, '_> {
                 self.notice(accidental, format!("the accidental {:?} is written as a semitone", accidental.text()));
             }
         }
-        let signature = self.carried.signature[usize::from(step as u8 - b'A')];
+        let signature = self.score.signature[usize::from(step as u8 - b'A')];
         let voice = &mut self.part.voices[slot];
         let before = voice.altered.get(&(step, octave)).copied();
         let altered = match (forced, sounding) {
@@ -255,14 +243,14 @@ impl<'a> Reader<'a, '_> {
         Ok(pitch::altered(step, octave, altered))
     }
 
-    /// A percussion note: its name in ABC tells its instrument and the shape of its head.
-    fn drum(&mut self, fields: &Fields, mut head: String, step: char, octave: i64) -> String {
+    /// A percussion note. Its name in ABC stands for its instrument and the shape of its head.
+    fn drum(&mut self, fields: &NoteFields, mut head: String, step: char, octave: i64) -> String {
         let slot = fields.slot;
         let clef = self.clefs.get(&self.part.voices[slot].staff).map_or("", String::as_str);
         let lines = if clef.contains("stafflines=1") { 4 } else { 0 };
         let (place, octave) = pitch::up(step, octave, lines + if clef.starts_with("bass") { 12 } else { 0 });
         let instrument = fields.instrument.and_then(|node| node.attribute("id"));
-        let known = instrument.and_then(|id| self.carried.drums.get(id.as_ref()).copied());
+        let known = instrument.and_then(|id| self.score.drums.get(id.as_ref()).copied());
         let number = known.unwrap_or_else(|| pitch::midi(&head));
         let mut shape = String::new();
         if let Some(notehead) = fields.notehead {
@@ -283,12 +271,12 @@ impl<'a> Reader<'a, '_> {
                 }
             }
         }
-        let drum = Drum { step: pitch::name(place, octave), pitch: number, head: shape };
+        let drum = XmlDrum { step: pitch::name(place, octave), pitch: number, head: shape };
         self.part.voices[slot].drums.insert(head.clone(), drum);
         head
     }
 
-    fn notations(&mut self, note: &mut Note, notations: Node, tab: bool, prefix: &mut String) {
+    fn notations(&mut self, note: &mut XmlNote, notations: Node, tab: bool, prefix: &mut String) {
         let groups = ["articulations", "ornaments", "technical", "fermata", "arpeggiate"];
         if notations.elements().any(|group| groups.contains(&group.name())) {
             let found = ORNAMENTS.iter().filter(|(path, _)| notations.has(path));
@@ -302,7 +290,7 @@ impl<'a> Reader<'a, '_> {
             match tremolo.attribute("type").as_deref() {
                 Some("single") => note.before.push_front(strokes("")),
                 kind => {
-                    // Two notes that alternate are written with their own lengths.
+                    // In a tremolo of two notes, each is written with its own length.
                     note.ratio = None;
                     if kind == Some("start") {
                         note.before.push_front(strokes("-"));
@@ -342,7 +330,7 @@ impl<'a> Reader<'a, '_> {
         let mut last = 0;
         for lyric in node.named("lyric") {
             let number = lyric.attribute("number").unwrap_or("1".into());
-            // Sibelius writes `part1verse2`; names such as `chorus` count on from the verse before.
+            // Sibelius writes `part1verse2`. Names such as `chorus` get the number after the verse before.
             let number = number.rsplit("verse").next().and_then(integer).unwrap_or(0);
             let number = if number == 0 {
                 last + 1
@@ -372,8 +360,8 @@ impl<'a> Reader<'a, '_> {
                 _ => continue,
             };
             let number = slur.attribute("number").unwrap_or("1".into()).into_owned();
-            let here = Slur { starts, part: self.index, voice, note: last, grace };
-            match self.carried.slurs.remove(&number) {
+            let here = OpenSlur { starts, part: self.index, voice, note: last, grace };
+            match self.score.slurs.remove(&number) {
                 Some(other) if other.starts != starts => {
                     if other.voice == voice && other.starts && !(other.grace && ends_grace) {
                         if other.part == self.index {
@@ -385,17 +373,17 @@ impl<'a> Reader<'a, '_> {
                 Some(_) => {
                     let kind = if starts { "starts" } else { "stops" };
                     self.notice(slur, format!("slur {number} {kind} twice; the first is left out"));
-                    self.carried.slurs.insert(number, here);
+                    self.score.slurs.insert(number, here);
                 }
                 None => {
-                    self.carried.slurs.insert(number, here);
+                    self.score.slurs.insert(number, here);
                 }
             }
         }
     }
 }
 
-/// A head with what stands right before it.
+/// A head with the signs right before it.
 fn prefixed(prefix: String, head: Abc) -> Abc {
     if prefix.is_empty() { head } else { (prefix + &head).into() }
 }
@@ -403,10 +391,10 @@ fn prefixed(prefix: String, head: Abc) -> Abc {
 /// The ratio of a `<time-modification>`.
 fn ratio(node: Node) -> Result<Option<(i64, i64)>, Fault> {
     let Some(actual) = node.find("actual-notes").filter(|node| !node.text().is_empty()) else { return Ok(None) };
-    let problem = || Fault::at(node, "<time-modification> without <normal-notes>");
+    let problem = || node.fault("<time-modification> without <normal-notes>");
     let (many, of) = (actual.whole()?, node.find("normal-notes").ok_or_else(problem)?.whole()?);
     if many < 1 || of < 1 {
-        return Err(Fault::at(node, format!("a tuplet of {many} notes in the time of {of}")));
+        return Err(node.fault(format!("a tuplet of {many} notes in the time of {of}")));
     }
     Ok(Some((many, of)))
 }

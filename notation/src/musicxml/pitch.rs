@@ -1,11 +1,11 @@
-//! Pitches in ABC.
+//! Names of pitches in ABC.
 
-/// `C` is middle C's octave, 4; `c` the one above.
+/// The name of a pitch: `C` is middle C, in octave 4; `c` is an octave higher.
 pub(super) fn name(step: char, octave: i64) -> String {
     signed("", step, octave)
 }
 
-/// A name behind the sign of its alteration.
+/// The name of a pitch with an accidental.
 pub(super) fn altered(step: char, octave: i64, alteration: i64) -> String {
     signed(accidental(alteration), step, octave)
 }
@@ -34,7 +34,7 @@ fn accidental(alteration: i64) -> &'static str {
     }
 }
 
-/// Semitones of C…B above C.
+/// The semitones of a step above C.
 pub(super) fn semitones(step: char) -> i64 {
     match step {
         'D' => 2,
@@ -49,13 +49,13 @@ pub(super) fn semitones(step: char) -> i64 {
 
 const STEPS: [char; 7] = ['C', 'D', 'E', 'F', 'G', 'A', 'B'];
 
-/// The step and octave so many steps up.
+/// The step and octave that are `steps` higher.
 pub(super) fn up(step: char, octave: i64, steps: i64) -> (char, i64) {
     let place = STEPS.iter().position(|other| *other == step).unwrap_or(0) as i64 + steps;
     (STEPS[place.rem_euclid(7) as usize], octave + place.div_euclid(7))
 }
 
-/// A pitch with at most a double accidental that sounds the same.
+/// The same pitch with at most a double accidental.
 pub(super) fn respelled(mut step: char, mut octave: i64, mut alteration: i64) -> (char, i64, i64) {
     while alteration.abs() > 2 {
         let (next, next_octave) = up(step, octave, alteration.signum());
@@ -65,7 +65,7 @@ pub(super) fn respelled(mut step: char, mut octave: i64, mut alteration: i64) ->
     (step, octave, alteration)
 }
 
-/// MIDI's number of a note in ABC, -1 if it is none.
+/// The MIDI number of a note in ABC; -1 if it is no note.
 pub(super) fn midi(note: &str) -> i64 {
     let Some(place) = note.find(|c: char| matches!(c, 'A'..='G' | 'a'..='g')) else { return -1 };
     let letter = note[place..].chars().next().unwrap_or('C');
@@ -73,7 +73,7 @@ pub(super) fn midi(note: &str) -> i64 {
     let marks = note[place + 1..].bytes().take_while(|sign| matches!(sign, b'\'' | b','));
     let octave = 12 * marks.clone().count() as i64;
     let mut pitch = 60 + semitones(letter.to_ascii_uppercase()) + if letter.is_ascii_lowercase() { 12 } else { 0 };
-    // The first sign decides, as in the original.
+    // As in the original, the first sign decides.
     let count = signs.clone().count() as i64;
     match signs.last() {
         Some(b'^') => pitch += count,

@@ -1,139 +1,30 @@
-//! A part, measure after measure.
+//! Reads a part, measure after measure.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use super::directions::{Span, Tempo};
-use super::fields::Fields;
-use super::notes::Slur;
-use super::score::{Abc, Item, NoteId, Part, Sign, Voice};
-use super::xml::{Fault, Node, real};
+use super::fault::Fault;
+use super::fields::NoteFields;
+use super::score::{Item, Sign, XmlPart, XmlVoice};
+use super::state::{PartReader, ScoreState};
+use super::xml::Node;
 use super::{lyrics, timeline};
 
-/// Every voice has every measure: more voices in one part would make much of nothing.
+/// Voices of a part. Every voice is written with every measure, so a small file with many voices would become large.
 const MOST_VOICES: usize = 256;
 
-/// For the same reason, voices times measures of a part.
+/// Voices times measures of a part, for the same reason.
 const MOST_BARS: usize = 1_000_000;
 
-/// What goes on from one part to the next, and what the parts say about the header.
-#[derive(Default)]
-pub(super) struct Carried {
-    /// Sibelius numbers the voices of each staff from 1.
-    pub sibelius: bool,
-    /// The header's key.
-    pub key: Option<String>,
-    /// The header's meter.
-    pub meter: Option<String>,
-    /// The header's tempo.
-    pub tempo: Option<Tempo>,
-    /// MIDI's numbers of percussion instruments.
-    pub drums: HashMap<String, i64>,
-    /// What the signature does to A…G.
-    pub signature: [i64; 7],
-    /// Grace notes are open.
-    pub grace: bool,
-    /// Slurs open, by number.
-    pub slurs: HashMap<String, Slur>,
-    /// Wedges, octave shifts and pedals open, by kind and number.
-    pub spans: HashMap<(&'static str, String), Span>,
-    /// The voice that has the pedal.
-    pub pedal: Option<i64>,
-    /// What was odd.
-    pub notices: Vec<Notice>,
-}
-
-/// Something odd at a place.
-pub(super) struct Notice {
-    /// Byte of the text.
-    pub at: usize,
-    /// The part, counted from 0.
-    pub part: usize,
-    /// The measure's number as printed.
-    pub measure: String,
-    /// What it was.
-    pub text: String,
-}
-
-/// Where a part is read.
-pub(super) struct Reader<'a, 'c> {
-    pub carried: &'c mut Carried,
-    /// The part, counted from 0.
-    pub index: usize,
-    pub part: Part,
-    /// The part's `<note>` elements in order.
-    pub fields: Vec<Fields<'a>>,
-    /// The measure, counted from 0.
-    pub measure: usize,
-    pub measure_node: Node<'a>,
-    /// Now, in divisions from the start of the measure.
-    pub time: i64,
-    /// The latest time of the measure.
-    pub end: i64,
-    /// Of a quarter.
-    pub divisions: i64,
-    /// By which everything in divisions is multiplied: not 1 if a duration is a decimal fraction.
-    pub scale: i64,
-    pub beats: (i64, i64),
-    /// The measure's length by its meter.
-    pub full: i64,
-    /// Clefs, keys and meters that stand before the measure.
-    pub signatures: String,
-    pub repeat_begins: bool,
-    pub bar_line: &'static str,
-    pub ending: String,
-    /// The last note, for chords and grace notes.
-    pub last: Option<NoteId>,
-    /// By staff: from sounding to written octave.
-    pub octave_shifts: BTreeMap<i64, i64>,
-    /// By staff: the clef now.
-    pub clefs: BTreeMap<i64, String>,
-    /// The voices that name an instrument, and the last one that each names.
-    pub instruments: Vec<(usize, Cow<'a, str>)>,
-    /// By staff: repeated measures that have not ended, their beginning and their text.
-    pub measure_repeats: BTreeMap<i64, (usize, usize, String)>,
-}
-
-/// The number of a direction's staff.
-pub(super) fn staff_number(node: Node) -> Result<i64, Fault> {
-    match node.find("staff") {
-        Some(staff) if !staff.text().is_empty() => staff.whole(),
-        _ => Ok(1),
-    }
-}
-
-impl<'a, 'c> Reader<'a, 'c> {
-    /// Reads all of a part.
+impl<'a, 'c> PartReader<'a, 'c> {
+    /// Reads a whole part. `reached` is the measure at hand, for errors.
     pub(super) fn read(
-        carried: &'c mut Carried,
+        state: &'c mut ScoreState,
         index: usize,
         node: Node<'a>,
         measures: &[Node<'a>],
         reached: &mut Option<Node<'a>>,
-    ) -> Result<Part, Fault> {
-        let mut reader = Reader {
-            carried,
-            index,
-            part: Part::default(),
-            fields: Vec::new(),
-            measure: 0,
-            measure_node: node,
-            time: 0,
-            end: 0,
-            divisions: 0,
-            scale: 1,
-            beats: (4, 4),
-            full: 0,
-            signatures: String::new(),
-            repeat_begins: false,
-            bar_line: "|",
-            ending: String::new(),
-            last: None,
-            octave_shifts: BTreeMap::new(),
-            clefs: BTreeMap::new(),
-            instruments: Vec::new(),
-            measure_repeats: BTreeMap::new(),
-        };
+    ) -> Result<XmlPart, Fault> {
+        let mut reader = PartReader::new(state, index, node);
         reader.find_voices(measures, reached)?;
         reader.part.notes.reserve(reader.fields.len());
         let mut notes = 0;
@@ -145,14 +36,14 @@ impl<'a, 'c> Reader<'a, 'c> {
         }
         let hanging = std::mem::take(&mut reader.measure_repeats);
         for (place, _, text) in hanging.into_values() {
-            // As the original writes it, also without a text.
+            // The original writes `None` where there is no text.
             let text = if text.is_empty() { "None" } else { &text };
             reader.part.repeats[place] = format!("[I:repeat {text} 1]");
         }
         Ok(reader.part)
     }
 
-    /// Looks through the notes: which voices there are, and the staff that most of each one's notes are on.
+    /// Looks through the notes: which voices there are, and which staff most notes of each voice are on.
     fn find_voices(&mut self, measures: &[Node<'a>], reached: &mut Option<Node<'a>>) -> Result<(), Fault> {
         let mut counts: Vec<BTreeMap<i64, usize>> = Vec::new();
         let mut decimals = 0;
@@ -180,9 +71,9 @@ impl<'a, 'c> Reader<'a, 'c> {
         self.scale = 10_i64.pow(decimals.min(6) as u32);
         let voices = self.part.voices.len();
         if let Some(first) = measures.first().filter(|_| voices * measures.len() > MOST_BARS) {
-            return Err(Fault::at(*first, format!("{voices} voices in {} measures are too many", measures.len())));
+            return Err(first.fault(format!("{voices} voices in {} measures are too many", measures.len())));
         }
-        if self.carried.sibelius {
+        if self.score.sibelius {
             let mut order: Vec<usize> = (0..self.part.voices.len()).collect();
             order.sort_by_key(|slot| self.part.voices[*slot].number);
             counts = order.iter().map(|slot| std::mem::take(&mut counts[*slot])).collect();
@@ -193,7 +84,7 @@ impl<'a, 'c> Reader<'a, 'c> {
             self.instruments.iter_mut().for_each(|(slot, _)| *slot = places[*slot]);
         }
         for (slot, (voice, counts)) in self.part.voices.iter_mut().zip(counts).enumerate() {
-            // Of staves with equally many the last one.
+            // Of staves with equally many notes, the last one.
             let home = counts.into_iter().max_by_key(|(staff, notes)| (*notes, *staff)).map_or(1, |(staff, _)| staff);
             (voice.home, voice.staff) = (home, home);
             self.part.staves.entry(home).or_default().push(slot);
@@ -201,16 +92,16 @@ impl<'a, 'c> Reader<'a, 'c> {
         Ok(())
     }
 
-    /// The voice of a note, a new one if need be.
-    fn find_voice(&mut self, note: Node<'a>, counts: &mut Vec<BTreeMap<i64, usize>>) -> Result<Fields<'a>, Fault> {
-        let mut fields = Fields::read(note, self.carried.sibelius)?;
+    /// Reads a note's fields and finds its voice, or adds a new one.
+    fn find_voice(&mut self, note: Node<'a>, counts: &mut Vec<BTreeMap<i64, usize>>) -> Result<NoteFields<'a>, Fault> {
+        let mut fields = NoteFields::read(note, self.score.sibelius)?;
         fields.slot = match self.slot(fields.voice) {
             Some(slot) => slot,
             None if counts.len() == MOST_VOICES => {
-                return Err(Fault::at(note, format!("more than {MOST_VOICES} voices in one part")));
+                return Err(note.fault(format!("more than {MOST_VOICES} voices in one part")));
             }
             None => {
-                self.part.voices.push(Voice::new(fields.voice));
+                self.part.voices.push(XmlVoice::new(fields.voice));
                 counts.push(BTreeMap::new());
                 counts.len() - 1
             }
@@ -229,7 +120,7 @@ impl<'a, 'c> Reader<'a, 'c> {
         Ok(fields)
     }
 
-    /// `notes` counts the part's notes.
+    /// Reads a measure. `notes` counts the part's notes so far.
     fn read_measure(&mut self, measure: Node<'a>, notes: &mut usize) -> Result<(), Fault> {
         self.signatures.clear();
         self.repeat_begins = false;
@@ -266,7 +157,7 @@ impl<'a, 'c> Reader<'a, 'c> {
         self.end_measure()
     }
 
-    /// Anything of a measure but a note; `next` is the voice of the next note.
+    /// Reads an element that is no note. `next` is the voice of the note after it.
     fn element(&mut self, element: Node<'a>, next: Option<usize>) -> Result<(), Fault> {
         match element.name() {
             "attributes" => self.attributes(element)?,
@@ -275,7 +166,7 @@ impl<'a, 'c> Reader<'a, 'c> {
             "harmony" => self.harmony(element, next)?,
             "barline" => self.barline(element),
             "backup" | "forward" => {
-                let problem = || Fault::at(element, format!("<{}> without <duration>", element.name()));
+                let problem = || element.fault(format!("<{}> without <duration>", element.name()));
                 let length = self.duration(element.find("duration").ok_or_else(problem)?)?;
                 if timeline::long_enough(length, self.divisions) {
                     self.advance(if element.name() == "backup" { -length } else { length });
@@ -288,41 +179,9 @@ impl<'a, 'c> Reader<'a, 'c> {
         Ok(())
     }
 
-    /// The voice of this number.
-    pub(super) fn slot(&self, number: i64) -> Option<usize> {
-        self.part.voices.iter().position(|voice| voice.number == number)
-    }
-
-    /// A `<duration>` in divisions.
-    pub(super) fn duration(&self, node: Node) -> Result<i64, Fault> {
-        let length = if self.scale == 1 { node.whole()? } else { scaled(node, self.scale)? };
-        if length < 0 {
-            return Err(Fault::at(node, format!("<duration> is {}, less than 0", node.text())));
-        }
-        Ok(length)
-    }
-
-    pub(super) fn advance(&mut self, length: i64) {
-        self.time = (self.time + length).max(0);
-        self.end = self.end.max(self.time);
-    }
-
-    /// Adds a sign now; some signs are reason enough to write a voice that has nothing else.
-    pub(super) fn sign(&mut self, slot: usize, text: impl Into<Abc>, counts: bool) {
-        let voice = &mut self.part.voices[slot];
-        voice.items.push(Item::Sign { time: self.time, text: Sign::Text(text.into()) });
-        voice.sounds += usize::from(counts);
-    }
-
-    /// Makes a note of something odd.
-    pub(super) fn notice(&mut self, node: Node, text: impl Into<String>) {
-        let measure = self.measure_node.attribute("number").unwrap_or_default().into_owned();
-        self.carried.notices.push(Notice { at: node.at(), part: self.index, measure, text: text.into() });
-    }
-
     fn end_measure(&mut self) -> Result<(), Fault> {
         if self.divisions == 0 && self.end > 0 {
-            return Err(Fault::at(self.measure_node, "durations before any <divisions>"));
+            return Err(self.measure_node.fault("durations before any <divisions>"));
         }
         if self.full != 0 && self.end > self.full {
             self.notice(self.measure_node, "longer than its meter");
@@ -377,14 +236,5 @@ impl<'a, 'c> Reader<'a, 'c> {
         self.part.divisions.push(self.divisions);
         (self.time, self.end) = (0, 0);
         Ok(())
-    }
-}
-
-/// A decimal number of divisions.
-pub(super) fn scaled(node: Node, scale: i64) -> Result<i64, Fault> {
-    let number = real(node.text()).map(|number| (number * scale as f64).round());
-    match number.filter(|number| number.abs() < (1_u64 << 45) as f64) {
-        Some(number) => Ok(number as i64),
-        None => Err(Fault::at(node, format!("<{}> is {:?}, not a number of divisions", node.name(), node.text()))),
     }
 }

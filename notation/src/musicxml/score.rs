@@ -1,19 +1,19 @@
-//! What is read of a part before it is written: voices, and what happens in each of their bars.
+//! A part that has been read and will be written: its voices, and the notes and signs of their bars.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-/// A piece of ABC.
+/// A snippet of ABC.
 pub(super) type Abc = Cow<'static, str>;
 
 /// A note, chord or rest.
 #[derive(Debug, Default)]
-pub(super) struct Note {
+pub(super) struct XmlNote {
     /// When it begins, in divisions from the start of the measure.
     pub time: i64,
     /// In divisions; 0 for grace notes.
     pub length: i64,
-    /// Of a tuplet: so many notes in the time of so many.
+    /// In a tuplet: so many notes in the time of so many.
     pub ratio: Option<(i64, i64)>,
     /// Tuplets that begin here.
     pub starts: usize,
@@ -29,7 +29,7 @@ pub(super) struct Note {
     pub before: VecDeque<Abc>,
     /// What is written after it.
     pub after: String,
-    /// What it is: the pitch, or a kind of rest. A tied one ends in `-`.
+    /// The pitch, or a kind of rest. If tied it ends with `-`.
     pub head: Abc,
     /// The other notes of a chord.
     pub chord: Vec<Abc>,
@@ -37,41 +37,41 @@ pub(super) struct Note {
     pub lyrics: Vec<(usize, String)>,
 }
 
-impl Note {
-    /// It is one of these rests.
+impl XmlNote {
+    /// Whether it is one of these kinds of rests.
     pub(super) fn rests(&self, kinds: &[&str]) -> bool {
         kinds.contains(&&*self.head)
     }
 
-    /// Its head and those of its chord.
+    /// Its head and the other heads of its chord.
     pub(super) fn heads(&self) -> impl Iterator<Item = &Abc> {
         std::iter::once(&self.head).chain(&self.chord)
     }
 }
 
-/// A place in the list of a part's notes.
+/// An index in the list of a part's notes.
 pub(super) type NoteId = usize;
 
-/// What a bar of a voice consists of.
+/// A note or a sign in a bar.
 #[derive(Debug)]
 pub(super) enum Item {
     /// A note, chord or rest.
     Note(NoteId),
-    /// Anything else.
+    /// Something written between notes.
     Sign {
-        /// When it stands, in divisions from the start of the measure.
+        /// Its time, in divisions from the start of the measure.
         time: i64,
         /// What is written.
         text: Sign,
     },
 }
 
-/// What is written between notes.
+/// The text of a sign.
 #[derive(Debug)]
 pub(super) enum Sign {
-    /// Known when it was read.
+    /// A text that is known.
     Text(Abc),
-    /// A repeated measure, of which the end comes later: a place in [`Part::repeats`].
+    /// A measure repeat whose end has not been read: an index in [`XmlPart::repeats`].
     Repeat(usize),
 }
 
@@ -80,16 +80,16 @@ pub(super) enum Sign {
 pub(super) struct Verse {
     /// As in ABC's `w:` lines.
     pub words: String,
-    /// A syllable goes on after the bar.
+    /// Its last syllable is held into the next bar.
     pub goes_on: bool,
 }
 
-/// A note of a percussion part, by its name in ABC.
+/// A percussion note.
 #[derive(Debug)]
-pub(super) struct Drum {
-    /// Where it stands on the staff.
+pub(super) struct XmlDrum {
+    /// Its place on the staff, as a note in ABC.
     pub step: String,
-    /// MIDI's number.
+    /// The MIDI number.
     pub pitch: i64,
     /// The shape of its head.
     pub head: String,
@@ -97,36 +97,36 @@ pub(super) struct Drum {
 
 /// A voice of a part.
 #[derive(Debug)]
-pub(super) struct Voice {
-    /// MusicXML's number of it.
+pub(super) struct XmlVoice {
+    /// The voice's number in MusicXML.
     pub number: i64,
     /// The staff that most of its notes are on.
     pub home: i64,
     /// The staff that its next note is expected on.
     pub staff: i64,
-    /// One of its notes has a stem.
+    /// Whether one of its notes has a stem.
     pub stems: bool,
-    /// Notes, and other signs worth writing; a voice without is left out.
+    /// The number of notes and signs that are reason to write the voice. Without any it is left out.
     pub sounds: usize,
-    /// Accidentals of this bar, by step and octave.
+    /// The accidentals of the current bar, by step and octave.
     pub altered: BTreeMap<(char, i64), i64>,
-    /// What is to stand first in this bar, the last first.
+    /// What the current bar begins with, in reverse order.
     pub front: Vec<Item>,
-    /// This bar, as read.
+    /// The current bar, as it is read.
     pub items: Vec<Item>,
-    /// The syllables of this bar's notes.
+    /// The syllables of the current bar's notes.
     pub syllables: Vec<Vec<(usize, String)>>,
-    /// The bars before, in order of time.
+    /// The finished bars, with their items in order of time.
     pub bars: Vec<Vec<Item>>,
-    /// Their verses by number.
+    /// The verses of the finished bars, by number.
     pub verses: Vec<BTreeMap<usize, Verse>>,
-    /// Percussion notes by name.
-    pub drums: BTreeMap<String, Drum>,
+    /// Percussion notes, by their name in ABC.
+    pub drums: BTreeMap<String, XmlDrum>,
 }
 
-impl Voice {
-    pub(super) fn new(number: i64) -> Voice {
-        Voice {
+impl XmlVoice {
+    pub(super) fn new(number: i64) -> XmlVoice {
+        XmlVoice {
             number,
             home: 1,
             staff: 1,
@@ -143,18 +143,18 @@ impl Voice {
     }
 }
 
-/// A part, read.
+/// A part that has been read.
 #[derive(Debug, Default)]
-pub(super) struct Part {
-    /// In the order in which they are written.
-    pub voices: Vec<Voice>,
-    /// Of all voices.
-    pub notes: Vec<Note>,
-    /// Divisions of a quarter, by measure.
+pub(super) struct XmlPart {
+    /// The voices, in the order in which they are written.
+    pub voices: Vec<XmlVoice>,
+    /// The notes of all voices.
+    pub notes: Vec<XmlNote>,
+    /// The divisions of a quarter note in each measure.
     pub divisions: Vec<i64>,
-    /// Texts of repeated measures.
+    /// The texts of measure repeats.
     pub repeats: Vec<String>,
-    /// The voices at home on each staff.
+    /// The voices whose home is each staff.
     pub staves: BTreeMap<i64, Vec<usize>>,
     /// The clef of each staff at the beginning.
     pub clefs: BTreeMap<i64, String>,

@@ -1,20 +1,20 @@
-//! A voice's bar in order of time: gaps filled, overlaps resolved, dotted rhythms abbreviated.
+//! Puts a bar of a voice in order of time: fills gaps, resolves overlaps, abbreviates dotted rhythms.
 
-use super::score::{Abc, Item, Note};
+use super::score::{Abc, Item, XmlNote};
 
 const SHORTENED: &str = "notes overlap: a rest was shortened";
 const JOINED: &str = "notes overlap: a chord was made of them";
 const LOST: &str = "notes overlap: a note was left out";
 
-/// Longer than a 64th of a whole note.
+/// Whether a length is more than a 64th of a whole note.
 pub(super) fn long_enough(length: i64, divisions: i64) -> bool {
     length * 16 > divisions
 }
 
-/// Puts what was read of a bar one after another, with invisible rests in the gaps.
+/// Sorts the items of a bar by time, and fills gaps with invisible rests.
 pub(super) fn settle(
     mut items: Vec<Item>,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<XmlNote>,
     divisions: i64,
     odd: &mut impl FnMut(&'static str),
 ) -> Vec<Item> {
@@ -24,7 +24,7 @@ pub(super) fn settle(
     });
     let mut bar: Vec<Item> = Vec::with_capacity(items.len());
     let mut now = 0;
-    // Rests that take the beam of the note after them.
+    // Rests that get the beam of the next note.
     let mut rests: Vec<usize> = Vec::new();
     for item in items {
         let time = match &item {
@@ -34,7 +34,7 @@ pub(super) fn settle(
         if time > now && long_enough(time - now, divisions) {
             rests.push(bar.len());
             bar.push(Item::Note(notes.len()));
-            notes.push(Note { length: time - now, head: "x".into(), ..Note::default() });
+            notes.push(XmlNote { length: time - now, head: "x".into(), ..XmlNote::default() });
         }
         let id = match item {
             Item::Sign { time, text } => {
@@ -91,8 +91,8 @@ pub(super) fn settle(
     bar
 }
 
-/// Writes a pair of beamed notes of which one is three times as long as the other as equal ones with `>` or `<`.
-pub(super) fn break_rhythm(bar: &[Item], notes: &mut [Note]) {
+/// Abbreviates dotted rhythms. Two beamed notes, one three times as long as the other, become equal notes with `>` or `<`.
+pub(super) fn break_rhythm(bar: &[Item], notes: &mut [XmlNote]) {
     let ids: Vec<usize> =
         bar.iter().filter_map(|item| if let Item::Note(id) = item { Some(*id) } else { None }).collect();
     let mut place = 0;
@@ -108,7 +108,7 @@ pub(super) fn break_rhythm(bar: &[Item], notes: &mut [Note]) {
                 place += 1;
                 continue;
             };
-            let lengthen = |note: &mut Note, by_two: bool| {
+            let lengthen = |note: &mut XmlNote, by_two: bool| {
                 note.length = if by_two { note.length * 2 } else { note.length * 2 / 3 };
             };
             lengthen(&mut notes[ids[place]], sign == '<');

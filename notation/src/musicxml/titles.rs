@@ -1,11 +1,11 @@
-//! Titles, credits, composers and words' authors: the fields `T:`, `C:` and `Z:`.
+//! Reads titles, credits, composers and lyricists, for the fields `T:`, `C:` and `Z:`.
 
 use std::borrow::Cow;
 
 use super::xml::Node;
 use crate::text::{is_space, strip};
 
-/// The fields that name the piece, each on its line; `T:Title` if there are none.
+/// The fields, each on a line; `T:Title` if there are none.
 pub(super) fn fields(score: Node) -> String {
     let mut fields = String::new();
     let mut add = |letter: char, text: &str| {
@@ -36,7 +36,7 @@ pub(super) fn fields(score: Node) -> String {
     if fields.is_empty() { "T:Title\n".to_owned() } else { fields }
 }
 
-/// Line ends and the space around them become a space.
+/// Replaces line ends and the space around them by a space.
 fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(['\n', '\r']) {
         return Cow::Borrowed(text);

@@ -1,12 +1,12 @@
-//! Tuplets: which notes they span, nested ones too.
+//! Finds the notes of tuplets, also of nested ones.
 
-use super::score::{Item, Note};
+use super::score::{Item, XmlNote};
 
-/// Nested deeper than this, tuplets are damage.
+/// The deepest nesting of tuplets; a file with more is damaged.
 const DEEPEST: usize = 32;
 
-/// Puts `(3` and the like before the first notes of a bar's tuplets.
-pub(super) fn open(bar: &[Item], notes: &mut [Note]) {
+/// Writes signs such as `(3` before the first notes of a bar's tuplets.
+pub(super) fn open(bar: &[Item], notes: &mut [XmlNote]) {
     let mut place = 0;
     while place < bar.len() {
         if let Item::Note(id) = bar[place]
@@ -19,8 +19,8 @@ pub(super) fn open(bar: &[Item], notes: &mut [Note]) {
     }
 }
 
-/// Opens the tuplet that begins at a place; gives the place of its last note, and how many notes it has.
-fn open_one(bar: &[Item], notes: &mut [Note], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
+/// Writes the sign of the tuplet that begins at an index. Returns the index of its last note, and how many notes it has.
+fn open_one(bar: &[Item], notes: &mut [XmlNote], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
     let Item::Note(first) = bar[begin] else { return (begin, 0) };
     let (many, normal) = notes[first].ratio.unwrap_or((1, 1));
     // MusicXML multiplies the ratios of nested tuplets.
@@ -42,7 +42,7 @@ fn open_one(bar: &[Item], notes: &mut [Note], begin: usize, outer: (i64, i64), d
         } else if notes[id].ratio.is_some() {
             count += 1;
         }
-        // Of a nested tuplet, as in the original, only the first note's end is seen.
+        // As in the original, a nested tuplet's end is seen only at its first note.
         if notes[id].stops > 0 {
             notes[id].stops -= 1;
             break;

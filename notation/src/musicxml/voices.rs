@@ -1,27 +1,27 @@
-//! The music of a part's voices as lines of ABC.
+//! Writes the voices of a part as lines of ABC.
 
-use super::score::{Item, Note, Part, Sign};
+use super::score::{Item, Sign, XmlNote, XmlPart};
 use super::{length, lyrics, tuplets};
 
-/// Characters of a line, unless one bar has more.
+/// The most characters of a line, unless one bar has more.
 const LINE: usize = 100;
 
-/// A voice, written.
-pub(super) struct Written {
-    /// The place of the voice in the part.
+/// A voice that was written.
+pub(super) struct WrittenVoice {
+    /// The index of the voice in the part.
     pub slot: usize,
     /// Its number in ABC.
     pub number: usize,
 }
 
 /// Writes every voice that has notes, numbered from `next` on.
-pub(super) fn write(part: &mut Part, next: &mut usize, with_lyrics: bool, out: &mut String) -> Vec<Written> {
+pub(super) fn write(part: &mut XmlPart, next: &mut usize, with_lyrics: bool, out: &mut String) -> Vec<WrittenVoice> {
     let mut written = Vec::new();
     for slot in 0..part.voices.len() {
         if part.voices[slot].sounds == 0 {
             continue;
         }
-        let Part { voices, notes, divisions, repeats, .. } = &mut *part;
+        let XmlPart { voices, notes, divisions, repeats, .. } = &mut *part;
         let voice = &mut voices[slot];
         let bars: Vec<String> = voice
             .bars
@@ -64,13 +64,13 @@ pub(super) fn write(part: &mut Part, next: &mut usize, with_lyrics: bool, out: &
             }
             begin = end;
         }
-        written.push(Written { slot, number: *next });
+        written.push(WrittenVoice { slot, number: *next });
         *next += 1;
     }
     written
 }
 
-fn write_bar(bar: &[Item], notes: &[Note], repeats: &[String], divisions: i64) -> String {
+fn write_bar(bar: &[Item], notes: &[XmlNote], repeats: &[String], divisions: i64) -> String {
     let mut text = String::with_capacity(16 * bar.len());
     let mut spans = false;
     for item in bar {
@@ -86,7 +86,7 @@ fn write_bar(bar: &[Item], notes: &[Note], repeats: &[String], divisions: i64) -
     if spans { without_empty_spans(text) } else { text }
 }
 
-fn write_note(note: &Note, divisions: i64, text: &mut String) {
+fn write_note(note: &XmlNote, divisions: i64, text: &mut String) {
     if !note.beamed {
         text.push(' ');
     }
@@ -118,7 +118,7 @@ fn write_note(note: &Note, divisions: i64, text: &mut String) {
     text.push_str(&note.after);
 }
 
-/// Pedals that are pressed or released twice, and octave shifts without notes, are written once or not at all.
+/// Writes pedals that are pressed or released twice only once, and removes octave shifts without notes.
 fn without_empty_spans(text: String) -> String {
     const DOUBLE: [(&str, usize); 3] =
         [("!ped!!ped!", "!ped!".len()), ("!ped-up!!ped-up!", "!ped-up!".len()), ("!8va(!!8va)!", 0)];

@@ -1,52 +1,32 @@
-//! XML as the original reads it (Python's ElementTree): elements by path, the text before the first child.
+//! The tree of an XML document, as the original reads it (Python's ElementTree): elements are found by path, and their text
+//! ends at the first child.
 //!
-//! The tree has where tags and texts are, in the order of the document, and looks into a tag's attributes
-//! when they are asked for.
+//! The tree stores where tags and texts are, in the order of the document. Attributes are parsed when they are used.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::markup::{Mark, Scanner, entities, unescaped};
+use super::fault::Fault;
+use super::markup::{XmlScanner, XmlToken, entities, unescaped};
 use crate::text::strip;
 
-/// Numbers beyond this are taken for damage; sums of many stay within 64 bits.
+/// The largest number that is accepted. Sums of such numbers fit into 64 bits.
 const LARGEST: i64 = 1 << 31;
-
-/// What ends a conversion.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// Byte of the text; `None` if it is about the whole file.
-    pub at: Option<usize>,
-    /// What is wrong.
-    pub problem: String,
-}
-
-impl Fault {
-    /// About an element.
-    pub(super) fn at(node: Node, problem: impl Into<String>) -> Fault {
-        Fault { at: Some(node.at()), problem: problem.into() }
-    }
-
-    /// About the file as a whole.
-    pub(super) fn whole(problem: impl Into<String>) -> Fault {
-        Fault { at: None, problem: problem.into() }
-    }
-}
 
 /// A document.
 pub(super) struct Tree<'a> {
     text: &'a str,
     elements: Vec<Element>,
-    /// The texts that are not a slice of the document.
+    /// Texts that are not a slice of the document: they had entities, or comments within.
     composed: Vec<String>,
     entities: HashMap<&'a str, &'a str>,
 }
 
-/// As a text's length: it is in [`Tree::composed`], at that place.
+/// The length of a slice whose text is in [`Tree::composed`], at index `at`.
 const COMPOSED: u32 = u32::MAX;
 
-/// Bytes of the document; its length fits, as [`Tree::parse`] sees to.
+/// A range of bytes of the document. [`Tree::parse`] checks that 32 bits are enough.
 #[derive(Clone, Copy, Default)]
 struct Slice {
     at: u32,
@@ -61,7 +41,7 @@ struct Element {
     name: Slice,
     /// Up to the first child.
     text: Slice,
-    /// The place of the first element after this one and what is in it.
+    /// The index of the first element after this one and its descendants.
     end: u32,
 }
 
@@ -73,27 +53,29 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Reads a document. External entities and DTDs are not fetched.
+    /// Parses a document. External entities and DTDs are not fetched.
     pub(super) fn parse(text: &'a str) -> Result<Tree<'a>, Fault> {
         if u32::try_from(text.len()).is_err() {
             return Err(Fault::whole("longer than 4 GiB"));
         }
         let elements = Vec::with_capacity(text.len() / 16);
         let mut tree = Tree { text, elements, composed: Vec::new(), entities: HashMap::new() };
-        let mut scanner = Scanner::new(text);
+        let mut scanner = XmlScanner::new(text);
         let mut open: Vec<u32> = Vec::new();
         let fault = |at: usize, problem: String| Fault { at: Some(at), problem };
         while let Some(mark) = scanner.next()? {
             match mark {
-                Mark::Start { tag, .. } | Mark::Empty { tag, .. } if open.is_empty() && !tree.elements.is_empty() => {
+                XmlToken::Start { tag, .. } | XmlToken::Empty { tag, .. }
+                    if open.is_empty() && !tree.elements.is_empty() =>
+                {
                     let problem = format!("not well-formed XML: more after the end of <{}>", tree.root().name());
                     return Err(fault(tag.start - 1, problem));
                 }
-                Mark::Start { tag, name } => open.push(tree.push(tag, name)),
-                Mark::Empty { tag, name } => {
+                XmlToken::Start { tag, name } => open.push(tree.push(tag, name)),
+                XmlToken::Empty { tag, name } => {
                     tree.push(tag, name);
                 }
-                Mark::End(name) => match open.pop() {
+                XmlToken::End(name) => match open.pop() {
                     Some(place) if text.as_bytes().get(name.clone()) == tree.tag_name(place) => {
                         tree.elements[place as usize].end = tree.elements.len() as u32;
                     }
@@ -105,13 +87,13 @@ impl<'a> Tree<'a> {
                         return Err(fault(name.start - 2, problem));
                     }
                 },
-                Mark::Text(range) => tree.append(&open, range, None),
-                Mark::Escaped(range) => {
+                XmlToken::Text(range) => tree.append(&open, range, None),
+                XmlToken::Escaped(range) => {
                     let value = unescaped(text.get(range.clone()).unwrap_or_default(), &tree.entities);
                     let value = value.map_err(|(at, problem)| fault(range.start + at, problem))?;
                     tree.append(&open, range, Some(value));
                 }
-                Mark::Type(range) => tree.entities = entities(text.get(range).unwrap_or_default()),
+                XmlToken::Type(range) => tree.entities = entities(text.get(range).unwrap_or_default()),
             }
         }
         match open.pop() {
@@ -124,7 +106,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The name of an element as written.
+    /// The name of an element with its prefix.
     fn tag_name(&self, place: u32) -> Option<&'a [u8]> {
         let Element { tag, name, .. } = self.elements[place as usize];
         self.text.as_bytes().get(tag.at as usize..(name.at + name.length) as usize)
@@ -183,7 +165,7 @@ impl<'a> Node<'a> {
         self.tree.slice(self.element().name)
     }
 
-    /// Is it called so? Most names differ in their length.
+    /// Whether it has this name. Lengths are compared first, since most differ.
     fn is(self, name: &str) -> bool {
         let Slice { at, length } = self.element().name;
         length as usize == name.len()
@@ -193,6 +175,11 @@ impl<'a> Node<'a> {
     /// Byte of the text where its tag begins.
     pub(super) fn at(self) -> usize {
         (self.element().tag.at as usize).saturating_sub(1)
+    }
+
+    /// A fault of this element.
+    pub(super) fn fault(self, problem: impl Into<String>) -> Fault {
+        Fault { at: Some(self.at()), problem: problem.into() }
     }
 
     /// The elements right below it.
@@ -226,7 +213,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Has it an element at this path?
+    /// Whether it has an element at this path.
     pub(super) fn has(self, path: &str) -> bool {
         self.find(path).is_some()
     }
@@ -254,7 +241,7 @@ impl<'a> Node<'a> {
         let Element { tag, name: own, .. } = *self.element();
         let from = own.at + own.length;
         let attributes = self.tree.slice(Slice { at: from, length: tag.at + tag.length - from });
-        // Bytes, for this is asked for every note.
+        // Bytes are faster than characters, and every note comes here.
         let bytes = attributes.as_bytes();
         let skip = |mut at: usize| {
             while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
@@ -285,15 +272,15 @@ impl<'a> Node<'a> {
         Cow::Owned(unescaped(&spaced, &self.tree.entities).unwrap_or(spaced))
     }
 
-    /// Is it the attribute's value?
+    /// Whether the attribute has this value.
     pub(super) fn attribute_is(self, name: &str, value: &str) -> bool {
         self.attribute(name).is_some_and(|found| found == value)
     }
 
-    /// The whole number that it holds.
+    /// Its text as a whole number.
     pub(super) fn whole(self) -> Result<i64, Fault> {
         let text = self.text();
-        integer(text).ok_or_else(|| Fault::at(self, format!("<{}> is {text:?}, not a whole number", self.name())))
+        integer(text).ok_or_else(|| self.fault(format!("<{}> is {text:?}, not a whole number", self.name())))
     }
 
     /// The whole number at a path, if there is one.
@@ -305,20 +292,20 @@ impl<'a> Node<'a> {
     pub(super) fn attribute_whole(self, name: &str) -> Result<Option<i64>, Fault> {
         let read = |text: Cow<str>| {
             let problem = || format!("{name} of <{}> is {text:?}, not a whole number", self.name());
-            integer(&text).ok_or_else(|| Fault::at(self, problem()))
+            integer(&text).ok_or_else(|| self.fault(problem()))
         };
         self.attribute(name).map(read).transpose()
     }
 }
 
-/// Python's `int`, for numbers of a sensible size.
+/// A number as Python's `int` reads it, up to [`LARGEST`].
 pub(super) fn integer(text: &str) -> Option<i64> {
     let text = strip(text);
     let number = text.parse().ok().or_else(|| crate::text::integer(text)?.try_into().ok())?;
     (-LARGEST..=LARGEST).contains(&number).then_some(number)
 }
 
-/// Python's `float`, for finite numbers.
+/// A finite number as Python's `float` reads it.
 pub(super) fn real(text: &str) -> Option<f64> {
     strip(text).parse().ok().filter(|number: &f64| number.is_finite())
 }

@@ -6,9 +6,9 @@ use std::{
 
 use notation::{
     Key, augment,
-    index::Entry,
+    index::IndexEntry,
     interleave::uninterleave,
-    preprocess::{Converted, Keys, convert},
+    preprocess::{ConvertedPiece, Keys, convert},
     rests, text,
 };
 
@@ -18,7 +18,7 @@ use crate::common::failure::{Failure, Result};
 /// Where pieces come from.
 pub enum Corpus {
     /// An index; its pieces are read in the form that NotaGen trains on.
-    Index(notation::corpus::Corpus),
+    Index(notation::corpus::IndexedCorpus),
     /// A folder of interleaved or standard ABC.
     Folder,
 }
@@ -45,7 +45,7 @@ impl Corpus {
     pub fn open(job: &Job) -> Result<(Corpus, Vec<Piece>)> {
         if !job.corpus.is_dir() {
             let entries = trainer::read_index(&job.corpus, job.pieces.as_deref())?;
-            let corpus = notation::corpus::Corpus::open(&entries)?;
+            let corpus = notation::corpus::IndexedCorpus::open(&entries)?;
             let pieces = entries.into_iter().map(|entry| Piece { path: entry.path, key: entry.key }).collect();
             return Ok((Corpus::Index(corpus), pieces));
         }
@@ -59,7 +59,7 @@ impl Corpus {
     /// Says what is wrong with the piece, and names its file.
     pub fn texts(&self, piece: &Piece) -> Result<Texts> {
         let Corpus::Index(corpus) = self else {
-            let Converted { interleaved, reduced, .. } = converted(piece)?;
+            let ConvertedPiece { interleaved, reduced, .. } = converted(piece)?;
             let reduced = reduced.into_iter().next().map(|(_, text)| text).unwrap_or_default();
             return Ok(Texts { reduced, interleaved });
         };
@@ -83,15 +83,15 @@ impl Corpus {
     }
 
     /// The line of the index for a chosen piece. One of a folder is written beside the index first, interleaved.
-    pub fn entry(&self, job: &Job, piece: &Piece) -> Result<Entry> {
+    pub fn entry(&self, job: &Job, piece: &Piece) -> Result<IndexEntry> {
         if let Corpus::Index(_) = self {
             return Ok(entry_of(piece));
         }
-        let Converted { key, interleaved, .. } = converted(piece)?;
+        let ConvertedPiece { key, interleaved, .. } = converted(piece)?;
         let path = beside(&job.output, "_pieces").join(Path::new(&piece.path).file_stem().unwrap_or_default());
         let path = path.to_string_lossy().into_owned();
         save(Path::new(&format!("{path}.abc")), interleaved.as_bytes())?;
-        Ok(Entry { path, key })
+        Ok(IndexEntry { path, key })
     }
 }
 
@@ -113,12 +113,12 @@ fn files(folder: &Path, pieces: Option<&str>) -> Result<Vec<String>> {
     Ok(files)
 }
 
-fn entry_of(piece: &Piece) -> Entry {
-    Entry { path: piece.path.clone(), key: piece.key.clone() }
+fn entry_of(piece: &Piece) -> IndexEntry {
+    IndexEntry { path: piece.path.clone(), key: piece.key.clone() }
 }
 
 /// A piece of a folder: standard ABC, interleaved ABC, or interleaved ABC as a network wrote it.
-fn converted(piece: &Piece) -> Result<Converted> {
+fn converted(piece: &Piece) -> Result<ConvertedPiece> {
     let path = PathBuf::from(&piece.path);
     let abc = fs::read_to_string(&path).map_err(|error| Failure::io("read", &path, error))?;
     let interleaved = abc.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:"));

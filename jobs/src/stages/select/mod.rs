@@ -9,7 +9,7 @@ mod scores;
 
 use std::sync::atomic::AtomicBool;
 
-use notation::index::Entry;
+use notation::index::IndexEntry;
 use serde_json::{Map, json};
 use trainer::preference::{portion, ranking};
 
@@ -125,8 +125,8 @@ pub fn choose(job: &Job, stop: &AtomicBool, reporter: &mut Reporter) -> Result<E
         return Err(Failure::failed(format!("no piece is chosen; {} says why", path.display()))
             .hint("lower `threshold`, or raise `count` or `portion`"));
     }
-    let entries = chosen.iter().map(|piece| corpus.entry(job, piece)).collect::<Result<Vec<Entry>>>()?;
-    save(&job.output, entries.iter().map(Entry::line).collect::<String>().as_bytes())?;
+    let entries = chosen.iter().map(|piece| corpus.entry(job, piece)).collect::<Result<Vec<IndexEntry>>>()?;
+    save(&job.output, entries.iter().map(IndexEntry::line).collect::<String>().as_bytes())?;
     let last = ranks.iter().map(|&at| &scored[at]).find(|(piece, ..)| piece.path == chosen[chosen.len() - 1].path);
     let mut facts = Map::new();
     facts.insert("chosen".to_owned(), json!(chosen.len()));

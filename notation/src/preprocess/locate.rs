@@ -1,10 +1,11 @@
-//! Where in a score of standard ABC the fault is for which it is refused.
+//! Finds the place of an error in a score of standard ABC.
 
 use crate::Error;
 use crate::text::{strip, words};
 
-/// Line and column, counted from 1, as far as the error tells them; the cleaned text that it is about has other lines.
-pub fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
+/// The line and column of an error in a score, counted from 1, if they can be found. The error itself is about the cleaned
+/// text, which has other lines.
+pub fn locate(abc: &str, error: &Error) -> Option<(usize, usize)> {
     let lines: Vec<&str> = abc.lines().collect();
     let music = lines.iter().rposition(|line| strip(line) == "V:1");
     let start = music.unwrap_or(lines.len());
@@ -12,13 +13,13 @@ pub fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
     match error {
         Error::UnequalBars { voice, .. } => {
             let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
-            // Where it ends too early, or goes on too long.
+            // The end of the voice, which is too early or too late.
             let music = body[at + 1..].iter().take_while(|line| !line.starts_with("V:") && !strip(line).is_empty());
             Some((start + at + 1 + music.count(), 1))
         }
         Error::NotBars { voice } | Error::UndefinedVoice { voice } => {
             let at = body.iter().rposition(|line| strip(line) == voice.as_str())?;
-            // Its music begins in the next line.
+            // Its music begins on the next line.
             Some((start + at + if matches!(error, Error::UndefinedVoice { .. }) { 1 } else { 2 }, 1))
         }
         Error::VoiceKey { voice } => {
@@ -40,7 +41,7 @@ pub fn place(abc: &str, error: &Error) -> Option<(usize, usize)> {
     }
 }
 
-/// The first place of a text, counted from 1.
+/// The line and column where a text first occurs, counted from 1.
 fn find(lines: &[&str], text: &str) -> Option<(usize, usize)> {
     let (line, at) = lines.iter().enumerate().find_map(|(i, line)| Some((i, line.find(text)?)))?;
     Some((line + 1, 1 + lines[line][..at].chars().count()))
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn refusals_have_line_and_column() {
         const PIECE: &str =
-            "X:1\nT:Piece\nL:1/8\nK:G\nV:1 treble\nV:2 bass\nV:1\n A2 | [Bd] |]\nV:2\n c2 |\n [ce] |]\n";
+            "X:1\nT:PieceReport\nL:1/8\nK:G\nV:1 treble\nV:2 bass\nV:1\n A2 | [Bd] |]\nV:2\n c2 |\n [ce] |]\n";
         for (from, to, expected) in [
             ("\n [ce] |]", "", (10, 1)),
             ("\n [ce] |]", "\n [ce] |\n d |]", (12, 1)),
@@ -67,8 +68,8 @@ mod tests {
         ] {
             let piece = PIECE.replacen(from, to, 1);
             let error = convert(piece.as_bytes(), Keys::All).unwrap_err();
-            assert_eq!(place(&piece, &error), Some(expected), "{error} in\n{piece}");
+            assert_eq!(locate(&piece, &error), Some(expected), "{error} in\n{piece}");
         }
-        assert_eq!(place("K:C\n", &Error::NoMusic), None);
+        assert_eq!(locate("K:C\n", &Error::NoMusic), None);
     }
 }

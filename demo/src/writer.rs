@@ -1,69 +1,69 @@
-//! The thread that writes music: the batch that all visitors share.
+//! The thread that writes music, in a batch that all visitors share.
 use std::{collections::HashMap, sync::Arc};
 
 use model::generate::{Event, Generator, Options, Paused, Session};
 
 use crate::{
-    Error,
-    desk::{Desk, Tasks},
-    piece::Piece,
+    error::Error,
+    piece::VisitorPiece,
+    queue::{BatchChanges, PieceQueue},
 };
 
-/// Batches in a row that break off before one has written anything.
-const FAULTS: u32 = 3;
+/// The demo ends after so many batches in a row that failed before they wrote anything.
+const MOST_FAILURES: u32 = 3;
 
-/// Writes what the desk has, until it is closed.
+/// Writes the pieces of the queue until it is closed.
 ///
 /// # Errors
 /// The network fails again and again.
-pub fn run(generator: &mut Generator, desk: &Desk, options: &Options) -> Result<(), Error> {
-    let mut engine = Engine { desk, writing: HashMap::new(), paused: HashMap::new() };
-    let mut faults = 0;
+pub fn run(generator: &mut Generator, queue: &PieceQueue, options: &Options) -> Result<(), Error> {
+    let mut writer = Writer { queue, writing: HashMap::new(), paused: HashMap::new() };
+    let mut failures = 0;
     loop {
         let mut session = generator.session(options)?;
-        let Err(error) = engine.write(&mut session, &mut faults) else { return Ok(()) };
+        let Err(error) = writer.write(&mut session, &mut failures) else { return Ok(()) };
         drop(session);
-        faults += 1;
-        engine.give_up(&error);
-        if faults == FAULTS {
+        failures += 1;
+        writer.fail_all(&error);
+        if failures == MOST_FAILURES {
             return Err(error.into());
         }
     }
 }
 
-struct Engine<'a> {
-    desk: &'a Desk,
-    writing: HashMap<usize, Arc<Piece>>,
+struct Writer<'a> {
+    queue: &'a PieceQueue,
+    writing: HashMap<usize, Arc<VisitorPiece>>,
     paused: HashMap<usize, Paused>,
 }
 
-impl Engine<'_> {
-    fn write(&mut self, session: &mut Session, faults: &mut u32) -> model::Result<()> {
-        while let Some(tasks) = self.desk.next(session.free(), session.slots(), session.is_empty()) {
-            self.change(session, tasks);
+impl Writer<'_> {
+    fn write(&mut self, session: &mut Session, failures: &mut u32) -> model::Result<()> {
+        while let Some(changes) = self.queue.next_changes(session.free(), session.slots(), session.is_empty()) {
+            self.change_batch(session, changes);
             session.round(&mut |event| {
-                *faults = 0;
+                *failures = 0;
                 self.event(&event);
             })?;
         }
         Ok(())
     }
 
-    fn change(&mut self, session: &mut Session, tasks: Tasks) {
-        for number in tasks.forgotten {
+    fn change_batch(&mut self, session: &mut Session, changes: BatchChanges) {
+        for number in changes.forgotten {
             self.paused.remove(&number);
         }
-        for number in tasks.stop {
+        for number in changes.stop {
             let Some(piece) = self.writing.remove(&number) else { continue };
             if let Some(paused) = session.pause(number) {
                 self.paused.insert(number, paused);
             }
             let reason = piece.state().reason.clone().unwrap_or_default();
             piece.stop(&reason);
-            self.desk.leave(&piece);
-            self.desk.say("stopped", &piece, &reason);
+            self.queue.leave_batch(&piece);
+            self.queue.log_piece("stopped", &piece, &reason);
         }
-        for piece in tasks.begin {
+        for piece in changes.begin {
             self.writing.insert(piece.number, Arc::clone(&piece));
             match self.paused.remove(&piece.number) {
                 Some(paused) => session.resume(paused),
@@ -80,30 +80,30 @@ impl Engine<'_> {
         match event {
             Event::Began { index, attempt, text } => {
                 if let Some(piece) = self.writing.get(index) {
-                    piece.begin(*attempt, text);
-                    self.desk.say("began", piece, "");
+                    piece.begin_attempt(*attempt, text);
+                    self.queue.log_piece("began", piece, "");
                 }
             }
             Event::Text { index, text } => {
                 if let Some(piece) = self.writing.get(index) {
-                    piece.add(text);
+                    piece.add_text(text);
                 }
             }
             Event::Finished(finished) => {
                 if let Some(piece) = self.writing.remove(&finished.index) {
                     piece.finish(finished.outcome);
-                    self.desk.leave(&piece);
-                    self.desk.say("finished", &piece, "");
+                    self.queue.leave_batch(&piece);
+                    self.queue.log_piece("finished", &piece, "");
                 }
             }
             Event::Failed { index, reason, retried: false, .. } => self.fail(*index, reason.to_string()),
             Event::Failed { index, reason, .. } => {
                 if let Some(piece) = self.writing.get(index) {
-                    piece.fail_once(reason.to_string());
+                    piece.fail_attempt(reason.to_string());
                 }
             }
             Event::Lowered { from, to } => {
-                self.desk.warn(&format!("memory ran out: {to} pieces at once instead of {from}"))
+                self.queue.log_warning(&format!("memory ran out: {to} pieces at once instead of {from}"))
             }
             Event::Started { .. } | Event::Round { .. } => {}
         }
@@ -112,14 +112,14 @@ impl Engine<'_> {
     fn fail(&mut self, number: usize, reason: String) {
         if let Some(piece) = self.writing.remove(&number) {
             piece.fail(reason.clone());
-            self.desk.leave(&piece);
-            self.desk.say("failed", &piece, &reason);
+            self.queue.leave_batch(&piece);
+            self.queue.log_piece("failed", &piece, &reason);
         }
     }
 
-    /// The batch is lost.
-    fn give_up(&mut self, error: &model::Error) {
-        self.desk.warn(&format!("the batch broke off: {error}"));
+    /// Gives up all pieces of a batch that broke off.
+    fn fail_all(&mut self, error: &model::Error) {
+        self.queue.log_warning(&format!("the batch broke off: {error}"));
         let numbers: Vec<usize> = self.writing.keys().copied().collect();
         for number in numbers {
             self.fail(number, format!("the network failed: {error}"));

@@ -1,5 +1,5 @@
-//! The table of prompts: period, composer and instrumentation of each piece, which stand at the top of NotaGen's
-//! fine-tuning data as three lines of comment.
+//! The table of prompts: the period, composer and instrumentation of each piece. NotaGen's fine-tuning data has them at
+//! the top of each piece, as three lines of comment.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,46 +7,46 @@ use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use crate::preprocess::score_name;
+use super::scores::score_name;
 use crate::text;
 use crate::transliterate::transliterate;
 use crate::{Error, Result};
 
 const COLUMNS: [&str; 4] = ["piece", "period", "composer", "instrumentation"];
 
-/// A row of the table.
+/// The prompt of a piece, a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
-    /// `Period_Composer_Instrumentation`, as `generate --prompt` takes it.
+pub struct PiecePrompt {
+    /// `Period_Composer_Instrumentation`, as for `generate --prompt`.
     pub text: String,
-    /// Of the table, counted from 1.
+    /// The line of the table, counted from 1.
     pub line: u64,
 }
 
-impl Prompt {
-    /// The lines that the piece begins with.
+impl PiecePrompt {
+    /// The lines of comment at the top of the piece.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.text.split('_').map(|part| format!("%{part}\n"))
     }
 }
 
-/// A table read.
+/// The table of prompts.
 #[derive(Clone, Debug, Default)]
-pub struct Prompts {
+pub struct PromptTable {
     path: PathBuf,
-    /// Counted from 1.
+    /// The number of the column `piece`, counted from 1.
     piece_column: usize,
-    /// By the name of the piece.
-    pub pieces: HashMap<String, Prompt>,
+    /// The prompts by the name of the piece.
+    pub pieces: HashMap<String, PiecePrompt>,
 }
 
-impl Prompts {
-    /// Reads a table with the columns `piece`, `period`, `composer` and `instrumentation`, in any order, named in its
-    /// first line. Characters become ASCII as those of scores do.
+impl PromptTable {
+    /// Reads a table. Its first line names the columns `piece`, `period`, `composer` and `instrumentation`, in any order.
+    /// Text is transliterated to ASCII, as in scores.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Prompts`] names line and column.
-    pub fn read(path: &Path) -> Result<Prompts> {
+    pub fn read(path: &Path) -> Result<PromptTable> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let wrong =
             |line: u64, column: usize, problem: String| Error::Prompts { path: path.to_owned(), line, column, problem };
@@ -61,7 +61,7 @@ impl Prompts {
             .trim(csv::Trim::All)
             .from_reader(text.as_bytes());
         let mut rows = table.records();
-        let mut line = Line::default();
+        let mut line = LineCount::default();
         let mut next = || -> Result<Option<(StringRecord, u64)>> {
             match rows.next() {
                 None => Ok(None),
@@ -77,7 +77,7 @@ impl Prompts {
             Some((head, line)) => columns(&head).map_err(|(column, problem)| wrong(line, column, problem))?,
             None => return Err(wrong(1, 1, format!("empty: the first line names the columns {}", COLUMNS.join(",")))),
         };
-        let mut pieces: HashMap<String, Prompt> = HashMap::new();
+        let mut pieces: HashMap<String, PiecePrompt> = HashMap::new();
         while let Some((row, line)) = next()? {
             if row.len() != places.len() {
                 let problem = format!("{} fields, not {}", row.len(), places.len());
@@ -95,15 +95,15 @@ impl Prompts {
                 return Err(wrong(line, places[0] + 1, problem));
             }
             let text = [field(1)?, field(2)?, field(3)?].join("_");
-            pieces.insert(piece, Prompt { text, line });
+            pieces.insert(piece, PiecePrompt { text, line });
         }
-        Ok(Prompts { path: path.to_owned(), piece_column: places[0] + 1, pieces })
+        Ok(PromptTable { path: path.to_owned(), piece_column: places[0] + 1, pieces })
     }
 
-    /// Rows of which there is no piece are errors: their prompts would be lost without a word.
+    /// Checks that there is a piece for every row. Otherwise the prompt would be ignored without a warning.
     ///
     /// # Errors
-    /// [`Error::Prompts`] for the first of them.
+    /// [`Error::Prompts`] for the first row without a piece.
     pub fn check(&self, is_piece: impl Fn(&str) -> bool) -> Result<()> {
         let unknown = self.pieces.iter().filter(|(name, _)| !is_piece(name));
         let Some((name, prompt)) = unknown.min_by_key(|(_, prompt)| prompt.line) else { return Ok(()) };
@@ -116,15 +116,15 @@ impl Prompts {
     }
 }
 
-/// Counts lines on the way through a table. The reader's own count is off where line ends are `\r\n`.
+/// Counts the lines of a table. The count of `csv` is wrong where line ends are `\r\n`.
 #[derive(Default)]
-struct Line {
+struct LineCount {
     at: usize,
     ends: u64,
 }
 
-impl Line {
-    /// The line a row begins in, counted from 1; rows come in their order.
+impl LineCount {
+    /// The line where a row begins, counted from 1. Rows come in ascending order.
     fn of(&mut self, text: &str, row: &StringRecord) -> u64 {
         let start = row.position().map_or(0, |position| position.byte() as usize).min(text.len());
         let bytes = text.as_bytes();
@@ -136,7 +136,7 @@ impl Line {
     }
 }
 
-/// Where each of the columns is. Errors have the number of a column, counted from 1.
+/// The index of each column of [`COLUMNS`]. Errors have the number of a column, counted from 1.
 fn columns(head: &StringRecord) -> Result<[usize; 4], (usize, String)> {
     for (i, name) in head.iter().enumerate() {
         if !COLUMNS.contains(&name) {
@@ -154,7 +154,7 @@ fn columns(head: &StringRecord) -> Result<[usize; 4], (usize, String)> {
     Ok(places)
 }
 
-/// A part of a prompt as NotaGen can read and write it.
+/// A part of a prompt, in the characters that NotaGen can read and write.
 fn field(text: &str, column: &str) -> Result<String, String> {
     let ascii = transliterate(text);
     let wrong = |c: char| c.is_control() || !c.is_ascii() || matches!(c, '_' | '%' | '[' | ']');
@@ -169,11 +169,11 @@ fn field(text: &str, column: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn read(table: &str) -> Result<Prompts> {
+    fn read(table: &str) -> Result<PromptTable> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("prompts.csv");
         fs::write(&path, table).unwrap();
-        Prompts::read(&path)
+        PromptTable::read(&path)
     }
 
     #[test]
@@ -215,6 +215,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latin.csv");
         fs::write(&path, b"piece,period,composer,instrumentation\na,Romantic,Dvo\xf8\xe1k,Chamber\n").unwrap();
-        assert!(Prompts::read(&path).unwrap_err().to_string().ends_with("latin.csv: line 2, column 1: not UTF-8"));
+        assert!(PromptTable::read(&path).unwrap_err().to_string().ends_with("latin.csv: line 2, column 1: not UTF-8"));
     }
 }

@@ -1,16 +1,60 @@
-//! Lines of music: what is a note, a bar line, a field.
+//! Reads lines of music: notes, bar lines, decorations, fields in brackets.
 
-use super::{MOST_BARS, MOST_RESTS, Reader, is_mark};
-use crate::abc::diagnostics::{Diagnostics, Position};
-use crate::abc::header::step;
-use crate::abc::scan::Scan;
-use crate::abc::score::{BarLine, Mark, Style};
-use crate::abc::voice::{Reading, Written, WrittenChord};
-use crate::{Error, Result};
+use super::diagnostics::{Diagnostics, LineColumn};
+use super::fields::AbcReader;
+use super::scan::{MusicScanner, WrittenNote};
+use super::score::{AbcMark, BarLine, BarLineStyle};
+use super::voice::{VoiceReader, WrittenChord};
+use crate::Result;
 
-impl Reader {
-    pub(super) fn music(&mut self, text: &str, number: usize) -> Result<()> {
-        let mut scan = Scan::new(text, number);
+/// Whether a decoration belongs to a moment, and not to a note.
+fn is_mark(name: &str) -> bool {
+    matches!(
+        name,
+        "p" | "pp"
+            | "ppp"
+            | "pppp"
+            | "f"
+            | "ff"
+            | "fff"
+            | "ffff"
+            | "mp"
+            | "mf"
+            | "sfz"
+            | "sf"
+            | "fp"
+            | "rf"
+            | "rfz"
+            | ">("
+            | ">)"
+            | "<("
+            | "<)"
+            | "crescendo("
+            | "crescendo)"
+            | "diminuendo("
+            | "diminuendo)"
+            | "8va("
+            | "8va)"
+            | "8vb("
+            | "8vb)"
+            | "ped"
+            | "ped-up"
+            | "coda"
+            | "segno"
+            | "fine"
+            | "D.S."
+            | "D.C."
+            | "dacapo"
+            | "dacoda"
+    )
+}
+
+/// Bars that `Z` may add to a piece.
+const MOST_RESTS: i64 = 10_000;
+
+impl AbcReader {
+    pub fn music(&mut self, text: &str, number: usize) -> Result<()> {
+        let mut scan = MusicScanner::new(text, number);
         let system = self.interleaved && text.contains("[V:");
         if !self.started {
             self.started = true;
@@ -50,23 +94,20 @@ impl Reader {
                 self.warn(at, problem);
             }
             if scan.at == before {
-                // Whatever was overlooked: every turn of the loop gets on.
+                // Guards against an endless loop.
                 scan.skip();
             }
         }
         if system {
             self.end_segment(&scan);
             self.current = None;
-            self.level(Position { line: number, column: 1 });
+            self.level(LineColumn { line: number, column: 1 });
         }
-        if self.voices.iter().map(|voice| voice.voice.bars.len()).max().unwrap_or(0) * self.voices.len() > MOST_BARS {
-            return Err(Error::TooLong { file: self.diagnostics.file.clone(), line: number });
-        }
-        Ok(())
+        self.longest(number).map(|_| ())
     }
 
-    /// `[K:…]`, `[V:…]` and the like.
-    fn inline_field(&mut self, scan: &mut Scan) -> bool {
+    /// Reads a field in brackets, such as `[K:…]`; `false` if there is none.
+    fn inline_field(&mut self, scan: &mut MusicScanner) -> bool {
         let letter = match (scan.peek(), scan.ahead(1), scan.ahead(2)) {
             (Some(b'['), Some(letter), Some(b':')) if letter.is_ascii_alphabetic() => letter,
             _ => return false,
@@ -96,8 +137,8 @@ impl Reader {
         true
     }
 
-    /// `[V:…]`, whose bracket ends `end` bytes on or is not closed.
-    fn inline_voice(&mut self, scan: &mut Scan, end: usize, closed: bool, at: Position) {
+    /// Reads `[V:…]`. Its content ends after `end` bytes, with a bracket if it is `closed`.
+    fn inline_voice(&mut self, scan: &mut MusicScanner, end: usize, closed: bool, at: LineColumn) {
         if self.interleaved {
             self.end_segment(scan);
         }
@@ -110,8 +151,8 @@ impl Reader {
             scan.at += 3;
             return;
         }
-        let known = self.places.contains_key(id);
-        if !closed || (!known && self.places.contains_key(&id[..digits])) {
+        let known = self.voice_indices.contains_key(id);
+        if !closed || (!known && self.voice_indices.contains_key(&id[..digits])) {
             // `[V:3A2 B2|` and `[V:3é]`
             let id = id[..digits].to_owned();
             scan.at += if closed { end + 2 } else { 3 + digits };
@@ -126,26 +167,26 @@ impl Reader {
         }
     }
 
-    fn select_in_line(&mut self, value: &str, at: Position) {
+    fn select_in_line(&mut self, value: &str, at: LineColumn) {
         self.select(value, at);
         let bars = self.bars;
         if let Some(voice) = self.reading() {
-            // One that was not in the lines before.
+            // The voice may have been missing in earlier lines.
             voice.fill(bars, at);
             voice.start_segment();
         }
     }
 
-    /// The end of a voice's text in a line of interleaved ABC.
-    fn end_segment(&mut self, scan: &Scan) {
+    /// Ends the text of a voice in a line of interleaved ABC.
+    fn end_segment(&mut self, scan: &MusicScanner) {
         let Some(place) = self.current else { return };
         let voice = &mut self.voices[place];
         voice.end(scan.position(), &mut self.diagnostics);
         self.reduced &= voice.sounded;
     }
 
-    /// After a line of interleaved ABC: all voices have as many bars as the longest.
-    fn level(&mut self, at: Position) {
+    /// Ends a line of interleaved ABC: adds bars until all voices have as many as the longest.
+    fn level(&mut self, at: LineColumn) {
         let bars = self.voices.iter().map(|voice| voice.voice.bars.len()).max().unwrap_or(0);
         for (place, voice) in self.voices.iter_mut().enumerate() {
             let own = voice.voice.bars.len();
@@ -157,7 +198,7 @@ impl Reader {
         self.bars = bars;
     }
 
-    fn element(&mut self, scan: &mut Scan, place: usize, byte: u8) {
+    fn element(&mut self, scan: &mut MusicScanner, place: usize, byte: u8) {
         let at = scan.position();
         if let Some(line) = scan.bar_line() {
             let closes = self.interleaved && self.voices[place].empty_segment(scan);
@@ -165,7 +206,7 @@ impl Reader {
             return;
         }
         if let Some(ending) = scan.lone_ending() {
-            let line = BarLine { ending, style: Style::Single, ..Default::default() };
+            let line = BarLine { ending, style: BarLineStyle::Single, ..Default::default() };
             self.voices[place].bar_line(line, false, at);
             return;
         }
@@ -233,14 +274,14 @@ impl Reader {
                 self.whole_bars(scan, place, byte == b'X', at);
             }
             _ => {
-                if let Some(note) = note(scan) {
+                if let Some(note) = scan.note() {
                     let (length, tie) = (note.length, note.tie);
-                    let note = Written { length: (1, 1), tie, ..note };
+                    let note = WrittenNote { length: (1, 1), tie, ..note };
                     voice.chord(WrittenChord { notes: vec![note], length, ..WrittenChord::default() }, at, diagnostics);
                 } else if let Some(name) = self.symbols.get(&byte) {
                     scan.at += 1;
                     if is_mark(name) {
-                        voice.mark(Mark::Decoration(name.clone()), at);
+                        voice.mark(AbcMark::Decoration(name.clone()), at);
                     } else {
                         voice.decoration(name);
                     }
@@ -252,7 +293,7 @@ impl Reader {
         }
     }
 
-    fn decoration(&mut self, scan: &mut Scan, place: usize, at: Position) {
+    fn decoration(&mut self, scan: &mut MusicScanner, place: usize, at: LineColumn) {
         let sign = scan.peek().unwrap_or(b'!');
         scan.at += 1;
         let rest = scan.rest();
@@ -275,13 +316,13 @@ impl Reader {
             }
         };
         if is_mark(name) {
-            voice.mark(Mark::Decoration(name.to_owned()), at);
+            voice.mark(AbcMark::Decoration(name.to_owned()), at);
         } else {
             voice.decoration(name);
         }
     }
 
-    fn whole_bars(&mut self, scan: &mut Scan, place: usize, invisible: bool, at: Position) {
+    fn whole_bars(&mut self, scan: &mut MusicScanner, place: usize, invisible: bool, at: LineColumn) {
         let mut bars = scan.number().filter(|bars| *bars > 0).unwrap_or(1);
         self.rests += bars - 1;
         if self.rests > MOST_RESTS {
@@ -298,7 +339,7 @@ impl Reader {
         }
     }
 
-    fn grace(&mut self, scan: &mut Scan, place: usize, at: Position) {
+    fn grace(&mut self, scan: &mut MusicScanner, place: usize, at: LineColumn) {
         let voice = &mut self.voices[place];
         scan.at += 1;
         let Some(end) = scan.find(b'}', b"{|") else {
@@ -309,7 +350,7 @@ impl Reader {
         voice.grace(chords, slash, at);
     }
 
-    fn chord(&mut self, scan: &mut Scan, place: usize, at: Position) {
+    fn chord(&mut self, scan: &mut MusicScanner, place: usize, at: LineColumn) {
         let voice = &mut self.voices[place];
         scan.at += 1;
         let Some(end) = scan.find(b']', b"[|") else {
@@ -342,7 +383,7 @@ impl Reader {
                 }
                 Some(b'.' | b' ' | b',' | b'\'' | b'<' | b'>' | b'#' | b'-' | b')') => scan.at += 1,
                 Some(byte) => {
-                    if let Some(note) = note(scan) {
+                    if let Some(note) = scan.note() {
                         chord.notes.push(note);
                     } else if let Some(name) = self.symbols.get(&byte) {
                         scan.at += 1;
@@ -377,44 +418,7 @@ impl Reader {
     }
 }
 
-/// A note with accidental, octave, length and tie.
-fn note(scan: &mut Scan) -> Option<Written> {
-    let from = scan.at;
-    let mut accidental = None;
-    while let Some(sign @ (b'^' | b'_' | b'=')) = scan.peek() {
-        let by = match sign {
-            b'^' => 1,
-            b'_' => -1,
-            _ => 0,
-        };
-        accidental = Some(if by == 0 { 0 } else { (accidental.unwrap_or(0) + by).clamp(-2, 2) });
-        scan.at += 1;
-    }
-    let letter = scan.peek().filter(|letter| letter.is_ascii_alphabetic());
-    let Some((letter, step)) = letter.and_then(|letter| Some((letter, step(letter)?))) else {
-        scan.at = from;
-        return None;
-    };
-    scan.at += 1;
-    let mut octave: i8 = if letter.is_ascii_uppercase() { 4 } else { 5 };
-    while let Some(mark @ (b'\'' | b',')) = scan.peek() {
-        octave = if mark == b'\'' { octave.saturating_add(1) } else { octave.saturating_sub(1) };
-        scan.at += 1;
-    }
-    let length = scan.length();
-    let dotted = scan.peek() == Some(b'.') && scan.ahead(1) == Some(b'-');
-    scan.at += usize::from(dotted);
-    let tie = scan.eat(b'-');
-    Some(Written { step: step as u8, octave, accidental, tie, length })
-}
-
-/// Step, octave and accidental of a note that stands alone.
-pub(super) fn plain_note(word: &str) -> Option<(u8, i8, Option<i8>)> {
-    let note = note(&mut Scan::new(word, 1))?;
-    Some((note.step, note.octave, note.accidental))
-}
-
-fn tuplet(scan: &mut Scan, voice: &mut Reading, at: Position, diagnostics: &mut Diagnostics) {
+fn tuplet(scan: &mut MusicScanner, voice: &mut VoiceReader, at: LineColumn, diagnostics: &mut Diagnostics) {
     let actual = scan.number();
     let mut number = || {
         let colon = scan.peek() == Some(b':') && scan.ahead(1).is_some_and(|b| b.is_ascii_digit() || b == b':');
@@ -433,12 +437,12 @@ fn tuplet(scan: &mut Scan, voice: &mut Reading, at: Position, diagnostics: &mut 
     }
 }
 
-/// `"…"`: words, or a chord symbol.
-fn text(scan: &mut Scan, voice: &mut Reading, at: Position, diagnostics: &mut Diagnostics) {
+/// Reads `"…"`: words, or a chord symbol.
+fn text(scan: &mut MusicScanner, voice: &mut VoiceReader, at: LineColumn, diagnostics: &mut Diagnostics) {
     scan.at += 1;
     let rest = scan.rest();
     let Some(end) = rest.find('"') else {
-        // Where it ends cannot be known: the bar goes on after the bar line.
+        // Its end is unknown: reading continues at the bar line.
         scan.at += rest.find(['|', '[']).unwrap_or(rest.len());
         return voice.warn(at, "a text that is not closed; left out up to the bar line", diagnostics);
     };
@@ -446,19 +450,19 @@ fn text(scan: &mut Scan, voice: &mut Reading, at: Position, diagnostics: &mut Di
     let text = &rest[..end];
     let mark = match text.as_bytes().first() {
         None => return,
-        Some(b'^') => Mark::Text(text[1..].to_owned(), true),
-        Some(b'_' | b'<' | b'>' | b'@') => Mark::Text(text[1..].to_owned(), false),
-        Some(b'A'..=b'G') => Mark::Harmony(text.to_owned()),
-        Some(_) => Mark::Text(text.to_owned(), true),
+        Some(b'^') => AbcMark::Text(text[1..].to_owned(), true),
+        Some(b'_' | b'<' | b'>' | b'@') => AbcMark::Text(text[1..].to_owned(), false),
+        Some(b'A'..=b'G') => AbcMark::Harmony(text.to_owned()),
+        Some(_) => AbcMark::Text(text.to_owned(), true),
     };
     voice.mark(mark, at);
 }
 
-/// The chords up to `end`, where a `}` is.
+/// Reads the grace notes up to `end`, where a `}` is. Returns them, and whether they are struck through.
 fn grace_notes(
-    scan: &mut Scan,
+    scan: &mut MusicScanner,
     end: usize,
-    voice: &mut Reading,
+    voice: &mut VoiceReader,
     diagnostics: &mut Diagnostics,
 ) -> (Vec<WrittenChord>, bool) {
     let slash = scan.eat(b'/');
@@ -486,7 +490,7 @@ fn grace_notes(
                 scan.at +=
                     rest[1..].find(['!', '}']).map_or(1, |end| end + 1 + usize::from(rest.as_bytes()[end + 1] == b'!'));
             }
-            Some(_) => match (note(scan), &mut open) {
+            Some(_) => match (scan.note(), &mut open) {
                 (Some(note), Some(chord)) => chord.notes.push(note),
                 (Some(note), None) => {
                     let length = note.length;
