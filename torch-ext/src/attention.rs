@@ -60,7 +60,7 @@ pub fn attention_of_sequences(
 /// the place of its copy in the result. Further copies of a row must have a gradient of zero.
 pub fn gather_rows(input: &Tensor, rows: &Tensor, back: &Tensor) -> Result<Tensor> {
     if input.size().first() != back.size().first() {
-        return Err(Error(format!("{:?} rows, {:?} places of them", input.size(), back.size())));
+        return Err(Error::argument(format!("{:?} rows, {:?} places of them", input.size(), back.size())));
     }
     let mut out = std::ptr::null_mut();
     // SAFETY: three live tensors; libtorch checks the numbers against the rows.
