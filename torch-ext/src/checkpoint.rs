@@ -1,6 +1,6 @@
 //! Activation checkpointing (`torch.utils.checkpoint`, reentrant form).
+use crate::Result;
 use crate::ffi::{Ptr, check, owned, ptr, te_checkpoint};
-use crate::{Error, Result};
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::Tensor;
@@ -23,7 +23,7 @@ where
     // SAFETY: the shim owns `data` from here on and calls `release` on it exactly once, after the last `run`.
     check(unsafe { te_checkpoint(ptr(input), run, data.cast(), release, &mut out) })?;
     if out.is_null() {
-        return Err(Error::internal("a checkpointed segment gave no tensor"));
+        return Err(error!(Internal, "a checkpointed segment gave no tensor"));
     }
     Ok(owned(out))
 }
@@ -43,7 +43,7 @@ extern "C" fn run(data: Ptr, input: Ptr, message: *mut c_char, size: usize) -> P
             return pointer.cast();
         }
         Ok(Err(error)) => error,
-        Err(_) => Error::internal("a checkpointed segment panicked"),
+        Err(_) => error!(Internal, "a checkpointed segment panicked"),
     };
     let mut text = error.to_shim();
     text.truncate(size.saturating_sub(1));
@@ -61,7 +61,7 @@ extern "C" fn release(data: Ptr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::{Error, ErrorKind};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
     use tch::{Device, Kind};

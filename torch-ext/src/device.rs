@@ -86,12 +86,9 @@ fn load_cuda_of(dev: &Path) -> Result<bool> {
     if version / 1000 < runtime / 1000 {
         let (has, needs) = (cuda_name(version), cuda_name(runtime));
         let why = format!("it has CUDA {has}, and libtorch needs {needs} (install a newer driver)");
-        return Err(Error::device(format!("the NVIDIA driver is too old: {why}")));
+        return Err(error!(Device, "the NVIDIA driver is too old: {why}"));
     }
-    Err(Error::device(format!(
-        "libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)",
-        card.name
-    )))
+    Err(error!(Device, "libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)", card.name))
 }
 
 /// The device called `cpu`, `cuda` (the first card), or `auto` (the first card where there is one).
@@ -103,10 +100,8 @@ pub fn device_named(name: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" | "cuda" if load_cuda()? => Ok(Device::Cuda(0)),
         "auto" => Ok(Device::Cpu),
-        "cuda" => {
-            Err(Error::device("device cuda: this machine has no NVIDIA card that the program may use".to_owned()))
-        }
-        other => Err(Error::argument(format!("there is no device {other}: auto, cpu or cuda"))),
+        "cuda" => Err(error!(Device, "device cuda: this machine has no NVIDIA card that the program may use")),
+        other => Err(error!(Argument, "there is no device {other}: auto, cpu or cuda")),
     }
 }
 
@@ -117,17 +112,18 @@ pub fn find_driver() -> Result<()> {
 }
 
 fn no_driver(error: Error) -> Error {
-    Error::device(format!(
+    error!(
+        Device,
         "the NVIDIA driver's library is missing: {error} (install the driver; a container takes it from its host)"
-    ))
+    )
 }
 
 /// Asks the NVIDIA driver for a card, which needs nothing of libtorch's CUDA half. The index counts as CUDA does: only the
 /// cards that `CUDA_VISIBLE_DEVICES` leaves.
 pub fn card(index: usize) -> Result<Card> {
     find_driver().map_err(no_driver)?;
-    let failed = |error| Error::device(format!("the NVIDIA driver does not tell about card {index}: {error}"));
-    let number = c_int::try_from(index).map_err(|_| failed(Error::device("there are not so many")))?;
+    let failed = |error| error!(Device, "the NVIDIA driver does not tell about card {index}: {error}");
+    let number = c_int::try_from(index).map_err(|_| failed(error!(Device, "there are not so many")))?;
     let mut name = [0u8; 256];
     let (mut memory, mut major, mut minor) = (0, 0, 0);
     // SAFETY: room for a string and its length, without the last byte, which stays 0; three valid out-pointers.
@@ -135,7 +131,7 @@ pub fn card(index: usize) -> Result<Card> {
         te_card(number, name.as_mut_ptr().cast(), name.len() as c_int - 1, &mut memory, &mut major, &mut minor)
     });
     asked.map_err(failed)?;
-    let name = CStr::from_bytes_until_nul(&name).map_err(|error| failed(Error::device(error.to_string())))?;
+    let name = CStr::from_bytes_until_nul(&name).map_err(|error| failed(error!(Device, "{}", error.to_string())))?;
     let capability = (major.unsigned_abs(), minor.unsigned_abs());
     Ok(Card { name: name.to_string_lossy().into_owned(), memory, capability })
 }
@@ -147,13 +143,11 @@ pub fn card(index: usize) -> Result<Card> {
 pub fn load_cuda_library() -> Result<()> {
     // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
     check(unsafe { te_load_cuda() }).map_err(|error| {
-        Error::device(format!(
-            "libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"
-        ))
+        error!(Device, "libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)")
     })?;
     cuda_runtime_version().map(drop).map_err(|_| {
         let why = "libtorch was asked about CUDA before, and stays without it until the program is started again";
-        Error::device(format!("libtorch's CUDA library was loaded too late: {why}"))
+        error!(Device, "libtorch's CUDA library was loaded too late: {why}")
     })
 }
 
@@ -220,21 +214,23 @@ fn no_card(files: &[PathBuf], status: c_int) -> Result<bool> {
     for file in files {
         if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file) {
             let way_out = "was this job or container given the card?";
-            return Err(Error::device(format!("{} cannot be opened: {error} ({way_out})", file.display())));
+            return Err(error!(Device, "{} cannot be opened: {error} ({way_out})", file.display()));
         }
     }
     if status != NO_DEVICE {
-        return Err(Error::device(format!(
+        return Err(error!(
+            Device,
             "the NVIDIA driver does not start: error {status} of cuInit (nvidia-smi may say more)"
-        )));
+        ));
     }
     // `nvidiactl` is there without a card, too; the numbered ones are the cards.
     match files.iter().find(|file| file.to_string_lossy().ends_with(|last: char| last.is_ascii_digit())) {
         None => Ok(false),
-        Some(file) => Err(Error::device(format!(
+        Some(file) => Err(error!(
+            Device,
             "the NVIDIA driver finds no card although {} is there (CUDA_VISIBLE_DEVICES? a container without its GPUs?)",
             file.display()
-        ))),
+        )),
     }
 }
 
@@ -245,7 +241,7 @@ fn cuda_part_file() -> Result<PathBuf> {
     let library = [Some(built.to_owned()), beside()].into_iter().flatten().find(|path| path.is_file());
     library.ok_or_else(|| {
         let how = "build it with the CUDA set of libtorch (scripts/setup --cuda)";
-        Error::device(format!("this program was built without its CUDA part: {how}"))
+        error!(Device, "this program was built without its CUDA part: {how}")
     })
 }
 
@@ -262,7 +258,7 @@ pub(crate) fn cuda_part(name: &CStr) -> Result<Ptr> {
 pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     let index = match device {
         Device::Cuda(index) => index as i32,
-        other => return Err(Error::argument(format!("{other:?} has no memory of its own: see process_memory"))),
+        other => return Err(error!(Argument, "{other:?} has no memory of its own: see process_memory")),
     };
     let mut memory = DeviceMemory { free: 0, total: 0, allocated: 0, peak: 0 };
     // SAFETY: four valid out-pointers; the device is checked by the shim.
@@ -317,11 +313,11 @@ unsafe extern "C" {
 /// Memory of this process, from `/proc/self/status`.
 pub fn process_memory() -> Result<ProcessMemory> {
     let status =
-        std::fs::read_to_string("/proc/self/status").map_err(|e| Error::internal(format!("/proc/self/status: {e}")))?;
+        std::fs::read_to_string("/proc/self/status").map_err(|e| error!(Internal, "/proc/self/status: {e}"))?;
     let field = |name: &str| {
         let kib =
             status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok());
-        kib.map(|kib: u64| kib * 1024).ok_or_else(|| Error::internal(format!("/proc/self/status has no {name}")))
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| error!(Internal, "/proc/self/status has no {name}"))
     };
     Ok(ProcessMemory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }

@@ -23,28 +23,17 @@ pub struct Error {
     message: String,
 }
 
+/// An [`Error`] of a kind, with a text as `format!` takes it.
+macro_rules! error {
+    ($kind:ident, $($text:tt)+) => { $crate::Error::new($crate::ErrorKind::$kind, format!($($text)+)) };
+}
+
 /// The result of a call into libtorch.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error { kind, message: message.into() }
-    }
-
-    pub(crate) fn argument(message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Argument, message)
-    }
-
-    pub(crate) fn device(message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Device, message)
-    }
-
-    pub(crate) fn peer(message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Peer, message)
-    }
-
-    pub(crate) fn internal(message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Internal, message)
     }
 
     /// What sort of failure it is.

@@ -171,7 +171,7 @@ pub(crate) fn check(message: *mut c_char) -> Result<()> {
 
 /// A string for the shim.
 pub(crate) fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::argument(format!("{text:?} has a NUL in it")))
+    CString::new(text).map_err(|_| error!(Argument, "{text:?} has a NUL in it"))
 }
 
 /// Takes over a string of the shim's; NULL is empty.

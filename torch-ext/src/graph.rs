@@ -44,7 +44,7 @@ impl Graph {
         mut work: impl FnMut() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
         let Device::Cuda(index) = device else {
-            return Err(Error::argument(format!("{device:?} records no work: only CUDA devices do")).into());
+            return Err(error!(Argument, "{device:?} records no work: only CUDA devices do").into());
         };
         // SAFETY: the name belongs to a constant of that layout, and the library stays loaded.
         let api = unsafe { &*cuda_part(c"te_graphs")?.cast::<Api>() };

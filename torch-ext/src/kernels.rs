@@ -5,8 +5,8 @@
 //! The sources are in `torch-ext/kernels`. Each kernel has libtorch's path beside it (`libtorch.rs`), which is used on other
 //! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
 //! `NOTAGEN_TRAIN_KERNELS` is `libtorch`. Nothing here waits for the device but [`ready`].
+use crate::Result;
 use crate::device::{card, cuda_part};
-use crate::{Error, Result};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -135,7 +135,7 @@ impl DrawSettings {
     #[doc(hidden)]
     pub fn weights(&self, logits: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            Columns::Own(_) => Err(Error::argument("our own kernel keeps its weights to itself")),
+            Columns::Own(_) => Err(error!(Argument, "our own kernel keeps its weights to itself")),
             Columns::Libtorch(columns) => Ok(columns.weights(logits)?),
         }
     }
@@ -181,18 +181,16 @@ fn wanted() -> Result<bool> {
         Err(std::env::VarError::NotPresent) => Ok(true),
         Ok(value) if value == "own" => Ok(true),
         Ok(value) if value == "libtorch" => Ok(false),
-        other => {
-            Err(Error::argument(format!("{SWITCH} is {:?}: it must be own or libtorch", other.unwrap_or_default())))
-        }
+        other => Err(error!(Argument, "{SWITCH} is {:?}: it must be own or libtorch", other.unwrap_or_default())),
     }
 }
 
 fn api(device: Device) -> Result<&'static Api> {
     let Device::Cuda(index) = device else {
-        return Err(Error::argument(format!("{device:?} is no CUDA device")));
+        return Err(error!(Argument, "{device:?} is no CUDA device"));
     };
     if !wanted()? {
-        return Err(Error::argument(format!("{SWITCH} is libtorch")));
+        return Err(error!(Argument, "{SWITCH} is libtorch"));
     }
     static API: Mutex<Option<&'static Api>> = Mutex::new(None);
     let mut known = API.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,12 +200,10 @@ fn api(device: Device) -> Result<&'static Api> {
     let capability = card(index)?.capability;
     if capability < (8, 0) {
         let (major, minor) = capability;
-        return Err(Error::device(format!("the card has compute capability {major}.{minor}, and they need 8.0")));
+        return Err(error!(Device, "the card has compute capability {major}.{minor}, and they need 8.0"));
     }
     let table = cuda_part(c"te_kernels").map_err(|error| {
-        Error::device(format!(
-            "{error}: it was built without nvcc (scripts/setup --cuda installs it with the CUDA set)"
-        ))
+        error!(Device, "{error}: it was built without nvcc (scripts/setup --cuda installs it with the CUDA set)")
     })?;
     // SAFETY: the name belongs to a constant of that layout, and the library stays loaded.
     let api = unsafe { &*table.cast::<Api>() };

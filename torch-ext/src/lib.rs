@@ -3,6 +3,9 @@
 //! Unless said otherwise tensors may be on any device; lists of tensors must be of one device and kind.
 #![allow(unsafe_code)]
 
+#[macro_use]
+mod error;
+
 mod allocations;
 mod attention;
 mod autocast;
@@ -10,7 +13,6 @@ mod bytes;
 mod calls;
 mod checkpoint;
 mod device;
-mod error;
 mod ffi;
 mod gelu;
 mod graph;

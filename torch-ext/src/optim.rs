@@ -1,9 +1,9 @@
 //! Kernels over lists of tensors: fused AdamW, gradient-scaler kernels, norm and clipping.
 //! None of them waits for the device.
+use crate::Result;
 use crate::ffi::{
     Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale, te_zero,
 };
-use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// The state of AdamW, one entry a parameter, in the parameters' order (`torch.optim.AdamW(fused=True)`).
@@ -59,7 +59,7 @@ pub struct AdamWStep<'a> {
 }
 
 fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
-    if n == len { Ok(()) } else { Err(Error::argument(format!("{len} {what} for {n} parameters"))) }
+    if n == len { Ok(()) } else { Err(error!(Argument, "{len} {what} for {n} parameters")) }
 }
 
 /// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
@@ -78,11 +78,7 @@ pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step
     for (i, p) in params.iter().enumerate() {
         for (what, t) in [("gradient", &grads[i]), ("moment", &state.exp_avgs[i]), ("moment", &state.exp_avg_sqs[i])] {
             if p.size() != t.size() {
-                return Err(Error::argument(format!(
-                    "parameter {i} has shape {:?}, its {what} {:?}",
-                    p.size(),
-                    t.size()
-                )));
+                return Err(error!(Argument, "parameter {i} has shape {:?}, its {what} {:?}", p.size(), t.size()));
             }
         }
     }
@@ -180,7 +176,7 @@ pub fn clip_by_norm(tensors: &[Tensor], max_norm: f64) -> Result<Tensor> {
 
 fn list_norm(tensors: &[Tensor], call: impl FnOnce(&[Ptr], *mut Ptr) -> *mut std::ffi::c_char) -> Result<Tensor> {
     if tensors.is_empty() {
-        return Err(Error::argument("the norm of no tensors"));
+        return Err(error!(Argument, "the norm of no tensors"));
     }
     let mut out = std::ptr::null_mut();
     check(call(&ptrs(tensors), &mut out))?;

@@ -1,6 +1,6 @@
 //! Tensors that travel together between the CPU's memory and a device's, without a wait for each.
+use crate::Result;
 use crate::ffi::{Ptr, check, device_index, device_type, owned, ptr, ptrs, te_pack, te_receive, te_send};
-use crate::{Error, Result};
 use tch::{Device, Tensor};
 
 /// Copies `from`, on the CPU, into `into`, of the same kind and shape on any device. To a GPU it goes by way of pinned memory,
@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 /// Kinds or shapes differ, or memory runs out.
 pub fn upload(from: &Tensor, into: &Tensor) -> Result<()> {
     if (from.device(), from.kind(), from.size()) != (Device::Cpu, into.kind(), into.size()) {
-        return Err(Error::argument(format!("an upload of {from:?} into {into:?}")));
+        return Err(error!(Argument, "an upload of {from:?} into {into:?}"));
     }
     let mut packed = from.shallow_clone();
     if into.device() != Device::Cpu {
@@ -46,7 +46,7 @@ pub fn receive(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
     // SAFETY: two arrays of one length, of live tensors and for new ones.
     check(unsafe { te_receive(ptrs(tensors).as_ptr(), tensors.len(), out.as_mut_ptr()) })?;
     match out.iter().any(|tensor| tensor.is_null()) {
-        true => Err(Error::internal("a copy of a tensor is missing")),
+        true => Err(error!(Internal, "a copy of a tensor is missing")),
         false => Ok(out.into_iter().map(owned).collect()),
     }
 }

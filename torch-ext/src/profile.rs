@@ -1,6 +1,6 @@
 //! libtorch's profiler (Kineto): which operators run, for how long, and what a card does for them.
+use crate::Result;
 use crate::ffi::{Ptr, c_string, check, device_index, te_profile_begin, te_profile_end, te_span_begin, te_span_end};
-use crate::{Error, Result};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -24,15 +24,14 @@ impl Profile {
     /// Ends it and writes it as a Chrome trace (JSON), for `chrome://tracing` and ui.perfetto.dev.
     pub fn save(mut self, path: &Path) -> Result<()> {
         self.running = false;
-        let text =
-            path.to_str().ok_or_else(|| Error::argument(format!("{}: the name is not UTF-8", path.display())))?;
+        let text = path.to_str().ok_or_else(|| error!(Argument, "{}: the name is not UTF-8", path.display()))?;
         let text = c_string(text)?;
         // SAFETY: a string that lives through the call.
         check(unsafe { te_profile_end(device_index(self.device), text.as_ptr()) })?;
         // Kineto logs that it cannot write a file, and does not return an error.
         match path.is_file() {
             true => Ok(()),
-            false => Err(Error::internal(format!("{}: the trace cannot be written", path.display()))),
+            false => Err(error!(Internal, "{}: the trace cannot be written", path.display())),
         }
     }
 }

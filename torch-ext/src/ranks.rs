@@ -71,7 +71,7 @@ impl ProcessGroup {
         drop(store);
         made.map_err(|error| match error.kind() {
             ErrorKind::Peer | ErrorKind::Internal => {
-                Error::peer(format!("the ranks cannot connect: {}; {error}", world.blame()))
+                error!(Peer, "the ranks cannot connect: {}; {error}", world.blame())
             }
             _ => error,
         })?;
@@ -138,7 +138,7 @@ impl ProcessGroup {
     }
 
     fn blame(&self, name: &str, error: &Error) -> Error {
-        Error::peer(format!("{} ({name}: {error})", self.world.blame()))
+        error!(Peer, "{} ({name}: {error})", self.world.blame())
     }
 
     /// The group, for as long as nothing else uses it.
@@ -167,5 +167,5 @@ fn own_address(meeting: (&str, u16)) -> Result<String> {
         let socket = way("0.0.0.0:0").or_else(|_| way("[::]:0"))?;
         Ok(socket.local_addr()?.ip().to_string())
     };
-    find().map_err(|error| Error::peer(format!("no way to {}:{}: {error}", meeting.0, meeting.1)))
+    find().map_err(|error| error!(Peer, "no way to {}:{}: {error}", meeting.0, meeting.1))
 }

@@ -1,10 +1,10 @@
 //! Gradients summed over ranks while the backward pass runs: c10d's `Reducer`, the engine of DistributedDataParallel.
+use crate::Result;
 use crate::ffi::{
     Bucket, Ptr, check, float_type, owned, ptr, ptrs, te_reducer_backward, te_reducer_buckets, te_reducer_free,
     te_reducer_new, te_reducer_nothing, te_reducer_trace,
 };
 use crate::ranks::ProcessGroup;
-use crate::{Error, Result};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -39,13 +39,13 @@ pub struct Reducer {
 impl Reducer {
     /// Parameters in the order in which the forward pass uses them; the gradients of all are zero afterwards.
     pub fn new(group: &Arc<ProcessGroup>, params: &[Tensor], options: ReducerOptions) -> Result<Reducer> {
-        let wrong = |kind| Error::argument(format!("gradients travel as Half or BFloat16, not as {kind:?}"));
+        let wrong = |kind| error!(Argument, "gradients travel as Half or BFloat16, not as {kind:?}");
         let compress = match options.compress {
             None | Some(Kind::Float) => -1,
             Some(kind) => float_type(kind).ok_or_else(|| wrong(kind))?,
         };
         if params.is_empty() {
-            return Err(Error::argument("no parameters to train"));
+            return Err(error!(Argument, "no parameters to train"));
         }
         let (list, mut reducer) = (ptrs(params), std::ptr::null_mut());
         // SAFETY: a live group, live tensors, an out-pointer.

@@ -134,11 +134,10 @@ impl World {
     /// Connects to the store, or keeps it, and begins to show signs of life.
     pub fn join(join: &JoinOptions) -> Result<World> {
         if join.rank >= join.size {
-            return Err(Error::argument(format!("rank {} of {}", join.rank, join.size)));
+            return Err(error!(Argument, "rank {} of {}", join.rank, join.size));
         }
         let connect = |serve| Store::new(&join.host, join.port, serve, join.timeout, &join.prefix);
-        let at =
-            |e| Error::peer(format!("rank {} cannot reach the others at {}:{}: {e}", join.rank, join.host, join.port));
+        let at = |e| error!(Peer, "rank {} cannot reach the others at {}:{}: {e}", join.rank, join.host, join.port);
         let (store, _) = connect(join.serve).map_err(at)?;
         let (own, _) = connect(false).map_err(at)?;
         let begun = Arc::new(AtomicU64::new(0));
@@ -203,10 +202,10 @@ impl World {
         let store = format!("the process that all ranks meet at, {host}:{port},");
         match receive.recv_timeout(ANSWER_TIMEOUT) {
             Ok(Err(e)) if matches!(e.kind(), ErrorKind::Peer | ErrorKind::Internal) => {
-                Err(Error::peer(format!("{store} is gone: {e}")))
+                Err(error!(Peer, "{store} is gone: {e}"))
             }
             Ok(answer) => answer,
-            Err(_) => Err(Error::peer(format!("{store} does not answer"))),
+            Err(_) => Err(error!(Peer, "{store} does not answer")),
         }
     }
 
@@ -233,14 +232,14 @@ impl World {
             if checked.elapsed() >= HEARTBEAT_INTERVAL {
                 checked = Instant::now();
                 if let Some(reason) = self.get("failed")? {
-                    return Err(Error::peer(reason));
+                    return Err(error!(Peer, "{reason}"));
                 }
                 let now = self.get(&format!("beat/{from}"))?;
                 if now != beat {
                     (beat, seen) = (now, Instant::now());
                 } else if seen.elapsed() > self.join.timeout {
                     let seconds = self.join.timeout.as_secs_f64();
-                    return Err(Error::peer(format!("rank {from} has shown no sign of life for {seconds:.0} s")));
+                    return Err(error!(Peer, "rank {from} has shown no sign of life for {seconds:.0} s"));
                 }
             }
             std::thread::sleep(POLL_INTERVAL);

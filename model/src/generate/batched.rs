@@ -168,56 +168,20 @@ enum GraphPart {
     Characters,
 }
 
-/// The buffers of a round, and CUDA graphs of what is done in them.
-struct RoundGraphs {
-    buffers: RoundBuffers,
-    graphs: Vec<(GraphPart, Graph)>,
-}
-
-impl RoundGraphs {
-    /// Does `work`, perhaps twice, by its graph where there is one. Returns whether it was replayed.
-    fn run(
-        &mut self,
-        network: &InferenceNetwork,
-        trial: &mut GraphTrial,
-        part: GraphPart,
-        work: impl Fn(&RoundBuffers) -> Result<()>,
-    ) -> Result<bool> {
-        if !trial.records(network.device) {
-            work(&self.buffers)?;
-            return Ok(false);
-        }
-        if let Some((_, graph)) = self.graphs.iter().find(|(known, _)| *known == part) {
-            graph.replay()?;
-            return Ok(true);
-        }
-        let mut uses = network.tensors();
-        uses.extend(self.buffers.tensors().map(Tensor::shallow_clone));
-        let shares = self.graphs.first().map(|(_, graph)| graph);
-        match Graph::record(network.device, shares, uses, || work(&self.buffers)) {
-            Ok(graph) => self.graphs.push((part, graph)),
-            Err(error) if error.is_out_of_memory() => return Err(error),
-            Err(error) => {
-                trial.failure = Some(error.to_string());
-                work(&self.buffers)?;
-            }
-        }
-        Ok(false)
-    }
-}
-
 /// Rounds of all slots at once.
 #[derive(Default)]
 pub(super) struct BatchedDecode {
     /// For the number of slots that there is.
-    graphs: Option<RoundGraphs>,
+    buffers: Option<RoundBuffers>,
+    graphs: Vec<(GraphPart, Graph)>,
     trial: GraphTrial,
 }
 
 impl BatchedDecode {
     /// Gives the memory of buffers and graphs back.
     pub(super) fn release(&mut self) {
-        self.graphs = None;
+        self.graphs.clear();
+        self.buffers = None;
     }
 
     /// What there is to report, on a GPU.
@@ -225,7 +189,7 @@ impl BatchedDecode {
         self.trial.stats(device)
     }
 
-    /// All characters of the next patches, those given included.
+    /// All characters of the next patches, those given included. `meanwhile` runs while the GPU works.
     pub(super) fn round(
         &mut self,
         network: &mut InferenceNetwork,
@@ -241,60 +205,75 @@ impl BatchedDecode {
             return Ok(Vec::new());
         }
         let _span = Span::new("write");
-        // After an error they are made anew.
-        let mut graphs = match self.graphs.take() {
-            Some(graphs) => graphs,
-            None => {
-                let slots = network.features.size()[0];
-                let buffers = RoundBuffers::new(slots, &network.architecture, network.device)?;
-                RoundGraphs { buffers, graphs: Vec::new() }
-            }
-        };
+        // Graphs of other buffers, which an error took along, are of no use.
+        let buffers = self.buffers.take().map_or_else(
+            || {
+                self.graphs.clear();
+                RoundBuffers::new(network.features.size()[0], &network.architecture, network.device)
+            },
+            Ok,
+        )?;
         let started = Instant::now();
-        graphs.buffers.fill(&single, &longer, ready)?;
-        let mut replayed = read(network, &mut graphs, &mut self.trial, &single)?;
+        buffers.fill(&single, &longer, ready)?;
+        let mut replayed = self.read(network, &buffers, &single)?;
         if !ready.is_empty() {
-            replayed &= write(network, &mut graphs, &mut self.trial, ready)?;
+            replayed &= self.write(network, &buffers, ready)?;
         }
         meanwhile();
-        let written = Vec::<u8>::try_from(graphs.buffers.written.f_to_device(Device::Cpu)?.f_view([-1])?)?;
+        let written = Vec::<u8>::try_from(buffers.written.f_to_device(Device::Cpu)?.f_view([-1])?)?;
         if longer.is_empty() && !single.is_empty() && !ready.is_empty() {
             self.trial.note(replayed, started.elapsed().as_secs_f64());
         }
-        self.graphs = Some(graphs);
+        self.buffers = Some(buffers);
         Ok(ready.iter().map(|ready| written[ready.slot * size..][..size].to_vec()).collect())
     }
-}
 
-/// The newest patch of every slot that has one. Returns whether it was replayed.
-fn read(
-    network: &InferenceNetwork,
-    graphs: &mut RoundGraphs,
-    trial: &mut GraphTrial,
-    single: &[UnreadPatches],
-) -> Result<bool> {
-    let Some(longest) = single.iter().map(|reading| reading.start + 1).max() else { return Ok(true) };
-    let most = network.architecture.patch_length as usize;
-    // Our own kernel reads as far as each slot needs: one graph for all.
-    let own = kernels::is_own(Kernel::AppendAttend, network.device, network.kind);
-    let keys = if own { most } else { longest.next_multiple_of(KEYS_ROUNDED_TO).min(most) };
-    graphs.run(network, trial, GraphPart::Patch(keys), |buffers| network.patch_step(buffers, keys as i64))
-}
-
-/// The characters of every slot's next patch. Returns whether it was replayed.
-fn write(
-    network: &mut InferenceNetwork,
-    graphs: &mut RoundGraphs,
-    trial: &mut GraphTrial,
-    ready: &[Ready],
-) -> Result<bool> {
-    if !network.is_checked() {
-        let slots: Vec<i64> = ready.iter().map(|ready| ready.slot as i64).collect();
-        let slots = Tensor::from_slice(&slots).f_to_device(network.device)?;
-        network.check(network.first(&network.features.f_index_select(0, &slots)?)?)?;
+    /// The newest patch of every slot that has one. Returns whether it was replayed.
+    fn read(&mut self, network: &InferenceNetwork, buffers: &RoundBuffers, single: &[UnreadPatches]) -> Result<bool> {
+        let Some(longest) = single.iter().map(|reading| reading.start + 1).max() else { return Ok(true) };
+        let most = network.architecture.patch_length as usize;
+        // Our own kernel reads as far as each slot needs: one graph for all.
+        let own = kernels::is_own(Kernel::AppendAttend, network.device, network.kind);
+        let keys = if own { most } else { longest.next_multiple_of(KEYS_ROUNDED_TO).min(most) };
+        self.run(network, buffers, GraphPart::Patch(keys))
     }
-    let network = &*network;
-    graphs.run(network, trial, GraphPart::Characters, |buffers| network.characters(buffers))
+
+    /// The characters of every slot's next patch. Returns whether it was replayed.
+    fn write(&mut self, network: &mut InferenceNetwork, buffers: &RoundBuffers, ready: &[Ready]) -> Result<bool> {
+        if !network.is_checked() {
+            let slots: Vec<i64> = ready.iter().map(|ready| ready.slot as i64).collect();
+            let slots = Tensor::from_slice(&slots).f_to_device(network.device)?;
+            network.check(network.first(&network.features.f_index_select(0, &slots)?)?)?;
+        }
+        self.run(network, buffers, GraphPart::Characters)
+    }
+
+    /// Does a part, perhaps twice, by its graph where there is one. Returns whether it was replayed.
+    fn run(&mut self, network: &InferenceNetwork, buffers: &RoundBuffers, part: GraphPart) -> Result<bool> {
+        let work = || match part {
+            GraphPart::Patch(keys) => network.patch_step(buffers, keys as i64),
+            GraphPart::Characters => network.characters(buffers),
+        };
+        if !self.trial.records(network.device) {
+            work()?;
+            return Ok(false);
+        }
+        if let Some((_, graph)) = self.graphs.iter().find(|(known, _)| *known == part) {
+            graph.replay()?;
+            return Ok(true);
+        }
+        let mut uses = network.tensors();
+        uses.extend(buffers.tensors().map(Tensor::shallow_clone));
+        match Graph::record(network.device, self.graphs.first().map(|(_, graph)| graph), uses, work) {
+            Ok(graph) => self.graphs.push((part, graph)),
+            Err(error) if error.is_out_of_memory() => return Err(error),
+            Err(error) => {
+                self.trial.failure = Some(error.to_string());
+                work()?;
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl InferenceNetwork {

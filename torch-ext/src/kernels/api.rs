@@ -1,6 +1,6 @@
 //! The kernels of our own, as the CUDA part offers them.
+use crate::Result;
 use crate::ffi::{Ptr, check, float_type, owned, ptr};
-use crate::{Error, Result};
 use std::ffi::{c_char, c_int};
 use tch::{Kind, Tensor};
 
@@ -100,7 +100,7 @@ impl Api {
     ) -> Result<Tensor> {
         let mut out = std::ptr::null_mut();
         let delta = delta.map_or(std::ptr::null_mut(), ptr);
-        let kind = float_type(kind).ok_or_else(|| Error::argument(format!("a norm in {kind:?}")))?;
+        let kind = float_type(kind).ok_or_else(|| error!(Argument, "a norm in {kind:?}"))?;
         check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
         Ok(owned(out))
     }

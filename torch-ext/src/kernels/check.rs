@@ -1,7 +1,7 @@
 //! Whether a kernel gives what libtorch's path gives, on small inputs. Costs some milliseconds and waits for the device.
 use super::api::{Api, CHARACTERS, HEAD_SIZE, Kernel, draw_row, own_settings};
 use super::libtorch;
-use crate::{Error, Result};
+use crate::Result;
 use tch::{Device, Kind, Tensor};
 
 /// An error says how they differ.
@@ -42,7 +42,7 @@ fn close(what: &str, ours: &Tensor, theirs: &Tensor, kind: Kind) -> Result<()> {
     // A result that is not a number is not close either.
     match by <= tolerance(kind) {
         true => Ok(()),
-        false => Err(Error::internal(format!("{what} differs by {by:.1e} of the largest number"))),
+        false => Err(error!(Internal, "{what} differs by {by:.1e} of the largest number")),
     }
 }
 
@@ -82,7 +82,7 @@ fn append_attend(api: &Api, device: Device, kind: Kind) -> Result<()> {
         let theirs = libtorch::append_attend(&qkv, &right_keys, &right_values, &positions)?;
         close("its result", &ours, &theirs, kind)?;
         if !(keys.f_equal(&right_keys)? && values.f_equal(&right_values)?) {
-            return Err(Error::internal("what it keeps differs"));
+            return Err(error!(Internal, "what it keeps differs"));
         }
     }
     Ok(())
@@ -106,7 +106,7 @@ fn draw(api: &Api, device: Device, kind: Kind) -> Result<()> {
     // A number may lie so near to a limit that rounding decides.
     match out.f_ne_tensor(&theirs)?.f_sum(Kind::Int64)?.f_int64_value(&[])? {
         0..=2 => Ok(()),
-        n => Err(Error::internal(format!("{n} of {ROWS} characters differ"))),
+        n => Err(error!(Internal, "{n} of {ROWS} characters differ")),
     }
 }
 
