@@ -43,7 +43,6 @@ fn main() {
         .file("shim/flash_on_cpu.cpp")
         .file("shim/pack.cpp")
         .file("shim/profile.cpp")
-        .file("shim/upload.cpp")
         .file("shim/distributed.cpp")
         .compile("torch_ext_shim");
     let cuda = build_cuda(&libtorch, &include).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The thread that writes music, in a batch that all visitors share.
 use std::{collections::HashMap, sync::Arc};
 
-use model::generate::{Event, Generator, Options, Paused, Session};
+use model::generate::{GenerationEvent, Generator, Options, Paused, Session};
 
 use crate::{
     error::Error,
@@ -76,36 +76,36 @@ impl Writer<'_> {
         }
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &GenerationEvent) {
         match event {
-            Event::Began { index, attempt, text } => {
+            GenerationEvent::Began { index, attempt, text } => {
                 if let Some(piece) = self.writing.get(index) {
                     piece.begin_attempt(*attempt, text);
                     self.queue.log_piece("began", piece, "");
                 }
             }
-            Event::Text { index, text } => {
+            GenerationEvent::Text { index, text } => {
                 if let Some(piece) = self.writing.get(index) {
                     piece.add_text(text);
                 }
             }
-            Event::Finished(finished) => {
+            GenerationEvent::Finished(finished) => {
                 if let Some(piece) = self.writing.remove(&finished.index) {
                     piece.finish(finished.outcome);
                     self.queue.leave_batch(&piece);
                     self.queue.log_piece("finished", &piece, "");
                 }
             }
-            Event::Failed { index, reason, retried: false, .. } => self.fail(*index, reason.to_string()),
-            Event::Failed { index, reason, .. } => {
+            GenerationEvent::Failed { index, reason, retried: false, .. } => self.fail(*index, reason.to_string()),
+            GenerationEvent::Failed { index, reason, .. } => {
                 if let Some(piece) = self.writing.get(index) {
                     piece.fail_attempt(reason.to_string());
                 }
             }
-            Event::Lowered { from, to } => {
+            GenerationEvent::Lowered { from, to } => {
                 self.queue.log_warning(&format!("memory ran out: {to} pieces at once instead of {from}"))
             }
-            Event::Started { .. } | Event::Round { .. } => {}
+            GenerationEvent::Started { .. } | GenerationEvent::Round { .. } => {}
         }
     }
 

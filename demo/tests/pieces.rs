@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use common::{Heard, Server, generator};
 use demo::VisitorLimits;
 use model::{
-    generate::{Event, Options, Start},
+    generate::{GenerationEvent, Options, Start},
     sampling::Sampling,
 };
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ fn alone(seed: u64, starts: Vec<Start>) -> String {
         ..Options::default()
     };
     let mut text = String::new();
-    let keep = &mut |event: Event| {
-        if let Event::Finished(piece) = event {
+    let keep = &mut |event: GenerationEvent| {
+        if let GenerationEvent::Finished(piece) = event {
             text = piece.text.clone();
         }
         ControlFlow::Continue(())

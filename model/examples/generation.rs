@@ -6,53 +6,36 @@
 //! over a piece by trapezoids. Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the thread ran,
 //! for a machine that others use too. `--device cpu` or `cuda` takes that one and no other. `--pieces auto` takes as many at
 //! once as generation would by itself.
-use model::generate::{Event, Generator, Options, Recordings, Start};
+#[path = "../../torch-ext/examples/common/mod.rs"]
+mod common;
+
+use common::{Arguments, Clock, Outcome};
+use model::generate::{CudaGraphStats, GenerationEvent, Generator, Options, Start};
 use model::{Architecture, NotaGen};
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("generation: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("generation", measure)
 }
 
-fn measure() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
-    let architecture = match get("--size", "small").as_str() {
+fn measure(arguments: &Arguments) -> Outcome<()> {
+    let architecture = match arguments.get("--size", "small") {
         "large" => Architecture::large(),
         "medium" => Architecture::medium(),
         _ => Architecture::small(),
     };
-    let precision = get("--precision", "fp32");
-    let kind = match precision.as_str() {
-        "bf16" => Kind::BFloat16,
-        "fp16" => Kind::Half,
-        _ => Kind::Float,
-    };
-    let patches: usize = get("--patches", "512").parse()?;
-    let rounds: usize = get("--rounds", "4").parse()?;
-    let threads: i32 = get("--threads", "0").parse()?;
-    if threads > 0 {
-        tch::set_num_threads(threads);
-    }
-    let clock = Clock { cpu: get("--clock", "wall") == "cpu" };
-    let device = torch_ext::device_named(&get("--device", "auto"))?;
+    let (precision, kind) = arguments.precision();
+    let patches: usize = arguments.number("--patches", "512")?;
+    let rounds: usize = arguments.number("--rounds", "4")?;
+    arguments.set_threads()?;
+    let (clock, device) = (arguments.clock(), arguments.device("auto")?);
     let model = NotaGen::new(&architecture, device, 0)?;
     never_end(&model);
     let mut generator = Generator::new(&model, kind)?;
     drop(model);
-    let pieces = match get("--pieces", "32").as_str() {
+    let pieces = match arguments.get("--pieces", "32") {
         "auto" => generator.batch_size_for_memory()?,
         number => number.parse()?,
     };
@@ -79,32 +62,13 @@ fn measure() -> Outcome<()> {
         "{}",
         serde_json::json!({
             "what": "generation here", "hidden_size": architecture.hidden_size, "precision": precision,
-            "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": if clock.cpu { "cpu" } else { "wall" }, "pieces": pieces, "patches": patches,
+            "device": format!("{device:?}"), "threads": tch::get_num_threads(), "clock": clock.name(), "pieces": pieces, "patches": patches,
             "patches_per_second": round(rate), "seconds_a_patch": curve,
             "memory_bytes": memory, "floor": floor.json(), "floor_share": round(rate / floor.patches_per_second()),
             "cuda_graphs": recordings,
         })
     );
     Ok(())
-}
-
-#[derive(Clone, Copy)]
-struct Clock {
-    cpu: bool,
-}
-
-impl Clock {
-    /// Seconds of the wall clock, or that this thread has run.
-    fn now(self) -> f64 {
-        let run =
-            || std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok();
-        if self.cpu
-            && let Some(nanoseconds) = run()
-        {
-            return nanoseconds / 1e9;
-        }
-        std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
-    }
 }
 
 fn round(x: f64) -> f64 {
@@ -128,7 +92,7 @@ fn seconds_a_round(
     context: usize,
     rounds: usize,
     clock: Clock,
-) -> Outcome<(f64, Option<Recordings>)> {
+) -> Outcome<(f64, Option<CudaGraphStats>)> {
     // The opening patch, and lines of one patch each.
     let prompt = (1..context).map(|_| "%23456789012345\n".to_owned()).collect();
     let options = Options {
@@ -140,7 +104,7 @@ fn seconds_a_round(
     };
     let (mut last, mut best) = (None, f64::INFINITY);
     let summary = generator.run(&options, &mut |event| {
-        if let Event::Round { patches, .. } = event {
+        if let GenerationEvent::Round { patches, .. } = event {
             // The first round reads the prompt, the second warms up.
             let now = clock.now();
             if patches > pieces

@@ -1,12 +1,16 @@
 //! The sizes that make one NotaGen differ from another.
 
 use serde::{Deserialize, Serialize};
+use torch_ext::kernels;
 
 /// Characters that a patch may hold: ASCII, with 0 to 2 as padding, begin and end.
-pub const VOCABULARY: i64 = 128;
+pub const VOCABULARY: i64 = kernels::CHARACTERS;
 
 /// Width of one attention head in every NotaGen.
-pub const HEAD_SIZE: i64 = 64;
+pub const HEAD_SIZE: i64 = kernels::HEAD_SIZE;
+
+/// Characters in a patch of the original's.
+pub const PATCH_SIZE: i64 = 16;
 
 /// An [`Architecture`] that no network can have.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -31,6 +35,12 @@ impl Error {
 }
 
 /// The sizes of a NotaGen (the constants of the original's `config.py`).
+///
+/// ```
+/// let large = model::Architecture::large();
+/// assert_eq!((large.heads(), large.parameter_count()), (20, 516_072_960));
+/// assert!(model::Architecture { hidden_size: 100, ..large }.check().is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -56,7 +66,7 @@ pub(crate) fn causal_layer(hidden_size: f64, context: f64) -> f64 {
 }
 
 fn default_patch_size() -> i64 {
-    16
+    PATCH_SIZE
 }
 
 fn default_dropout() -> f64 {

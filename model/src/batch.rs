@@ -3,7 +3,7 @@
 //! The original pads pieces to the longest and patches to their full size (`collate_batch`, `CharLevelDecoder.forward`)
 //! and masks what it added; here only what counts is computed, and a few tokens more: the kernels of matrix products
 //! are made for one number of rows, so these numbers are rounded up to be met again.
-use crate::notagen::VOCABULARY;
+use crate::architecture::VOCABULARY;
 use crate::patches::Patches;
 use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
@@ -189,14 +189,14 @@ fn content(row: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequences::Group;
+    use crate::sequences::EqualRun;
 
     #[test]
     fn targets_are_grouped_by_length_and_know_where_they_came_from() {
         let piece = Patches::from_rows(4, &[&[1, 1, 1, 2], &[65, 66, 67, 68], &[65, 2, 0, 0], &[1, 2, 2, 2]]).unwrap();
         let batch = Batch::new(&[piece], 8).unwrap();
         assert_eq!((batch.patches, batch.tokens), (4, 10));
-        assert_eq!(batch.char_sequences.groups(), [Group { rows: 1, len: 2 }, Group { rows: 2, len: 4 }]);
+        assert_eq!(batch.char_sequences.equal_runs(), [EqualRun { rows: 1, len: 2 }, EqualRun { rows: 2, len: 4 }]);
         assert_eq!(batch.char_sequences.tokens(), 256);
         assert_eq!(batch.order()[..3], [(0, 2, 0), (0, 2, 1), (0, 1, 0)]);
         assert_eq!(Vec::<i64>::try_from(&batch.source).unwrap(), [1, 0, 2]);

@@ -59,14 +59,22 @@ pub enum Error {
     #[error(transparent)]
     Weights(#[from] crate::weights::Error),
     /// A failure inside libtorch.
-    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
-    Torch(#[from] tch::TchError),
-    /// A failure inside libtorch.
     #[error("libtorch: {0}")]
-    TorchExt(#[from] torch_ext::Error),
+    Torch(#[from] torch_ext::Error),
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Error {
+        Error::Torch(error.into())
+    }
 }
 
 impl Error {
+    /// Whether less memory could help.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Torch(error) if error.is_out_of_memory())
+    }
+
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -80,12 +88,12 @@ impl Error {
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-pub(crate) trait At<T> {
+pub(crate) trait AtPath<T> {
     /// Names the file in an input or output error.
     fn at(self, path: &Path) -> Result<T>;
 }
 
-impl<T> At<T> for std::io::Result<T> {
+impl<T> AtPath<T> for std::io::Result<T> {
     fn at(self, path: &Path) -> Result<T> {
         self.map_err(|source| Error::File { path: path.to_owned(), source })
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::error::At;
+use crate::error::AtPath;
 use crate::{Error, Result};
 
 const MAGIC: &[u8] = b"\x93NUMPY";

@@ -3,12 +3,13 @@
 //!
 //! Sequences of different lengths share one tensor of shape (tokens, hidden) without padding (see [`crate::sequences`]). All
 //! but attention works on tokens alone.
-use crate::sequences::Sequences;
+use crate::sequences::{Sequences, TorchResult};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 const LAYER_NORM_EPS: f64 = 1e-5;
 const INITIAL_STD: f64 = 0.02;
+
 /// How one forward pass is run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mode {
@@ -25,6 +26,29 @@ pub struct Checkpointing {
     pub seed: i64,
     /// The autocast type: blocks are recomputed on autograd's own thread. `Float` is none.
     pub autocast: Kind,
+    /// Each block of a network has a seed of its own. Once block i over patches and block i over characters shared one, and a
+    /// training that began so goes on so.
+    pub distinct_seeds: bool,
+}
+
+impl Checkpointing {
+    /// Runs block `i` of those that come behind the first `before` of the network.
+    pub(crate) fn run(
+        self,
+        x: &Tensor,
+        train: bool,
+        (before, i): (i64, usize),
+        block: impl Fn(&Tensor) -> TorchResult + Send + 'static,
+    ) -> TorchResult {
+        let number = i as i64 + if self.distinct_seeds { before } else { 0 };
+        torch_ext::checkpoint(x, move |x| {
+            let _region = torch_ext::Autocast::new(x.device(), self.autocast)?;
+            if train {
+                tch::manual_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(number));
+            }
+            block(x)
+        })
+    }
 }
 
 impl Mode {
@@ -87,15 +111,16 @@ impl Norm {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
-        x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+    pub(crate) fn forward(&self, x: &Tensor) -> TorchResult {
+        Ok(x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)?)
     }
 
     /// Of x + delta, where there is a delta: the sum, and its norm.
-    fn after(&self, x: &Tensor, delta: Option<&Tensor>) -> std::result::Result<(Tensor, Tensor), tch::TchError> {
-        let Some(delta) = delta else { return Ok((x.shallow_clone(), self.forward(x)?)) };
-        torch_ext::kernels::add_norm(x, delta, &self.weight, &self.bias, LAYER_NORM_EPS)
-            .map_err(|error| tch::TchError::Torch(error.to_string()))
+    fn after(&self, x: &Tensor, delta: Option<&Tensor>) -> torch_ext::Result<(Tensor, Tensor)> {
+        match delta {
+            Some(delta) => torch_ext::kernels::add_norm(x, delta, &self.weight, &self.bias, LAYER_NORM_EPS),
+            None => Ok((x.shallow_clone(), self.forward(x)?)),
+        }
     }
 
     fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Norm {
@@ -117,8 +142,8 @@ impl Conv1d {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
-        self.bias.f_addmm(x, &self.weight)
+    pub(crate) fn forward(&self, x: &Tensor) -> TorchResult {
+        Ok(self.bias.f_addmm(x, &self.weight)?)
     }
 
     fn map(&self, f: &dyn Fn(&Tensor) -> Tensor) -> Conv1d {
@@ -135,13 +160,6 @@ pub(crate) struct Block {
     c_fc: Conv1d,
     mlp_proj: Conv1d,
     dropout: f64,
-}
-
-type TorchResult = std::result::Result<Tensor, tch::TchError>;
-
-/// transformers' `gelu_new`.
-pub(crate) fn gelu(x: &Tensor) -> TorchResult {
-    torch_ext::gelu(x).map_err(|error| tch::TchError::Torch(error.to_string()))
 }
 
 impl Block {
@@ -178,7 +196,7 @@ impl Block {
         delta: Option<&Tensor>,
         sequences: &Sequences,
         train: bool,
-    ) -> std::result::Result<(Tensor, Tensor), tch::TchError> {
+    ) -> torch_ext::Result<(Tensor, Tensor)> {
         let (x, normed) = self.ln_1.after(x, delta)?;
         let attended =
             sequences.attend_packed(&self.c_attn.forward(&normed)?, if train { self.dropout } else { 0.0 })?;
@@ -188,7 +206,7 @@ impl Block {
     }
 
     fn feed_forward(&self, normed: &Tensor) -> TorchResult {
-        self.mlp_proj.forward(&gelu(&self.c_fc.forward(normed)?)?)
+        self.mlp_proj.forward(&torch_ext::gelu(&self.c_fc.forward(normed)?)?)
     }
 }
 
@@ -198,6 +216,8 @@ pub(crate) struct Decoder {
     pub(crate) wpe: Tensor,
     pub(crate) blocks: Vec<Block>,
     pub(crate) ln_f: Norm,
+    /// Blocks of the network before these.
+    pub(crate) first_block: i64,
     dropout: f64,
 }
 
@@ -216,7 +236,8 @@ impl Decoder {
         let blocks = (0..layers)
             .map(|i| Block::new(b, &format!("{name}.h.{i}"), hidden, layers, dropout))
             .collect::<Result<_>>()?;
-        Ok(Decoder { wte, wpe, blocks, ln_f: Norm::new(b, &format!("{name}.ln_f"), hidden)?, dropout })
+        let ln_f = Norm::new(b, &format!("{name}.ln_f"), hidden)?;
+        Ok(Decoder { wte, wpe, blocks, ln_f, first_block: 0, dropout })
     }
 
     /// `embedded` (tokens, hidden) and each token's place in its sequence (tokens) to features (tokens, hidden).
@@ -242,16 +263,12 @@ impl Decoder {
                     (x, delta) = (sum, Some(last));
                 }
                 Some(how) => {
-                    let (block, sequences) = (block.map(&Tensor::shallow_clone), sequences.share());
-                    x = torch_ext::checkpoint(&x, move |x| {
-                        let _region = torch_ext::Autocast::new(x.device(), how.autocast)
-                            .map_err(|e| tch::TchError::Torch(e.to_string()))?;
-                        if mode.train {
-                            tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
-                        }
+                    let (block, sequences) = (block.map(&Tensor::shallow_clone), sequences.shallow_clone());
+                    let forward = move |x: &Tensor| {
                         let (x, delta) = block.forward(x, None, &sequences, mode.train)?;
-                        x.f_add(&delta)
-                    })?;
+                        Ok(x.f_add(&delta)?)
+                    };
+                    x = how.run(&x, mode.train, (self.first_block, i), forward)?;
                 }
             }
         }

@@ -15,8 +15,8 @@ pub mod sampling;
 mod sequences;
 pub mod weights;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, VOCABULARY};
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use gpt2::{Checkpointing, Mode};
-pub use notagen::{Loss, NotaGen, UNUSED_PARAMETER, VOCABULARY};
+pub use notagen::{Loss, NotaGen, UNUSED_PARAMETER};

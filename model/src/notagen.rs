@@ -1,15 +1,12 @@
 //! NotaGen: a patch-level and a character-level GPT-2 (Wang et al. 2025, arXiv 2502.18008, section 3.1), after the
 //! original's `pretrain/utils.py` (`PatchLevelDecoder`, `CharLevelDecoder`, `NotaGenLMHeadModel`).
+use crate::architecture::{TIED, TIED_TO, VOCABULARY};
 use crate::gpt2::{Builder, Decoder, Init, Mode};
 use crate::{Architecture, Batch, Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// Characters: ASCII.
-pub const VOCABULARY: i64 = 128;
 /// GPT-2's token embedding in the patch decoder: in every file, and never used (the original feeds embeddings).
 pub const UNUSED_PARAMETER: &str = "patch_level_decoder.base.wte.weight";
-const TIED: &str = "char_level_decoder.base.lm_head.weight";
-const CHAR_WTE: &str = "char_level_decoder.base.transformer.wte.weight";
 
 /// The network with its parameters, named as in the original's state dict.
 pub struct NotaGen {
@@ -68,8 +65,9 @@ impl NotaGen {
         let (patch_name, char_name) = ("patch_level_decoder.base", "char_level_decoder.base.transformer");
         let (hidden, dropout) = (a.hidden_size, a.dropout);
         let patch_decoder = Decoder::new(&mut b, patch_name, 1, a.patch_length, a.patch_layers, hidden, dropout)?;
-        let char_decoder =
+        let mut char_decoder =
             Decoder::new(&mut b, char_name, VOCABULARY, a.patch_size + 1, a.char_layers, hidden, dropout)?;
+        char_decoder.first_block = a.patch_layers;
         Ok(NotaGen {
             architecture: a.clone(),
             device,
@@ -97,7 +95,7 @@ impl NotaGen {
 
     /// Names and tensors in the order of PyTorch's `model.state_dict()`, the tied output embedding under both names.
     pub fn state_dict(&self) -> Vec<(String, Tensor)> {
-        state_dict(&self.parameters, TIED, CHAR_WTE)
+        state_dict(&self.parameters, TIED, TIED_TO)
     }
 
     /// Copies weights in: `get` gives the tensor of a name, or nothing where the file has none.

@@ -58,9 +58,12 @@ impl Patches {
     }
 }
 
+/// Fills what a patch does not need.
+pub(crate) const PADDING: u8 = 0;
+/// Begins a patch, and fills the first.
 pub(crate) const BOS: u8 = 1;
+/// Ends a patch, and fills the last.
 pub(crate) const EOS: u8 = 2;
-const SPECIAL: u8 = 0;
 /// In the order in which the original tries them.
 pub(crate) const BARLINES: [&str; 7] = ["|:", "::", ":|", "[|", "||", "|]", "|"];
 
@@ -241,7 +244,7 @@ impl Patchiliser {
         }
         patches.characters.extend_from_slice(rest);
         patches.characters.push(EOS);
-        patches.characters.resize(patches.characters.len().next_multiple_of(self.size), SPECIAL);
+        patches.characters.resize(patches.characters.len().next_multiple_of(self.size), PADDING);
         Vec::new()
     }
 }

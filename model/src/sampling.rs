@@ -1,8 +1,8 @@
 //! Drawing characters for a whole batch on the device, after PyPI's `samplings` as the original calls it
 //! (`generate` and `safe_normalize_probs` in `inference/utils.py`): top-k, top-p, then temperature on what is left.
-use crate::{Error, Result, VOCABULARY};
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
-use torch_ext::kernels::{self, Kernel};
+use torch_ext::kernels::{DrawSettings, draw_row};
 
 /// Added to every probability before each step, as the original does.
 const EPSILON: f64 = 1e-12;
@@ -44,13 +44,9 @@ impl Sampling {
         Ok(())
     }
 
-    /// For [`Settings`]: top-k, top-p and one over the temperature, with what keeps all characters in place of 0 and 1.
-    pub(crate) fn packed(&self) -> [f32; Settings::COLUMNS as usize] {
-        let kept = if self.top_k == 0 { VOCABULARY } else { self.top_k.min(VOCABULARY) };
-        // No rounding of a sum of probabilities reaches 2, and what greedy sampling drops (1e-12) is 0 to the power of 8.
-        let top_p = if self.top_p < 1.0 { self.top_p } else { 2.0 };
-        let exponent = if self.top_k == 1 { 8.0 } else { 1.0 / self.temperature };
-        [kept as f32, top_p as f32, exponent as f32]
+    /// A row of [`DrawSettings`].
+    pub(crate) fn row(&self) -> [f32; DrawSettings::COLUMNS as usize] {
+        draw_row(self.top_k, self.top_p, self.temperature)
     }
 
     /// Logits (rows, characters) to the probabilities, float32, that characters are drawn with.
@@ -89,68 +85,6 @@ impl Sampling {
         let passed = cumulative.f_le_tensor(&at)?;
         Ok(passed.f_sum_dim_intlist(-1, false, Kind::Int64)?.f_clamp_max(last)?)
     }
-}
-
-/// How the characters of each row are drawn, on a device: rows of all kinds in the same few launches.
-pub(crate) struct Settings {
-    /// (rows, 128), bool: which of the characters in falling order of probability top-k drops.
-    dropped: Tensor,
-    /// (rows, 128), float32: what [`EPSILON`] leaves of each of them before top-p, added once and for those kept twice.
-    least: Tensor,
-    /// (rows, 1), float32.
-    top_p: Tensor,
-    /// (rows, 1), float32: one over the temperature.
-    exponent: Tensor,
-    /// (rows, 3), float32: top-k, top-p and temperature, for a kernel of our own.
-    all: Tensor,
-}
-
-impl Settings {
-    /// Columns of [`Sampling::packed`].
-    pub(crate) const COLUMNS: i64 = 3;
-
-    /// `packed` is (rows, 3), float32: [`Sampling::packed`] of each row.
-    pub(crate) fn new(packed: &Tensor) -> Result<Settings> {
-        let column = |i: i64| packed.f_narrow(1, i, 1)?.f_contiguous();
-        let ranks = Tensor::f_arange(VOCABULARY, (Kind::Float, packed.device()))?;
-        let dropped = ranks.f_ge_tensor(&column(0)?)?;
-        let least = Tensor::f_full(dropped.size(), 2.0 * EPSILON, (Kind::Float, packed.device()))?;
-        let least = least.f_masked_fill(&dropped, EPSILON)?;
-        let exponent = column(2)?;
-        let all = Tensor::f_cat(&[packed.f_narrow(1, 0, 2)?, exponent.f_reciprocal()?], 1)?;
-        Ok(Settings { dropped, least, top_p: column(1)?, exponent, all })
-    }
-
-    /// Logits (rows, 128) to what characters are drawn in proportion to, float32: [`Sampling::distribution`] without the
-    /// steps that change nothing in float32 (dividing by a sum of 1 + 128e-12, say) and without its last division.
-    fn weights(&self, logits: &Tensor) -> Result<Tensor> {
-        let rest = VOCABULARY - 1;
-        let (mut sorted, order) = logits.f_sort(-1, true)?;
-        let _ = sorted.f_masked_fill_(&self.dropped, f64::NEG_INFINITY)?;
-        let mut p = sorted.f_softmax(-1, Kind::Float)?.f_add_(&self.least)?;
-        let before = p.f_cumsum(-1, Kind::Float)?.f_narrow(-1, 0, rest)?;
-        let _ = p.f_narrow(-1, 1, rest)?.f_masked_fill_(&before.f_gt_tensor(&self.top_p)?, 0.0)?;
-        let _ = p.f_div_(&total(&p)?)?.f_add_scalar_(EPSILON)?.f_pow_tensor_(&self.exponent)?;
-        Ok(p.f_empty_like()?.f_scatter_(-1, &order, &p)?)
-    }
-}
-
-/// The next character of every row, int64 (rows): `fixed` where it is not negative, else one drawn as [`Sampling::draw`] does.
-///
-/// Logits (rows, 128) in any precision, `uniform` (rows) float32, `fixed` (rows) int64. Nothing is asked of the host: the work
-/// can be recorded.
-pub(crate) fn draw(logits: &Tensor, uniform: &Tensor, settings: &Settings, fixed: &Tensor) -> Result<Tensor> {
-    if kernels::is_own(Kernel::Draw, logits.device(), logits.kind()) {
-        let out = fixed.f_empty_like()?;
-        kernels::draw(logits, uniform, &settings.all, fixed, &out)?;
-        return Ok(out);
-    }
-    let rest = VOCABULARY - 1;
-    let cumulative = settings.weights(logits)?.f_cumsum(-1, Kind::Float)?;
-    let at = cumulative.f_narrow(-1, rest, 1)?.f_mul(&uniform.f_unsqueeze(-1)?)?;
-    let passed = cumulative.f_narrow(-1, 0, rest)?.f_le_tensor(&at)?;
-    let drawn = passed.f_sum_dim_intlist(-1, false, Kind::Int64)?;
-    Ok(fixed.f_where_self(&fixed.f_ge(0)?, &drawn)?)
 }
 
 /// The rows of a batch by how their characters are drawn.
@@ -202,6 +136,7 @@ fn normalise(p: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use torch_ext::kernels::draw;
 
     #[test]
     fn settings_without_a_meaning_are_refused() {
@@ -211,9 +146,9 @@ mod tests {
         assert!(Sampling::default().check().is_ok() && Sampling::GREEDY.check().is_ok());
     }
 
-    fn settings(sampling: &[Sampling]) -> Settings {
-        let packed: Vec<f32> = sampling.iter().flat_map(Sampling::packed).collect();
-        Settings::new(&Tensor::from_slice(&packed).view([-1, Settings::COLUMNS])).unwrap()
+    fn settings(sampling: &[Sampling], kind: Kind) -> DrawSettings {
+        let rows: Vec<f32> = sampling.iter().flat_map(Sampling::row).collect();
+        DrawSettings::new(&Tensor::from_slice(&rows).view([-1, DrawSettings::COLUMNS]), kind).unwrap()
     }
 
     #[test]
@@ -221,7 +156,8 @@ mod tests {
         let logits = Tensor::full([2, 128], f64::NAN, (Kind::Float, Device::Cpu));
         let uniform = Tensor::from_slice(&[0.0f32, 0.999_999_9]);
         let sampling = Sampling::default();
-        let recorded = draw(&logits, &uniform, &settings(&[sampling; 2]), &Tensor::from_slice(&[-1i64, -1])).unwrap();
+        let settings = settings(&[sampling; 2], Kind::Float);
+        let recorded = draw(&logits, &uniform, &settings, &Tensor::from_slice(&[-1i64, -1])).unwrap();
         for drawn in [sampling.draw(&logits, &uniform).unwrap(), recorded] {
             assert!(Vec::<i64>::try_from(drawn).unwrap().iter().all(|&c| (0..128).contains(&c)));
         }
@@ -240,7 +176,7 @@ mod tests {
                 temperature: golden["temperature"].double_value(&[case]),
             })
             .collect();
-        let weights = settings(&sampling).weights(&golden["logits"]).unwrap();
+        let weights = settings(&sampling, Kind::Float).weights(&golden["logits"]).unwrap();
         let all = &weights / weights.sum_dim_intlist(-1, true, Kind::Float);
         for case in 0..cases {
             let mut ours = all.get(case);
@@ -270,7 +206,8 @@ mod tests {
             let uniform = Tensor::rand([rows as i64], (Kind::Float, Device::Cpu));
             let fixed = Tensor::full([rows as i64], -1, (Kind::Int64, Device::Cpu));
             let _ = fixed.narrow(0, 7, 3).fill_(65);
-            let one = Vec::<i64>::try_from(draw(&logits, &uniform, &settings(&sampling), &fixed).unwrap()).unwrap();
+            let one =
+                Vec::<i64>::try_from(draw(&logits, &uniform, &settings(&sampling, kind), &fixed).unwrap()).unwrap();
             let each = Draws::new(&sampling, Device::Cpu).unwrap().draw(&logits, &uniform).unwrap();
             let mut each = Vec::<i64>::try_from(each).unwrap();
             each[7..10].fill(65);

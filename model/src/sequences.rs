@@ -1,6 +1,6 @@
 //! Sequences of different lengths that share one tensor of shape (tokens, …) without padding, and attention inside them.
 //!
-//! On a CPU and in float32 sequences of one length attend together, group by group. On a card in 16 bits long sequences
+//! On a CPU and in float32 sequences of one length attend together, run by run. On a card in 16 bits long sequences
 //! (the patches of a piece) attend in one call of flash attention, whatever their lengths; short ones (the characters of a
 //! patch), which would fill a small part of its tiles, by a kernel of our own or as a batch of equal sequences. Libtorch plans
 //! and launches for each shape anew, so that one call of one shape is what a card wants.
@@ -9,16 +9,16 @@ use tch::Tensor;
 use torch_ext::kernels::{self, Kernel};
 use torch_ext::{attends_to_sequences, attention_of_sequences, gather_rows};
 
-/// So many short sequences are better served by plain products than by libtorch's fused attention (docs/performance.md).
-const MANY_SHORT: i64 = 2048;
-/// Products of longer ones would fill the memory.
-const SHORT: i64 = 32;
+/// From so many short sequences on, plain products are faster than libtorch's fused attention (docs/performance.md).
+const MIN_SEQUENCES_FOR_PRODUCTS: i64 = 2048;
+/// Products of longer sequences would fill the memory.
+const MAX_LENGTH_FOR_PRODUCTS: i64 = 32;
 
-type TorchResult = std::result::Result<Tensor, tch::TchError>;
+pub(crate) type TorchResult = torch_ext::Result<Tensor>;
 
 /// `rows` consecutive sequences of `len` tokens each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct EqualRun {
     /// Sequences.
     pub(crate) rows: i64,
     /// Tokens in each.
@@ -28,18 +28,18 @@ pub(crate) struct Group {
 /// Sequences behind one another, and as many tokens behind them as round their number up.
 #[derive(Debug)]
 pub(crate) struct Sequences {
-    /// The last group are the tokens that round up, each on its own.
-    groups: Vec<Group>,
+    /// The last are the tokens that round up, each on its own.
+    runs: Vec<EqualRun>,
     tokens: i64,
     longest: i64,
     /// (sequences + 1), int32: where each begins, and the end. The tokens that round up are one sequence.
     starts: Tensor,
-    equal: Option<Equal>,
+    padded: Option<Padded>,
 }
 
-/// Short sequences as a batch of equal ones.
+/// Short sequences, padded to a batch of equal length.
 #[derive(Debug)]
-struct Equal {
+struct Padded {
     /// Sequences; the tokens that round up are cut into such, too.
     rows: i64,
     /// (rows * longest) and (tokens), int64: the token at each place, and the place of each token. A place behind the end
@@ -50,17 +50,17 @@ struct Equal {
 /// Collects the lengths of sequences.
 #[derive(Debug, Default)]
 pub(crate) struct Lengths {
-    groups: Vec<Group>,
+    runs: Vec<EqualRun>,
     tokens: i64,
 }
 
 impl Lengths {
-    /// Appends one sequence of `len` tokens, in the last group where it fits.
+    /// Appends one sequence of `len` tokens, to the last run where it has that length.
     pub(crate) fn push(&mut self, len: i64) {
         self.tokens += len;
-        match self.groups.last_mut() {
+        match self.runs.last_mut() {
             Some(last) if last.len == len => last.rows += 1,
-            _ => self.groups.push(Group { rows: 1, len }),
+            _ => self.runs.push(EqualRun { rows: 1, len }),
         }
     }
 
@@ -75,17 +75,17 @@ impl Lengths {
     }
 
     fn round(self, rounded_to: i64, short: bool) -> Sequences {
-        let Lengths { mut groups, tokens } = self;
-        let longest = groups.iter().map(|group| group.len).max().unwrap_or(1);
-        let alike = groups.iter().all(|group| group.len == longest);
+        let Lengths { mut runs, tokens } = self;
+        let longest = runs.iter().map(|run| run.len).max().unwrap_or(1);
+        let alike = runs.iter().all(|run| run.len == longest);
         // Where places are filled up there must be a token to fill them with.
         let least = tokens + i64::from(short && !alike);
         let rounded = (least + rounded_to - 1) / rounded_to * rounded_to;
         let mut starts = vec![0i32];
         let mut end = 0;
-        for group in &groups {
-            for _ in 0..group.rows {
-                end += group.len;
+        for run in &runs {
+            for _ in 0..run.rows {
+                end += run.len;
                 starts.push(end as i32);
             }
         }
@@ -94,17 +94,17 @@ impl Lengths {
             end = rounded.min(end + longest);
             starts.push(end as i32);
         }
-        let equal = short.then(|| Equal::new(&starts, longest));
-        groups.push(Group { rows: rounded - tokens, len: 1 });
-        Sequences { groups, tokens: rounded, longest, starts: Tensor::from_slice(&starts), equal }
+        let padded = short.then(|| Padded::new(&starts, longest));
+        runs.push(EqualRun { rows: rounded - tokens, len: 1 });
+        Sequences { runs, tokens: rounded, longest, starts: Tensor::from_slice(&starts), padded }
     }
 }
 
-impl Equal {
-    fn new(starts: &[i32], longest: i64) -> Equal {
+impl Padded {
+    fn new(starts: &[i32], longest: i64) -> Padded {
         let (rows, last) = (starts.len() - 1, starts.last().map_or(0, |end| i64::from(*end) - 1));
         if rows as i64 * longest == last + 1 {
-            return Equal { rows: rows as i64, places: None };
+            return Padded { rows: rows as i64, places: None };
         }
         let (mut token_at, mut place_of) = (Vec::new(), Vec::new());
         for pair in starts.windows(2) {
@@ -112,7 +112,7 @@ impl Equal {
             place_of.extend((0..end - first).map(|i| token_at.len() as i64 + i));
             token_at.extend((first..first + longest).map(|token| if token < end { token } else { last }));
         }
-        Equal { rows: rows as i64, places: Some((Tensor::from_slice(&token_at), Tensor::from_slice(&place_of))) }
+        Padded { rows: rows as i64, places: Some((Tensor::from_slice(&token_at), Tensor::from_slice(&place_of))) }
     }
 }
 
@@ -123,29 +123,29 @@ impl Sequences {
     }
 
     /// Sequences of one length that follow each other, without what rounds up.
-    pub(crate) fn groups(&self) -> &[Group] {
-        &self.groups[..self.groups.len() - 1]
+    pub(crate) fn equal_runs(&self) -> &[EqualRun] {
+        &self.runs[..self.runs.len() - 1]
     }
 
     /// The lengths of the sequences, without what rounds up.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = i64> {
-        self.groups().iter().flat_map(|group| std::iter::repeat_n(group.len, group.rows as usize))
+        self.equal_runs().iter().flat_map(|run| std::iter::repeat_n(run.len, run.rows as usize))
     }
 
-    /// All tensors, to be put elsewhere.
+    /// All tensors, to be moved to a device.
     pub(crate) fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
-        let places = self.equal.as_mut().and_then(|equal| equal.places.as_mut());
+        let places = self.padded.as_mut().and_then(|padded| padded.places.as_mut());
         std::iter::once(&mut self.starts).chain(places.into_iter().flat_map(|(tokens, places)| [tokens, places]))
     }
 
-    /// The same tensors once more.
-    pub(crate) fn share(&self) -> Sequences {
-        let equal = self.equal.as_ref().map(|Equal { rows, places }| {
+    /// Another handle of the same tensors.
+    pub(crate) fn shallow_clone(&self) -> Sequences {
+        let padded = self.padded.as_ref().map(|Padded { rows, places }| {
             let places = places.as_ref().map(|(tokens, places)| (tokens.shallow_clone(), places.shallow_clone()));
-            Equal { rows: *rows, places }
+            Padded { rows: *rows, places }
         });
-        let Sequences { groups, tokens, longest, starts, .. } = self;
-        Sequences { groups: groups.clone(), tokens: *tokens, longest: *longest, starts: starts.shallow_clone(), equal }
+        let Sequences { runs, tokens, longest, starts, .. } = self;
+        Sequences { runs: runs.clone(), tokens: *tokens, longest: *longest, starts: starts.shallow_clone(), padded }
     }
 
     /// Attention inside each sequence: (tokens, hidden) of queries, keys and values to (tokens, hidden). They may be parts of
@@ -155,35 +155,35 @@ impl Sequences {
         if attends_to_sequences(qkv[0].device(), qkv[0].kind()) {
             let heads = |x: &Tensor| x.f_unflatten(1, [-1, HEAD_SIZE]);
             let (q, k, v) = (heads(qkv[0])?, heads(qkv[1])?, heads(qkv[2])?);
-            let attended = attention_of_sequences([&q, &k, &v], &self.starts, self.longest, dropout, causal);
-            return attended.map_err(torch)?.f_flatten(1, 2);
+            let attended = attention_of_sequences([&q, &k, &v], &self.starts, self.longest, dropout, causal)?;
+            return Ok(attended.f_flatten(1, 2)?);
         }
         // There may be none to round up.
-        let groups: Vec<&Group> = self.groups.iter().filter(|g| g.rows > 0).collect();
-        let sizes: Vec<i64> = groups.iter().map(|g| g.rows * g.len).collect();
-        let split = |x: &Tensor| match groups.len() {
+        let runs: Vec<&EqualRun> = self.runs.iter().filter(|g| g.rows > 0).collect();
+        let sizes: Vec<i64> = runs.iter().map(|g| g.rows * g.len).collect();
+        let split = |x: &Tensor| match runs.len() {
             1 => Ok(vec![x.shallow_clone()]),
             _ => x.f_split_with_sizes(&sizes, 0),
         };
         let (q, k, v) = (split(qkv[0])?, split(qkv[1])?, split(qkv[2])?);
-        let mut out = Vec::with_capacity(groups.len());
-        for (i, group) in groups.iter().enumerate() {
-            let heads = |x: &Tensor| x.f_view([group.rows, group.len, -1, HEAD_SIZE])?.f_transpose(1, 2);
+        let mut out = Vec::with_capacity(runs.len());
+        for (i, run) in runs.iter().enumerate() {
+            let heads = |x: &Tensor| x.f_view([run.rows, run.len, -1, HEAD_SIZE])?.f_transpose(1, 2);
             let attended = sdpa(&heads(&q[i])?, &heads(&k[i])?, &heads(&v[i])?, dropout, causal)?;
             out.push(attended.f_transpose(1, 2)?.f_reshape([sizes[i], hidden])?);
         }
-        if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::f_cat(&out, 0) }
+        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::f_cat(&out, 0)? })
     }
 
     /// As [`Sequences::attend`], causal, of queries, keys and values beside one another, (tokens, 3 * hidden).
     pub(crate) fn attend_packed(&self, qkv: &Tensor, dropout: f64) -> TorchResult {
         let (device, kind) = (qkv.device(), qkv.kind());
-        match &self.equal {
+        match &self.padded {
             Some(_) if self.longest <= kernels::LONGEST && kernels::is_own(Kernel::ShortAttention, device, kind) => {
                 let heads = qkv.size()[1] / (3 * HEAD_SIZE);
-                kernels::short_attention(qkv, &self.starts, heads, self.longest, dropout, true).map_err(torch)
+                kernels::short_attention(qkv, &self.starts, heads, self.longest, dropout, true)
             }
-            Some(equal) if attends_to_sequences(device, kind) => equal.attend(qkv, self.longest, dropout),
+            Some(padded) if attends_to_sequences(device, kind) => padded.attend(qkv, self.longest, dropout),
             _ => {
                 let parts = qkv.f_unflatten(1, [3, -1])?.f_unbind(1)?;
                 self.attend([&parts[0], &parts[1], &parts[2]], dropout, true)
@@ -192,14 +192,14 @@ impl Sequences {
     }
 }
 
-impl Equal {
+impl Padded {
     fn attend(&self, qkv: &Tensor, len: i64, dropout: f64) -> TorchResult {
         let filled = match &self.places {
             None => qkv.shallow_clone(),
-            Some((token_at, place_of)) => gather_rows(qkv, token_at, place_of).map_err(torch)?,
+            Some((token_at, place_of)) => gather_rows(qkv, token_at, place_of)?,
         };
         let heads = filled.f_view([self.rows, len, 3, -1, HEAD_SIZE])?.f_permute([2, 0, 3, 1, 4])?;
-        let attended = match self.rows >= MANY_SHORT && len <= SHORT {
+        let attended = match self.rows >= MIN_SEQUENCES_FOR_PRODUCTS && len <= MAX_LENGTH_FOR_PRODUCTS {
             true => {
                 let heads = heads.f_contiguous()?.f_unbind(0)?;
                 products(&heads[0], &heads[1], &heads[2], dropout)?
@@ -213,13 +213,13 @@ impl Equal {
         match &self.places {
             None => Ok(attended),
             // Behind the end of a sequence nothing is read, so that its gradient is zero: that of the last token's feature.
-            Some((token_at, place_of)) => gather_rows(&attended, place_of, token_at).map_err(torch),
+            Some((token_at, place_of)) => gather_rows(&attended, place_of, token_at),
         }
     }
 }
 
 fn sdpa(query: &Tensor, key: &Tensor, value: &Tensor, dropout: f64, causal: bool) -> TorchResult {
-    Tensor::f_scaled_dot_product_attention::<Tensor>(query, key, value, None, dropout, causal, None, false)
+    Ok(Tensor::f_scaled_dot_product_attention::<Tensor>(query, key, value, None, dropout, causal, None, false)?)
 }
 
 /// Causal attention of (rows, heads, len, 64) by two products and a softmax.
@@ -233,11 +233,7 @@ fn products(query: &Tensor, key: &Tensor, value: &Tensor, dropout: f64) -> Torch
     let scores = later.f_baddbmm(&query, &key.f_transpose(1, 2)?, 1.0, scale)?;
     // `softmax` would be computed on a float32 copy under autocast; this adds up in float32 all the same.
     let weights = scores.f_internal_softmax(-1, false)?.f_dropout(dropout, dropout > 0.0)?;
-    weights.f_bmm(&value)?.f_view(size.as_slice())
-}
-
-fn torch(error: torch_ext::Error) -> tch::TchError {
-    tch::TchError::Torch(error.to_string())
+    Ok(weights.f_bmm(&value)?.f_view(size.as_slice())?)
 }
 
 #[cfg(test)]
@@ -263,15 +259,15 @@ mod tests {
     #[test]
     fn short_sequences_as_equal_ones_are_the_same() {
         tch::manual_seed(0);
-        let many: Vec<i64> = (0..MANY_SHORT).map(|i| 1 + i % 5).collect();
+        let many: Vec<i64> = (0..MIN_SEQUENCES_FOR_PRODUCTS).map(|i| 1 + i % 5).collect();
         for all in [vec![2, 2, 3, 5, 1], vec![4; 64], vec![16, 16], many] {
             let sequences = lengths(&all).short(64);
             let (tokens, rounded) = (all.iter().sum::<i64>(), sequences.tokens());
             assert!(rounded % 64 == 0 && rounded >= tokens && rounded < tokens + 65);
             let qkv = Tensor::randn([rounded, 3 * 2 * HEAD_SIZE], (Kind::Float, Device::Cpu));
             let (expected, slope) = both(&qkv, tokens, |x| sequences.attend_packed(x, 0.0).unwrap());
-            let equal = sequences.equal.as_ref().unwrap();
-            let (found, found_slope) = both(&qkv, tokens, |x| equal.attend(x, sequences.longest, 0.0).unwrap());
+            let padded = sequences.padded.as_ref().unwrap();
+            let (found, found_slope) = both(&qkv, tokens, |x| padded.attend(x, sequences.longest, 0.0).unwrap());
             assert!(found.allclose(&expected, 1e-4, 1e-5, false), "{all:?}");
             assert!(found_slope.allclose(&slope, 1e-4, 1e-5, false), "{all:?}");
         }
@@ -280,10 +276,10 @@ mod tests {
     #[test]
     fn sequences_know_where_they_begin_and_what_rounds_up() {
         let sequences = lengths(&[3, 3, 2]).long(32);
-        assert_eq!(sequences.groups(), [Group { rows: 2, len: 3 }, Group { rows: 1, len: 2 }]);
+        assert_eq!(sequences.equal_runs(), [EqualRun { rows: 2, len: 3 }, EqualRun { rows: 1, len: 2 }]);
         assert_eq!(sequences.lengths().collect::<Vec<_>>(), [3, 3, 2]);
         let starts = Vec::<i32>::try_from(&sequences.starts).unwrap();
         assert_eq!(starts, [0, 3, 6, 8, 11, 14, 17, 20, 23, 26, 29, 32]);
-        assert!(lengths(&[16, 16]).short(32).equal.unwrap().places.is_none());
+        assert!(lengths(&[16, 16]).short(32).padded.unwrap().places.is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Generation against the original's way (`scripts/reference/greedy.py`) and against itself.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
-use model::generate::{Event, Failure, Generator, Options, Order, Outcome, Piece, Start, Summary};
+use model::generate::{Failure, GenerationEvent, Generator, Options, Order, Outcome, Start, Summary, WrittenPiece};
 use model::sampling::Sampling;
 use model::{Architecture, NotaGen};
 use std::collections::{BTreeMap, HashSet};
@@ -34,12 +34,12 @@ fn start(golden: &serde_json::Value) -> Start {
     Start { prompt: lines.map(str::to_owned).collect(), music: None }
 }
 
-fn run(kind: Kind, options: &Options) -> (BTreeMap<usize, Piece>, Summary) {
+fn run(kind: Kind, options: &Options) -> (BTreeMap<usize, WrittenPiece>, Summary) {
     let mut pieces = BTreeMap::new();
     let summary = Generator::new(&network(), kind)
         .unwrap()
         .run(options, &mut |event| {
-            if let Event::Finished(piece) = event {
+            if let GenerationEvent::Finished(piece) = event {
                 assert!(pieces.insert(piece.index, piece.clone()).is_none(), "piece {} came twice", piece.index);
             }
             ControlFlow::Continue(())
@@ -49,7 +49,7 @@ fn run(kind: Kind, options: &Options) -> (BTreeMap<usize, Piece>, Summary) {
     (pieces, summary)
 }
 
-fn texts(pieces: &BTreeMap<usize, Piece>) -> Vec<&str> {
+fn texts(pieces: &BTreeMap<usize, WrittenPiece>) -> Vec<&str> {
     pieces.values().map(|piece| piece.text.as_str()).collect()
 }
 
@@ -90,7 +90,7 @@ fn a_text_that_gets_too_long_fails_where_the_originals_does_and_is_tried_again()
     let summary = Generator::new(&network(), Kind::Float)
         .unwrap()
         .run(&options, &mut |event| {
-            if let Event::Failed { attempt, reason, text, retried, .. } = event {
+            if let GenerationEvent::Failed { attempt, reason, text, retried, .. } = event {
                 failures.push((attempt, reason.clone(), text.to_owned(), retried));
             }
             ControlFlow::Continue(())
@@ -162,8 +162,8 @@ fn a_refused_text_is_tried_again_with_other_random_numbers_and_counted() {
         .unwrap()
         .run(&Options { check: &check, ..sampled(1, 1) }, &mut |event| {
             match event {
-                Event::Failed { reason, retried: true, .. } => reasons.push(reason.to_string()),
-                Event::Finished(piece) => pieces.push(piece.clone()),
+                GenerationEvent::Failed { reason, retried: true, .. } => reasons.push(reason.to_string()),
+                GenerationEvent::Finished(piece) => pieces.push(piece.clone()),
                 _ => (),
             }
             ControlFlow::Continue(())
@@ -180,7 +180,7 @@ fn a_run_stops_when_told_and_keeps_what_it_had() {
     let summary = Generator::new(&network(), Kind::Float)
         .unwrap()
         .run(&sampled(20, 4), &mut |event| match event {
-            Event::Finished(_) => {
+            GenerationEvent::Finished(_) => {
                 seen += 1;
                 ControlFlow::Break(())
             }
@@ -271,12 +271,14 @@ fn pieces_that_come_go_and_come_back_are_those_of_runs_of_their_own() {
         }
         session
             .round(&mut |event| match event {
-                Event::Began { index, text, .. } => {
+                GenerationEvent::Began { index, text, .. } => {
                     begun.push(index);
                     texts[index] = text.to_owned();
                 }
-                Event::Text { index, text } => texts[index] += text,
-                Event::Finished(piece) => assert!(finished.insert(piece.index) && piece.text == texts[piece.index]),
+                GenerationEvent::Text { index, text } => texts[index] += text,
+                GenerationEvent::Finished(piece) => {
+                    assert!(finished.insert(piece.index) && piece.text == texts[piece.index])
+                }
                 _ => (),
             })
             .unwrap();
@@ -304,7 +306,7 @@ fn a_session_refuses_an_order_and_goes_on_with_the_others() {
     while !session.is_empty() {
         session
             .round(&mut |event| {
-                if let Event::Failed { index, attempt, retried, .. } = event {
+                if let GenerationEvent::Failed { index, attempt, retried, .. } = event {
                     failed.push((index, attempt, retried));
                 }
             })

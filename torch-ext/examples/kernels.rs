@@ -5,29 +5,21 @@
 //! Prints a line of JSON for each case: milliseconds (of short attention forward and backward, without the sum that stands for a
 //! loss), the share of the card's memory bandwidth that `--bandwidth` gives in TB/s (3.35, an H100's), and the largest difference
 //! over the largest number (of draws the share that differs). Sizes are those of NotaGen-large. Takes under 20 s.
-use std::collections::HashMap;
+mod common;
+
+use common::{Arguments, Outcome};
 use std::process::ExitCode;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-use torch_ext::kernels::{self, Kernel};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+use torch_ext::kernels::{self, DrawSettings, HEAD_SIZE, Kernel};
 
 const HEADS: i64 = 20;
-const HEAD_SIZE: i64 = 64;
 const HIDDEN: i64 = HEADS * HEAD_SIZE;
 /// Calls in a recording: one alone would cost less than its launch.
 const RECORDED: usize = 16;
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("kernels: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("kernels", measure)
 }
 
 #[derive(Clone, Copy)]
@@ -50,12 +42,9 @@ struct Given {
     results: Vec<Tensor>,
 }
 
-fn measure() -> Outcome<bool> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given: HashMap<&str, &str> =
-        arguments.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    let device = torch_ext::device_named(given.get("--device").unwrap_or(&"cuda"))?;
-    let bandwidth: f64 = given.get("--bandwidth").unwrap_or(&"3.35").parse()?;
+fn measure(arguments: &Arguments) -> Outcome<()> {
+    let device = arguments.device("cuda")?;
+    let bandwidth: f64 = arguments.number("--bandwidth", "3.35")?;
     let Device::Cuda(index) = device else { return Err("there is nothing to time without a card".into()) };
     println!("{{\"card\": \"{}\"}}", torch_ext::card(index)?.name);
     let short = |sequences, longest, mixed, dropout| Case::Short { sequences, longest, mixed, dropout };
@@ -120,7 +109,7 @@ fn measure() -> Outcome<bool> {
             }
         }
     }
-    Ok(right)
+    if right { Ok(()) } else { Err("a kernel is not used or wrong".into()) }
 }
 
 impl Case {
@@ -228,10 +217,8 @@ fn run(case: &Case, kind: Kind, device: Device) -> Outcome<Given> {
                 (normal(&[rows, HEADS, capacity, HEAD_SIZE])?, normal(&[rows, HEADS, capacity, HEAD_SIZE])?);
             let positions = Tensor::f_full([rows], position, (Kind::Int64, device))?;
             let out = Tensor::f_zeros([rows, HIDDEN], (kind, device))?;
-            recorded(device, vec![out.shallow_clone()], || {
-                let attended = kernels::append_attend(&qkv, &keys, &values, &positions)?;
-                out.shallow_clone().f_copy_(&attended)?;
-                Ok(())
+            recorded(device, &[&qkv, &keys, &values, &positions], out, || {
+                kernels::append_attend(&qkv, &keys, &values, &positions)
             })
         }
         Case::Norm { rows } => {
@@ -240,10 +227,8 @@ fn run(case: &Case, kind: Kind, device: Device) -> Outcome<Given> {
             let delta = normal(&[rows, HIDDEN])?;
             let [weight, bias] = [1.0, 0.1].map(|n| Tensor::f_full([HIDDEN], n, (Kind::Float, device)));
             let (weight, bias, out) = (weight?, bias?, delta.f_empty_like()?);
-            recorded(device, vec![out.shallow_clone()], || {
-                let normed = kernels::norm_step(&x, Some(&delta), &weight, &bias, 1e-5, kind)?;
-                out.shallow_clone().f_copy_(&normed)?;
-                Ok(())
+            recorded(device, &[&x, &delta, &weight, &bias], out, || {
+                kernels::norm_step(&x, Some(&delta), &weight, &bias, 1e-5, kind)
             })
         }
         Case::Slope { rows } => {
@@ -274,12 +259,13 @@ fn run(case: &Case, kind: Kind, device: Device) -> Outcome<Given> {
             let _no_grad = tch::no_grad_guard();
             let logits = (normal(&[rows, 128])? * 4.0).f_to_kind(kind)?;
             let uniform = Tensor::f_rand([rows], (Kind::Float, device))?;
-            let settings = Tensor::f_from_slice(&[9f32, 0.9, 1.2])?.f_repeat([rows])?.f_view([rows, 3])?;
+            let settings =
+                Tensor::f_from_slice(&kernels::draw_row(9, 0.9, 1.2))?.f_repeat([rows])?.f_view([rows, 3])?;
             let settings = settings.f_to_device(device)?;
             let fixed = Tensor::f_full([rows], -1, (Kind::Int64, device))?;
             let out = fixed.f_empty_like()?;
-            recorded(device, vec![out.shallow_clone()], || {
-                Ok(kernels::draw(&logits, &uniform, &settings, &fixed, &out)?)
+            recorded(device, &[&logits, &uniform, &settings, &fixed], out, || {
+                kernels::draw(&logits, &uniform, &DrawSettings::new(&settings, kind)?, &fixed)
             })
         }
     }
@@ -308,11 +294,17 @@ fn timed(card: i64, work: &dyn Fn() -> Outcome<Vec<Tensor>>) -> Outcome<(f64, Ve
     Ok((start.elapsed().as_secs_f64() * 1e3 / TIMES as f64, results))
 }
 
-/// Work that is recorded and replayed, as generation has it. `results` are what it writes.
-fn recorded(device: Device, results: Vec<Tensor>, work: impl Fn() -> Outcome<()>) -> Outcome<Given> {
-    let graph = torch_ext::Graph::record::<Box<dyn std::error::Error>>(device, None, || {
+/// Work that is recorded and replayed, as generation has it, with what it reads and where its result goes.
+fn recorded(
+    device: Device,
+    reads: &[&Tensor],
+    out: Tensor,
+    work: impl Fn() -> torch_ext::Result<Tensor>,
+) -> Outcome<Given> {
+    let uses = reads.iter().copied().chain([&out]).map(Tensor::shallow_clone).collect();
+    let graph = torch_ext::Graph::record::<torch_ext::Error>(device, None, uses, || {
         for _ in 0..RECORDED {
-            work()?;
+            out.shallow_clone().f_copy_(&work()?)?;
         }
         Ok(())
     })?;
@@ -320,5 +312,5 @@ fn recorded(device: Device, results: Vec<Tensor>, work: impl Fn() -> Outcome<()>
         graph.replay()?;
         Ok(Vec::new())
     })?;
-    Ok(Given { milliseconds: milliseconds / RECORDED as f64, results })
+    Ok(Given { milliseconds: milliseconds / RECORDED as f64, results: vec![out] })
 }

@@ -37,7 +37,8 @@ char* te_calls_end(uint64_t handle, char** text) {
     for (auto& [name, number] : calls) {
       lines += std::to_string(number.first) + " " + std::to_string(number.second) + " " + name + "\n";
     }
-    *text = copy(lines.c_str());
+    *text = strdup(lines.c_str());
+    if (!*text) throw std::bad_alloc();
   });
 }
 }

@@ -8,6 +8,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <torch/version.h>
+
+#include <atomic>
 
 #include "guarded.h"
 
@@ -17,7 +20,11 @@ using namespace c10d;
 using c10::intrusive_ptr;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
-using List = std::vector<Tensor>;
+
+// gloo/declared.h stands for gloo's headers, which PyTorch's wheel does not have.
+static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 11,
+              "shim/gloo/declared.h was compared with ProcessGroupGloo.hpp of libtorch 2.11: compare it with that of this "
+              "libtorch, and change this version");
 
 namespace {
 struct Keys {
@@ -27,8 +34,9 @@ struct Keys {
 
 struct Group {
   intrusive_ptr<ProcessGroup> ranks;
-  bool failed = false;
+  std::atomic<bool> failed{false};
 
+  explicit Group(intrusive_ptr<ProcessGroup> ranks) : ranks(std::move(ranks)) {}
 };
 
 // What was done with one bucket of gradients, in seconds since the backward pass began.
@@ -70,6 +78,8 @@ struct Exchange {
   intrusive_ptr<ProcessGroup> ranks;
   std::optional<at::ScalarType> compressed;
   std::vector<intrusive_ptr<Work>> works;
+  // A sum could not even be begun.
+  std::atomic<bool> refused{false};
   std::shared_ptr<Trace> trace = std::make_shared<Trace>();
 };
 
@@ -84,7 +94,13 @@ struct Sum : CppCommHookInterface<std::shared_ptr<Exchange>> {
     List sent{exchange->compressed ? whole.to(*exchange->compressed) : whole};
     auto trace = exchange->trace;
     const size_t place = trace->ready(sent[0].nbytes());
-    auto work = exchange->ranks->allreduce(sent);
+    intrusive_ptr<Work> work;
+    try {
+      work = exchange->ranks->allreduce(sent);
+    } catch (...) {
+      exchange->refused = true;
+      throw;
+    }
     exchange->works.push_back(work);
     auto future = work->getFuture();
     future->addCallback([trace, place](c10::ivalue::Future&) { trace->reduced(place); });
@@ -108,6 +124,13 @@ struct Gradients {
     exchange->trace->begin();
   }
 
+  // Whether the other ranks, and not this one's backward pass, are why an exchange failed.
+  bool peers_failed() const {
+    // A work tells its future of an error before it knows of one itself.
+    auto failed = [](const intrusive_ptr<Work>& work) { return work->getFuture()->hasError() || work->exception(); };
+    return exchange->refused || std::any_of(exchange->works.begin(), exchange->works.end(), failed);
+  }
+
   // Blocks until every bucket is there, also on a device.
   void finish() {
     for (auto& work : exchange->works) work->wait();
@@ -115,12 +138,6 @@ struct Gradients {
     exchange->trace->end();
   }
 };
-
-List list(Tensor* const* tensors, size_t n) {
-  List out;
-  for (size_t i = 0; i < n; i++) out.push_back(*tensors[i]);
-  return out;
-}
 
 // A loss whose gradient is zero everywhere, and whose backward pass comes to the last parameter first.
 Tensor nothing(const List& params) {
@@ -158,7 +175,9 @@ char* te_store_new(const char* host, uint16_t port, int server, int64_t timeout_
   });
 }
 
-void te_store_free(Keys* keys) { delete keys; }
+void te_store_free(Keys* keys) {
+  unreported([&] { delete keys; });
+}
 
 char* te_store_set(Keys* keys, const char* key, const uint8_t* data, size_t length) {
   return guarded([&] { keys->store->set(key, std::vector<uint8_t>(data, data + length)); });
@@ -172,18 +191,20 @@ char* te_store_get(Keys* keys, const char* key, int* found, char** data, size_t*
     auto value = keys->store->get(key);
     *length = value.size();
     *data = static_cast<char*>(malloc(value.size() + 1));
-    TORCH_CHECK(*data, "no memory");
+    if (!*data) throw std::bad_alloc();
     memcpy(*data, value.data(), value.size());
   });
+}
+
+// Adds to a number, which is 0 where there is none, and gives the sum.
+char* te_store_add(Keys* keys, const char* key, int64_t number, int64_t* sum) {
+  return guarded([&] { *sum = keys->store->add(key, number); });
 }
 
 // Gloo for tensors of the CPU, and where `nccl` makes it, NCCL for those of CUDA devices.
 char* te_group_new(Keys* keys, int number, int rank, int size, int64_t timeout_ms, const char* host,
                    const char* interface, MakeNccl nccl, Group** out) {
   return guarded([&] {
-    // c10d's flight recorder writes down which groups there are without a lock, and would crash where ranks are threads.
-    static const int unrecorded = setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
-    TORCH_CHECK(unrecorded == 0, "the environment cannot be changed");
     auto timeout = milliseconds(timeout_ms);
     intrusive_ptr<Store> store = c10::make_intrusive<PrefixStore>("group/" + std::to_string(number), keys->store);
     auto ranks = c10::make_intrusive<ProcessGroup>(store, rank, size);
@@ -199,18 +220,20 @@ char* te_group_new(Keys* keys, int number, int rank, int size, int64_t timeout_m
       intrusive_ptr<Backend> backend;
       if (char* message = nccl(&nccl_keys, rank, size, timeout, &backend)) {
         std::string text(message);
-        free(message);
-        TORCH_CHECK(false, text);
+        free_message(message);
+        raise(text.c_str());
       }
       ranks->setBackend(c10::DeviceType::CUDA, ProcessGroup::BackendType::NCCL, backend);
     }
-    *out = new Group{ranks};
+    *out = new Group(ranks);
   });
 }
 
 // After a failure the group is left as it is: taking it apart waits for the peers that do not answer.
 void te_group_free(Group* group) {
-  if (!group->failed) delete group;
+  unreported([&] {
+    if (!group->failed) delete group;
+  });
 }
 
 char* te_group_all_reduce(Group* group, Tensor* tensor, int op) {
@@ -285,25 +308,26 @@ char* te_reducer_new(Group* group, Tensor* const* params, size_t n, int64_t firs
 }
 
 void te_reducer_free(Gradients* gradients, Group* group) {
-  if (!group->failed) delete gradients;
-}
-
-// The backward pass that follows exchanges its gradients.
-char* te_reducer_begin(Gradients* gradients, Group* group) {
-  return collective(group, [&](ProcessGroup&) {
-    gradients->begin();
-    gradients->reducer->prepare_for_backward({});
+  unreported([&] {
+    if (!group->failed) delete gradients;
   });
 }
 
-char* te_reducer_finish(Gradients* gradients, Group* group) {
+// Runs the backward pass of a loss and waits until its gradients are summed. `peers` says whether a failure is the other
+// ranks'.
+char* te_reducer_backward(Gradients* gradients, Group* group, const Tensor* loss, int* peers) {
+  auto message = collective(group, [&](ProcessGroup&) {
+    gradients->begin();
+    gradients->reducer->prepare_for_backward({});
+    loss->backward();
+  });
+  *peers = !message || gradients->peers_failed();
+  if (message) return message;
   return collective(group, [&](ProcessGroup&) {
-    TORCH_CHECK(gradients->exchange->works.size() == gradients->buckets, "a parameter that is trained got no gradient");
+    TORCH_CHECK_VALUE(gradients->exchange->works.size() == gradients->buckets, "a parameter that is trained got no gradient");
     gradients->finish();
   });
 }
-
-void te_group_fail(Group* group) { group->failed = true; }
 
 char* te_reducer_nothing(Tensor* const* params, size_t n, Tensor** out) {
   return guarded([&] { *out = new Tensor(nothing(list(params, n))); });
@@ -312,10 +336,12 @@ char* te_reducer_nothing(Tensor* const* params, size_t n, Tensor** out) {
 size_t te_reducer_buckets(Gradients* gradients) { return gradients->buckets; }
 
 // The buckets of the last exchange, in the order in which they became ready; `n` of them at most.
-size_t te_reducer_trace(Gradients* gradients, Bucket* out, size_t n) {
-  auto& trace = *gradients->exchange->trace;
-  std::lock_guard<std::mutex> guard(trace.lock);
-  std::copy_n(trace.buckets.begin(), std::min(n, trace.buckets.size()), out);
-  return std::min(n, trace.buckets.size());
+char* te_reducer_trace(Gradients* gradients, Bucket* out, size_t n, size_t* found) {
+  return guarded([&] {
+    auto& trace = *gradients->exchange->trace;
+    std::lock_guard<std::mutex> guard(trace.lock);
+    *found = std::min(n, trace.buckets.size());
+    std::copy_n(trace.buckets.begin(), *found, out);
+  });
 }
 }

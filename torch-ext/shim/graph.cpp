@@ -43,7 +43,7 @@ char* end(Graph* graph, int begun) {
   char* back = guarded(
       [&] { c10::cuda::setCurrentCUDAStream(c10::cuda::getDefaultCUDAStream(graph->side.device_index())); });
   if (!message) return back;
-  free(back);
+  free_message(back);
   return message;
 }
 
@@ -54,7 +54,9 @@ char* replay(Graph* graph) {
   });
 }
 
-void drop(Graph* graph) { delete graph; }
+void drop(Graph* graph) {
+  unreported([&] { delete graph; });
+}
 }  // namespace
 
 extern "C" const struct {

@@ -87,9 +87,11 @@ Set widest() { return NONE; }
 
 extern "C" {
 // The set to use: the widest of this processor, or what ATEN_CPU_CAPABILITY leaves of it, which libtorch has read.
-int te_linear_set() {
-  static const std::string leave = at::get_cpu_capability();
-  return std::min(widest(), leave == "AVX512" ? AVX512 : leave == "AVX2" ? AVX2 : NONE);
+char* te_linear_set(int* set) {
+  return guarded([&] {
+    static const std::string leave = at::get_cpu_capability();
+    *set = std::min(widest(), leave == "AVX512" ? AVX512 : leave == "AVX2" ? AVX2 : NONE);
+  });
 }
 
 // x (rows, in), packed (out / 32, in, 32), bias (out), all float32, contiguous and on the CPU.

@@ -20,7 +20,9 @@ std::optional<c10::OperatorHandle> pointwise() { return find("mkldnn::_linear_po
 }  // namespace
 
 extern "C" {
-int te_onednn_supported() { return at::globalContext().userEnabledMkldnn() && reorder() && pointwise(); }
+char* te_onednn_supported(int* supported) {
+  return guarded([&] { *supported = at::globalContext().userEnabledMkldnn() && reorder() && pointwise(); });
+}
 
 // A weight (out, in) in the layout that oneDNN likes best.
 char* te_onednn_pack(Tensor* weight, Tensor** out) {

@@ -88,7 +88,7 @@ char* te_receive(Tensor* const* tensors, size_t n, Tensor** out) {
     }
     // A blocking copy behind the others, on the same stream.
     for (auto& tensor : last) tensor.flatten().narrow(0, 0, tensor.numel() > 0).cpu();
-    for (size_t i = 0; i < n; i++) out[i] = new Tensor(copies[i]);
+    for (size_t i = 0; i < n; i++) out[i] = new Tensor(std::move(copies[i]));
   });
 }
 }

@@ -1,5 +1,4 @@
-// What libtorch has and `tch` does not bind. Every function returns NULL, or an error message that the caller frees
-// with te_free. A tensor crosses as a pointer to at::Tensor, which is what `tch` holds; lists cross as arrays of those.
+// What libtorch has and `tch` does not bind. Functions return NULL or an error message, as guarded.h has it. A tensor crosses as a pointer to at::Tensor, which is what `tch` holds; lists cross as arrays of those.
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
@@ -20,21 +19,13 @@
 
 #include "guarded.h"
 
-using List = std::vector<Tensor>;
-
 namespace {
-List list(Tensor* const* tensors, size_t n) {
-  List out;
-  out.reserve(n);
-  for (size_t i = 0; i < n; i++) out.push_back(*tensors[i]);
-  return out;
-}
-
 Tensor total_norm(const List& tensors) {
   return at::stack(at::_foreach_norm(tensors, 2)).norm();
 }
 
-using Segment = Tensor* (*)(void* data, const Tensor* input);
+// Gives NULL where it fails, and puts an error message of `size` bytes at most into `error`.
+using Segment = Tensor* (*)(void* data, const Tensor* input, char* error, size_t size);
 using Drop = void (*)(void* data);
 
 struct Holder : torch::CustomClassHolder {
@@ -44,8 +35,10 @@ struct Holder : torch::CustomClassHolder {
 // Recomputes its segment in the backward pass instead of keeping the activations.
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
   static Tensor run(const std::shared_ptr<void>& data, Segment segment, const Tensor& input) {
-    std::unique_ptr<Tensor> out(segment(data.get(), &input));
-    TORCH_CHECK(out, "a checkpointed segment failed");
+    char error[512] = "";
+    std::unique_ptr<Tensor> out(segment(data.get(), &input, error, sizeof error));
+    // With its kind: out of memory is the same on the way forward and when it is computed again.
+    if (!out) raise(error);
     return *out;
   }
 
@@ -73,7 +66,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 }  // namespace
 
 extern "C" {
-void te_free(char* message) { free(message); }
+void te_free(char* memory) { free(memory); }
 
 // The driver's library. WSL2 has it too, but none of the usual device files.
 static void* driver() {
@@ -99,7 +92,21 @@ char* te_load_cuda() {
 __attribute__((constructor)) static void load_cuda_before_main() {
   char* error = te_find_driver();
   if (!error) error = te_load_cuda();
-  te_free(error);
+  free_message(error);
+}
+
+// c10d reads its settings from the environment, which must not change once there are threads. What the user has set stays.
+__attribute__((constructor)) static void set_environment_before_main() {
+  const char* settings[][2] = {
+      // The flight recorder writes down which groups there are without a lock, and would crash where ranks are threads.
+      {"TORCH_FR_BUFFER_SIZE", "0"},
+      // A dead or hung peer is an error of the call that waits for it. NCCL's watchdog would end the process.
+      {"TORCH_NCCL_BLOCKING_WAIT", "1"},
+      {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "2"},  // abort the communicator, leave the process alone
+      {"TORCH_NCCL_ENABLE_MONITORING", "0"},
+      {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},
+  };
+  for (auto& [name, value] : settings) setenv(name, value, 0);
 }
 
 // The newest CUDA that the driver knows (1000 * major + 10 * minor), and what it says when it is started.
@@ -151,11 +158,13 @@ char* te_library_version(const char* library, int64_t* version) {
 }
 
 // Which of its fused kinds of attention libtorch may use.
-void te_attention(int* flash, int* efficient, int* cudnn) {
-  auto& context = at::globalContext();
-  *flash = context.userEnabledFlashSDP();
-  *efficient = context.userEnabledMemEfficientSDP();
-  *cudnn = context.userEnabledCuDNNSDP();
+char* te_fused_attention(int* flash, int* efficient, int* cudnn) {
+  return guarded([&] {
+    auto& context = at::globalContext();
+    *flash = context.userEnabledFlashSDP();
+    *efficient = context.userEnabledMemEfficientSDP();
+    *cudnn = context.userEnabledCuDNNSDP();
+  });
 }
 
 // Fails where libtorch's CUDA hooks are those of a build without CUDA.
@@ -249,8 +258,8 @@ char* te_clip_by_norm(Tensor* const* tensors, size_t n, double max_norm, Tensor*
 }
 
 char* te_checkpoint(const Tensor* input, Segment segment, void* data, Drop drop, Tensor** out) {
-  std::shared_ptr<void> owner(data, drop);
   return guarded([&] {
+    std::shared_ptr<void> owner(data, drop);
     *out = new Tensor(Checkpoint::apply(*input, reinterpret_cast<int64_t>(segment), &owner));
   });
 }

@@ -1,8 +1,8 @@
 //! Attention inside sequences of different lengths that lie behind one another, without padding: flash attention (Dao 2023,
 //! arXiv 2307.08691) as libtorch has it for cards.
+use crate::Result;
 use crate::device::card;
 use crate::ffi::{check, owned, ptr, te_attention_of_sequences, te_flash_on_cpu, te_gather_rows};
-use crate::{Error, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -60,7 +60,7 @@ pub fn attention_of_sequences(
 /// the place of its copy in the result. Further copies of a row must have a gradient of zero.
 pub fn gather_rows(input: &Tensor, rows: &Tensor, back: &Tensor) -> Result<Tensor> {
     if input.size().first() != back.size().first() {
-        return Err(Error(format!("{:?} rows, {:?} places of them", input.size(), back.size())));
+        return Err(error!(Argument, "{:?} rows, {:?} places of them", input.size(), back.size()));
     }
     let mut out = std::ptr::null_mut();
     // SAFETY: three live tensors; libtorch checks the numbers against the rows.

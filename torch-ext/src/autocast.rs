@@ -1,6 +1,6 @@
 //! Autocast with a device and a dtype (`torch.autocast(device_type, dtype)`).
-use crate::ffi::{check, device_type, te_autocast_get, te_autocast_set};
-use crate::{Error, Result};
+use crate::Result;
+use crate::ffi::{check, device_type, float_type, te_autocast_get, te_autocast_set};
 use std::ffi::c_int;
 use std::marker::PhantomData;
 use tch::{Device, Kind};
@@ -18,12 +18,8 @@ pub struct Autocast {
 impl Autocast {
     /// Starts the region; `dtype` is `BFloat16` or `Half`, and `Float` means no autocast.
     pub fn new(device: Device, dtype: Kind) -> Result<Autocast> {
-        let number = match dtype {
-            Kind::Half => 5,
-            Kind::Float => 6,
-            Kind::BFloat16 => 15,
-            other => return Err(Error(format!("autocast runs in Half or BFloat16, not in {other:?}"))),
-        };
+        let wrong = || error!(Argument, "autocast runs in Half or BFloat16, not in {dtype:?}");
+        let number = float_type(dtype).ok_or_else(wrong)?;
         let mut before = Autocast { device: device_type(device), enabled: 0, dtype: 0, thread: PhantomData };
         // SAFETY: both out-pointers are valid for the call.
         check(unsafe { te_autocast_get(before.device, &mut before.enabled, &mut before.dtype) })?;

@@ -1,9 +1,8 @@
 //! Devices and memory.
 use crate::ffi::{
-    Ptr, check, device_index, device_type, te_attention, te_card, te_cuda_part, te_cuda_runtime_version,
-    te_device_memory, te_driver_state, te_empty_cache, te_find_driver, te_idle, te_library_version, te_load_cuda,
+    Ptr, c_string, check, device_index, device_type, te_card, te_cuda_part, te_cuda_runtime_version, te_device_memory,
+    te_driver_state, te_empty_cache, te_find_driver, te_fused_attention, te_idle, te_library_version, te_load_cuda,
 };
-use crate::store::c_string;
 use crate::{Error, Result};
 use std::ffi::{CStr, c_int};
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ pub struct Card {
 
 /// Which of its fused kinds of attention libtorch may use. Where none fits, it computes the parts one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attention {
+pub struct FusedAttention {
     /// Flash attention, of a card or of a CPU.
     pub flash: bool,
     /// The memory-efficient kind, of a card.
@@ -87,9 +86,9 @@ fn load_cuda_of(dev: &Path) -> Result<bool> {
     if version / 1000 < runtime / 1000 {
         let (has, needs) = (cuda_name(version), cuda_name(runtime));
         let why = format!("it has CUDA {has}, and libtorch needs {needs} (install a newer driver)");
-        return Err(Error(format!("the NVIDIA driver is too old: {why}")));
+        return Err(error!(Device, "the NVIDIA driver is too old: {why}"));
     }
-    Err(Error(format!("libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)", card.name)))
+    Err(error!(Device, "libtorch cannot use the card of the NVIDIA driver, {} (nvidia-smi shows its state)", card.name))
 }
 
 /// The device called `cpu`, `cuda` (the first card), or `auto` (the first card where there is one).
@@ -101,8 +100,8 @@ pub fn device_named(name: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" | "cuda" if load_cuda()? => Ok(Device::Cuda(0)),
         "auto" => Ok(Device::Cpu),
-        "cuda" => Err(Error("device cuda: this machine has no NVIDIA card that the program may use".to_owned())),
-        other => Err(Error(format!("there is no device {other}: auto, cpu or cuda"))),
+        "cuda" => Err(error!(Device, "device cuda: this machine has no NVIDIA card that the program may use")),
+        other => Err(error!(Argument, "there is no device {other}: auto, cpu or cuda")),
     }
 }
 
@@ -113,17 +112,18 @@ pub fn find_driver() -> Result<()> {
 }
 
 fn no_driver(error: Error) -> Error {
-    Error(format!(
+    error!(
+        Device,
         "the NVIDIA driver's library is missing: {error} (install the driver; a container takes it from its host)"
-    ))
+    )
 }
 
 /// Asks the NVIDIA driver for a card, which needs nothing of libtorch's CUDA half. The index counts as CUDA does: only the
 /// cards that `CUDA_VISIBLE_DEVICES` leaves.
 pub fn card(index: usize) -> Result<Card> {
     find_driver().map_err(no_driver)?;
-    let failed = |error| Error(format!("the NVIDIA driver does not tell about card {index}: {error}"));
-    let number = c_int::try_from(index).map_err(|_| failed(Error("there are not so many".to_owned())))?;
+    let failed = |error| error!(Device, "the NVIDIA driver does not tell about card {index}: {error}");
+    let number = c_int::try_from(index).map_err(|_| failed(error!(Device, "there are not so many")))?;
     let mut name = [0u8; 256];
     let (mut memory, mut major, mut minor) = (0, 0, 0);
     // SAFETY: room for a string and its length, without the last byte, which stays 0; three valid out-pointers.
@@ -131,7 +131,7 @@ pub fn card(index: usize) -> Result<Card> {
         te_card(number, name.as_mut_ptr().cast(), name.len() as c_int - 1, &mut memory, &mut major, &mut minor)
     });
     asked.map_err(failed)?;
-    let name = CStr::from_bytes_until_nul(&name).map_err(|error| failed(Error(error.to_string())))?;
+    let name = CStr::from_bytes_until_nul(&name).map_err(|error| failed(error!(Device, "{}", error.to_string())))?;
     let capability = (major.unsigned_abs(), minor.unsigned_abs());
     Ok(Card { name: name.to_string_lossy().into_owned(), memory, capability })
 }
@@ -143,11 +143,11 @@ pub fn card(index: usize) -> Result<Card> {
 pub fn load_cuda_library() -> Result<()> {
     // SAFETY: no arguments; loading runs the library's initialisers, as linking it would.
     check(unsafe { te_load_cuda() }).map_err(|error| {
-        Error(format!("libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)"))
+        error!(Device, "libtorch's CUDA library cannot be loaded: {error} (scripts/setup --cuda installs the CUDA set)")
     })?;
     cuda_runtime_version().map(drop).map_err(|_| {
         let why = "libtorch was asked about CUDA before, and stays without it until the program is started again";
-        Error(format!("libtorch's CUDA library was loaded too late: {why}"))
+        error!(Device, "libtorch's CUDA library was loaded too late: {why}")
     })
 }
 
@@ -180,11 +180,11 @@ pub fn library_version(library: &Path) -> Result<String> {
 }
 
 /// What libtorch is set to. cuDNN's is turned off when CUDA is loaded.
-pub fn attention() -> Attention {
+pub fn fused_attention() -> FusedAttention {
     let (mut flash, mut efficient, mut cudnn) = (0, 0, 0);
-    // SAFETY: three valid out-pointers.
-    unsafe { te_attention(&mut flash, &mut efficient, &mut cudnn) };
-    Attention { flash: flash != 0, efficient: efficient != 0, cudnn: cudnn != 0 }
+    // SAFETY: three valid out-pointers. What cannot be asked is off.
+    let _ = check(unsafe { te_fused_attention(&mut flash, &mut efficient, &mut cudnn) });
+    FusedAttention { flash: flash != 0, efficient: efficient != 0, cudnn: cudnn != 0 }
 }
 
 /// The device files of the NVIDIA driver and its cards: `nvidiactl`, `nvidia0`, `nvidia1`, …
@@ -214,21 +214,23 @@ fn no_card(files: &[PathBuf], status: c_int) -> Result<bool> {
     for file in files {
         if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(file) {
             let way_out = "was this job or container given the card?";
-            return Err(Error(format!("{} cannot be opened: {error} ({way_out})", file.display())));
+            return Err(error!(Device, "{} cannot be opened: {error} ({way_out})", file.display()));
         }
     }
     if status != NO_DEVICE {
-        return Err(Error(format!(
+        return Err(error!(
+            Device,
             "the NVIDIA driver does not start: error {status} of cuInit (nvidia-smi may say more)"
-        )));
+        ));
     }
     // `nvidiactl` is there without a card, too; the numbered ones are the cards.
     match files.iter().find(|file| file.to_string_lossy().ends_with(|last: char| last.is_ascii_digit())) {
         None => Ok(false),
-        Some(file) => Err(Error(format!(
+        Some(file) => Err(error!(
+            Device,
             "the NVIDIA driver finds no card although {} is there (CUDA_VISIBLE_DEVICES? a container without its GPUs?)",
             file.display()
-        ))),
+        )),
     }
 }
 
@@ -239,7 +241,7 @@ fn cuda_part_file() -> Result<PathBuf> {
     let library = [Some(built.to_owned()), beside()].into_iter().flatten().find(|path| path.is_file());
     library.ok_or_else(|| {
         let how = "build it with the CUDA set of libtorch (scripts/setup --cuda)";
-        Error(format!("this program was built without its CUDA part: {how}"))
+        error!(Device, "this program was built without its CUDA part: {how}")
     })
 }
 
@@ -256,7 +258,7 @@ pub(crate) fn cuda_part(name: &CStr) -> Result<Ptr> {
 pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     let index = match device {
         Device::Cuda(index) => index as i32,
-        other => return Err(Error(format!("{other:?} has no memory of its own: see process_memory"))),
+        other => return Err(error!(Argument, "{other:?} has no memory of its own: see process_memory")),
     };
     let mut memory = DeviceMemory { free: 0, total: 0, allocated: 0, peak: 0 };
     // SAFETY: four valid out-pointers; the device is checked by the shim.
@@ -310,11 +312,12 @@ unsafe extern "C" {
 
 /// Memory of this process, from `/proc/self/status`.
 pub fn process_memory() -> Result<ProcessMemory> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| Error(format!("/proc/self/status: {e}")))?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").map_err(|e| error!(Internal, "/proc/self/status: {e}"))?;
     let field = |name: &str| {
         let kib =
             status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok());
-        kib.map(|kib: u64| kib * 1024).ok_or_else(|| Error(format!("/proc/self/status has no {name}")))
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| error!(Internal, "/proc/self/status has no {name}"))
     };
     Ok(ProcessMemory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
@@ -367,7 +370,7 @@ mod tests {
 
     #[test]
     fn attention_is_fused_on_a_cpu() {
-        assert!(attention().flash);
+        assert!(fused_attention().flash);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The shim's functions as they are declared in C.
-use crate::{Error, Result};
-use std::ffi::{CStr, c_char, c_double, c_int, c_void};
-use tch::Tensor;
+use crate::error::{Error, Result};
+use std::ffi::{CStr, CString, c_char, c_double, c_int, c_void};
+use tch::{Kind, Tensor};
 
 pub(crate) type Ptr = *mut c_void;
 
@@ -21,7 +21,7 @@ unsafe extern "C" {
         minor: *mut c_int,
     ) -> *mut c_char;
     pub(crate) fn te_library_version(library: *const c_char, version: *mut i64) -> *mut c_char;
-    pub(crate) fn te_attention(flash: *mut c_int, efficient: *mut c_int, cudnn: *mut c_int);
+    pub(crate) fn te_fused_attention(flash: *mut c_int, efficient: *mut c_int, cudnn: *mut c_int) -> *mut c_char;
     pub(crate) fn te_cuda_runtime_version(version: *mut i64) -> *mut c_char;
     pub(crate) fn te_cuda_part(library: *const c_char, name: *const c_char, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_autocast_get(device: c_int, enabled: *mut c_int, dtype: *mut c_int) -> *mut c_char;
@@ -54,7 +54,7 @@ unsafe extern "C" {
     pub(crate) fn te_clip_by_norm(tensors: *const Ptr, n: usize, max_norm: c_double, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_checkpoint(
         input: Ptr,
-        segment: extern "C" fn(Ptr, Ptr) -> Ptr,
+        segment: extern "C" fn(Ptr, Ptr, *mut c_char, usize) -> Ptr,
         data: Ptr,
         drop: extern "C" fn(Ptr),
         out: *mut Ptr,
@@ -90,12 +90,11 @@ unsafe extern "C" {
     pub(crate) fn te_calls_begin(handle: *mut u64) -> *mut c_char;
     pub(crate) fn te_calls_end(handle: u64, text: *mut *mut c_char) -> *mut c_char;
     pub(crate) fn te_gelu(x: Ptr, out: *mut Ptr) -> *mut c_char;
-    pub(crate) fn te_linear_set() -> c_int;
+    pub(crate) fn te_linear_set(set: *mut c_int) -> *mut c_char;
     pub(crate) fn te_linear(x: Ptr, packed: Ptr, bias: Ptr, set: c_int, out: *mut Ptr) -> *mut c_char;
-    pub(crate) fn te_onednn_supported() -> c_int;
+    pub(crate) fn te_onednn_supported(supported: *mut c_int) -> *mut c_char;
     pub(crate) fn te_onednn_pack(weight: Ptr, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_onednn_linear(x: Ptr, packed: Ptr, bias: Ptr, gelu: c_int, out: *mut Ptr) -> *mut c_char;
-    pub(crate) fn te_upload(from: Ptr, into: Ptr) -> *mut c_char;
     pub(crate) fn te_empty_cache(device: c_int) -> *mut c_char;
     pub(crate) fn te_store_new(
         host: *const c_char,
@@ -115,6 +114,7 @@ unsafe extern "C" {
         data: *mut *mut c_char,
         length: *mut usize,
     ) -> *mut c_char;
+    pub(crate) fn te_store_add(store: Ptr, key: *const c_char, number: i64, sum: *mut i64) -> *mut c_char;
     pub(crate) fn te_group_new(
         store: Ptr,
         number: c_int,
@@ -127,7 +127,6 @@ unsafe extern "C" {
         out: *mut Ptr,
     ) -> *mut c_char;
     pub(crate) fn te_group_free(group: Ptr);
-    pub(crate) fn te_group_fail(group: Ptr);
     pub(crate) fn te_group_all_reduce(group: Ptr, tensor: Ptr, op: c_int) -> *mut c_char;
     pub(crate) fn te_group_broadcast(group: Ptr, tensors: *const Ptr, n: usize, root: c_int) -> *mut c_char;
     pub(crate) fn te_group_all_gather(group: Ptr, tensor: Ptr, out: *const Ptr, n: usize) -> *mut c_char;
@@ -142,19 +141,37 @@ unsafe extern "C" {
         out: *mut Ptr,
     ) -> *mut c_char;
     pub(crate) fn te_reducer_free(reducer: Ptr, group: Ptr);
-    pub(crate) fn te_reducer_begin(reducer: Ptr, group: Ptr) -> *mut c_char;
-    pub(crate) fn te_reducer_finish(reducer: Ptr, group: Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_backward(reducer: Ptr, group: Ptr, loss: Ptr, peers: *mut c_int) -> *mut c_char;
     pub(crate) fn te_reducer_nothing(params: *const Ptr, n: usize, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_reducer_buckets(reducer: Ptr) -> usize;
-    pub(crate) fn te_reducer_trace(reducer: Ptr, out: *mut crate::reducer::Bucket, n: usize) -> usize;
+    pub(crate) fn te_reducer_trace(reducer: Ptr, out: *mut Bucket, n: usize, found: *mut usize) -> *mut c_char;
 }
 
-/// Turns the shim's message into an error, first line only: libtorch appends pages of C++ frames.
+/// What was done with one bucket of gradients.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bucket {
+    /// Bytes that travelled from each rank.
+    pub bytes: i64,
+    /// Seconds from the beginning of the backward pass until its gradients were there and it was sent.
+    pub ready: f64,
+    /// Seconds until the sum over the ranks was there.
+    pub reduced: f64,
+}
+
+/// Turns the shim's message into an error.
 pub(crate) fn check(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
-    Err(Error(text(message).lines().next().unwrap_or("libtorch failed without a message").to_owned()))
+    // SAFETY: the shim's messages are NUL-terminated. One of the single byte `!` is a constant of the shim's, not allocated.
+    let constant = unsafe { CStr::from_ptr(message) } == c"!";
+    Err(Error::of_shim(&if constant { "!".to_owned() } else { text(message) }))
+}
+
+/// A string for the shim.
+pub(crate) fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| error!(Argument, "{text:?} has a NUL in it"))
 }
 
 /// Takes over a string of the shim's; NULL is empty.
@@ -200,5 +217,15 @@ pub(crate) fn device_type(device: tch::Device) -> c_int {
         tch::Device::Cuda(_) => 1,
         tch::Device::Mps => 13,
         tch::Device::Vulkan => 10,
+    }
+}
+
+/// libtorch's number of a kind that computations run in; nothing for others.
+pub(crate) fn float_type(kind: Kind) -> Option<c_int> {
+    match kind {
+        Kind::Half => Some(5),
+        Kind::Float => Some(6),
+        Kind::BFloat16 => Some(15),
+        _ => None,
     }
 }

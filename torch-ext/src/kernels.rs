@@ -5,8 +5,8 @@
 //! The sources are in `torch-ext/kernels`. Each kernel has libtorch's path beside it (`libtorch.rs`), which is used on other
 //! devices, where the program was built without nvcc, where the kernel does not agree with that path on the card, and where
 //! `NOTAGEN_TRAIN_KERNELS` is `libtorch`. Nothing here waits for the device but [`ready`].
+use crate::Result;
 use crate::device::{card, cuda_part};
-use crate::{Error, Result};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -16,8 +16,8 @@ mod libtorch;
 #[cfg(test)]
 mod tests;
 
-use api::Api;
-pub use api::Kernel;
+use api::{Api, own_settings};
+pub use api::{CHARACTERS, HEAD_SIZE, Kernel, draw_row};
 
 /// The most tokens of a short sequence.
 pub const LONGEST: i64 = 24;
@@ -110,17 +110,50 @@ pub fn append_attend(qkv: &Tensor, keys: &Tensor, values: &Tensor, positions: &T
     Ok(libtorch::append_attend(qkv, keys, values, positions)?)
 }
 
-/// Draws a character for each row into `out`, as `model::Sampling::draw` does with settings for each row.
-///
-/// `logits` is (rows, 128); `uniform` (rows), float32, has a number from [0, 1) for each; `settings` (rows, 3), float32, has top_k
-/// (0 keeps all), top_p and temperature; `fixed` (rows), int64, what a row gives whatever its logits are, or -1; `out` is (rows),
-/// int64. All but `settings` may have a stride.
-pub fn draw(logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor, out: &Tensor) -> Result<()> {
-    if is_own(Kernel::Draw, logits.device(), logits.kind()) {
-        return api(logits.device())?.draw(logits, uniform, settings, fixed, out);
+/// How the characters of each row are drawn: rows of all settings in the same few launches.
+pub struct DrawSettings(Columns);
+
+enum Columns {
+    /// (rows, 3), float32: top-k, top-p and temperature.
+    Own(Tensor),
+    Libtorch(libtorch::DrawColumns),
+}
+
+impl DrawSettings {
+    /// Numbers of a row.
+    pub const COLUMNS: i64 = 3;
+
+    /// `rows` is (rows, 3), float32: [`draw_row`] of each; `kind` is that of the logits.
+    pub fn new(rows: &Tensor, kind: Kind) -> Result<DrawSettings> {
+        Ok(DrawSettings(match is_own(Kernel::Draw, rows.device(), kind) {
+            true => Columns::Own(own_settings(rows)?),
+            false => Columns::Libtorch(libtorch::DrawColumns::new(rows)?),
+        }))
     }
-    out.shallow_clone().f_copy_(&libtorch::draw(logits, uniform, settings, fixed)?)?;
-    Ok(())
+
+    /// What libtorch's path draws characters in proportion to: for tests.
+    #[doc(hidden)]
+    pub fn weights(&self, logits: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Columns::Own(_) => Err(error!(Argument, "our own kernel keeps its weights to itself")),
+            Columns::Libtorch(columns) => Ok(columns.weights(logits)?),
+        }
+    }
+}
+
+/// Draws a character for each row, int64 (rows), as `model::Sampling::draw` does with settings for each row.
+///
+/// `logits` is (rows, 128); `uniform` (rows), float32, has a number from [0, 1) for each; `fixed` (rows), int64, what a row
+/// gives whatever its logits are, or -1. All may have a stride. Nothing is asked of the host: the work can be recorded.
+pub fn draw(logits: &Tensor, uniform: &Tensor, settings: &DrawSettings, fixed: &Tensor) -> Result<Tensor> {
+    match &settings.0 {
+        Columns::Own(settings) => {
+            let out = fixed.f_empty_like()?;
+            api(logits.device())?.draw(logits, uniform, settings, fixed, &out)?;
+            Ok(out)
+        }
+        Columns::Libtorch(columns) => Ok(libtorch::draw(logits, uniform, columns, fixed)?),
+    }
 }
 
 /// x += delta in place, then the layer norm of x in `kind`. No derivative.
@@ -161,16 +194,16 @@ fn wanted() -> Result<bool> {
         Err(std::env::VarError::NotPresent) => Ok(true),
         Ok(value) if value == "own" => Ok(true),
         Ok(value) if value == "libtorch" => Ok(false),
-        other => Err(Error(format!("{SWITCH} is {:?}: it must be own or libtorch", other.unwrap_or_default()))),
+        other => Err(error!(Argument, "{SWITCH} is {:?}: it must be own or libtorch", other.unwrap_or_default())),
     }
 }
 
 fn api(device: Device) -> Result<&'static Api> {
     let Device::Cuda(index) = device else {
-        return Err(Error(format!("{device:?} is no CUDA device")));
+        return Err(error!(Argument, "{device:?} is no CUDA device"));
     };
     if !wanted()? {
-        return Err(Error(format!("{SWITCH} is libtorch")));
+        return Err(error!(Argument, "{SWITCH} is libtorch"));
     }
     static API: Mutex<Option<&'static Api>> = Mutex::new(None);
     let mut known = API.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,10 +213,10 @@ fn api(device: Device) -> Result<&'static Api> {
     let capability = card(index)?.capability;
     if capability < (8, 0) {
         let (major, minor) = capability;
-        return Err(Error(format!("the card has compute capability {major}.{minor}, and they need 8.0")));
+        return Err(error!(Device, "the card has compute capability {major}.{minor}, and they need 8.0"));
     }
     let table = cuda_part(c"te_kernels").map_err(|error| {
-        Error(format!("{error}: it was built without nvcc (scripts/setup --cuda installs it with the CUDA set)"))
+        error!(Device, "{error}: it was built without nvcc (scripts/setup --cuda installs it with the CUDA set)")
     })?;
     // SAFETY: the name belongs to a constant of that layout, and the library stays loaded.
     let api = unsafe { &*table.cast::<Api>() };

@@ -1,6 +1,6 @@
 //! Linear layers for few rows at a time.
+use crate::Result;
 use crate::ffi::{check, owned, ptr, te_linear, te_linear_set};
-use crate::{Error, Result};
 use std::ffi::c_int;
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ const PANEL: i64 = 32;
 /// In float32 on a CPU with AVX2 and FMA, or with AVX-512, a row's result depends neither on the other rows nor on which
 /// of the two it is, bit for bit.
 #[derive(Debug)]
-pub struct Linear {
+pub struct PackedLinear {
     /// (out, in), or (out / 32, in, 32) where packed.
     weight: Tensor,
     bias: Option<Tensor>,
@@ -20,36 +20,41 @@ pub struct Linear {
     set: c_int,
 }
 
-impl Linear {
+impl PackedLinear {
     /// `weight` is (out, in), `bias` (out).
-    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Linear> {
-        // SAFETY: takes and touches nothing.
-        Linear::with(weight, bias, unsafe { te_linear_set() })
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<PackedLinear> {
+        let mut set = 0;
+        // SAFETY: an out-pointer.
+        check(unsafe { te_linear_set(&mut set) })?;
+        PackedLinear::with(weight, bias, set)
     }
 
-    fn with(weight: &Tensor, bias: Option<&Tensor>, set: c_int) -> Result<Linear> {
-        let torch = |e: tch::TchError| Error(e.to_string());
-        let (out, input) = weight.size2().map_err(torch)?;
+    fn with(weight: &Tensor, bias: Option<&Tensor>, set: c_int) -> Result<PackedLinear> {
+        let (out, input) = weight.size2()?;
         let packed = set != 0 && weight.device() == Device::Cpu && weight.kind() == Kind::Float && out % PANEL == 0;
         let pack = || weight.f_view([out / PANEL, PANEL, input])?.f_transpose(1, 2)?.f_contiguous();
-        Ok(Linear {
-            weight: if packed { pack() } else { weight.f_contiguous() }.map_err(torch)?.detach(),
+        Ok(PackedLinear {
+            weight: if packed { pack() } else { weight.f_contiguous() }?.detach(),
             bias: match (bias, packed) {
-                (Some(bias), _) => Some(bias.f_contiguous().map_err(torch)?.detach()),
-                (None, true) => Some(Tensor::f_zeros([out], (Kind::Float, Device::Cpu)).map_err(torch)?),
+                (Some(bias), _) => Some(bias.f_contiguous()?.detach()),
+                (None, true) => Some(Tensor::f_zeros([out], (Kind::Float, Device::Cpu))?),
                 (None, false) => None,
             },
             set: if packed { set } else { 0 },
         })
     }
 
+    /// What it computes with.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// (rows, in) to (rows, out).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let torch = |e: tch::TchError| Error(e.to_string());
         let (Some(bias), 1..) = (&self.bias, self.set) else {
-            return x.f_linear(&self.weight, self.bias.as_ref()).map_err(torch);
+            return Ok(x.f_linear(&self.weight, self.bias.as_ref())?);
         };
-        let x = x.f_contiguous().map_err(torch)?;
+        let x = x.f_contiguous()?;
         let mut out = std::ptr::null_mut();
         // SAFETY: three live tensors, whose kinds, devices, layouts and shapes the shim checks; it hands out a new one.
         check(unsafe { te_linear(ptr(&x), ptr(&self.weight), ptr(bias), self.set, &mut out) })?;
@@ -88,8 +93,8 @@ mod tests {
         for (kind, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 1.0)] {
             let (weight, bias) = weights(kind);
             for set in sets() {
-                let linear = Linear::with(&weight, Some(&bias), set).unwrap();
-                let without = Linear::with(&weight, None, set).unwrap();
+                let linear = PackedLinear::with(&weight, Some(&bias), set).unwrap();
+                let without = PackedLinear::with(&weight, None, set).unwrap();
                 assert_eq!(linear.set, if kind == Kind::Float { set } else { 0 });
                 for rows in (0..24).chain([32, 100, 132, 133, 300]) {
                     let x = Tensor::randn([rows, 200], (Kind::Float, Device::Cpu)).to_kind(kind);
@@ -110,7 +115,7 @@ mod tests {
         let x = Tensor::randn([70, 200], (Kind::Float, Device::Cpu));
         let mut all = None;
         for set in sets().into_iter().filter(|&set| set != 0) {
-            let linear = Linear::with(&weight, Some(&bias), set).unwrap();
+            let linear = PackedLinear::with(&weight, Some(&bias), set).unwrap();
             let all = all.get_or_insert_with(|| linear.forward(&x).unwrap());
             for rows in 1..=70 {
                 let some = linear.forward(&x.narrow(0, 70 - rows, rows)).unwrap();
@@ -123,9 +128,9 @@ mod tests {
     fn a_wrong_width_or_unknown_instructions_are_an_error() {
         let (weight, bias) = weights(Kind::Float);
         let wrong = Tensor::zeros([2, 199], (Kind::Float, Device::Cpu));
-        let error = Linear::new(&weight, Some(&bias)).unwrap().forward(&wrong).unwrap_err().to_string();
+        let error = PackedLinear::new(&weight, Some(&bias)).unwrap().forward(&wrong).unwrap_err().to_string();
         assert!(error.contains("199"), "{error}");
-        let error = Linear::with(&weight, Some(&bias), 3).unwrap().forward(&wrong).unwrap_err().to_string();
+        let error = PackedLinear::with(&weight, Some(&bias), 3).unwrap().forward(&wrong).unwrap_err().to_string();
         assert!(error.contains("instruction"), "{error}");
     }
 }

@@ -1,31 +1,31 @@
 //! Linear layers for many rows at a time.
+use crate::Result;
 use crate::ffi::{check, owned, ptr, te_onednn_linear, te_onednn_pack, te_onednn_supported};
-use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// A linear layer in float32 on a CPU by oneDNN, whose products are as fast as the processor on every make; libtorch's own
 /// are MKL's, which run at half of that on AMD's. No gradients.
 #[derive(Debug)]
-pub struct ManyRows {
+pub struct OneDnnLinear {
     packed: Tensor,
     bias: Tensor,
 }
 
-impl ManyRows {
+impl OneDnnLinear {
     /// `weight` is (out, in), `bias` (out). Nothing where it is not float32 on a CPU, or this libtorch has no oneDNN.
-    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Option<ManyRows>> {
-        let torch = |e: tch::TchError| Error(e.to_string());
-        // SAFETY: takes and touches nothing.
-        let supported = unsafe { te_onednn_supported() } != 0;
-        if !supported || weight.device() != Device::Cpu || weight.kind() != Kind::Float {
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Option<OneDnnLinear>> {
+        let mut supported = 0;
+        // SAFETY: an out-pointer.
+        check(unsafe { te_onednn_supported(&mut supported) })?;
+        if supported == 0 || weight.device() != Device::Cpu || weight.kind() != Kind::Float {
             return Ok(None);
         }
-        let weight = weight.f_contiguous().map_err(torch)?.f_detach().map_err(torch)?;
-        let bias = bias.f_contiguous().map_err(torch)?.f_detach().map_err(torch)?;
+        let weight = weight.f_contiguous()?.f_detach()?;
+        let bias = bias.f_contiguous()?.f_detach()?;
         let mut packed = std::ptr::null_mut();
         // SAFETY: a live tensor; the shim hands out a new one.
         check(unsafe { te_onednn_pack(ptr(&weight), &mut packed) })?;
-        Ok(Some(ManyRows { packed: owned(packed), bias }))
+        Ok(Some(OneDnnLinear { packed: owned(packed), bias }))
     }
 
     /// (rows, in) to (rows, out), through GELU by the error function if `gelu`.
@@ -36,9 +36,9 @@ impl ManyRows {
         Ok(owned(out))
     }
 
-    /// The same layer once more.
-    pub fn share(&self) -> ManyRows {
-        ManyRows { packed: self.packed.shallow_clone(), bias: self.bias.shallow_clone() }
+    /// Another handle of the same layer.
+    pub fn shallow_clone(&self) -> OneDnnLinear {
+        OneDnnLinear { packed: self.packed.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 }
 
@@ -46,11 +46,11 @@ impl ManyRows {
 mod tests {
     use super::*;
 
-    fn layer() -> (Tensor, Tensor, ManyRows) {
+    fn layer() -> (Tensor, Tensor, OneDnnLinear) {
         tch::manual_seed(2);
         let weight = Tensor::randn([96, 200], (Kind::Float, Device::Cpu));
         let bias = Tensor::randn([96], (Kind::Float, Device::Cpu));
-        let layer = ManyRows::new(&weight, &bias).unwrap().unwrap();
+        let layer = OneDnnLinear::new(&weight, &bias).unwrap().unwrap();
         (weight, bias, layer)
     }
 
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn other_kinds_have_none_and_a_wrong_width_is_an_error_with_both_shapes() {
         let half = Tensor::zeros([4, 4], (Kind::BFloat16, Device::Cpu));
-        assert!(ManyRows::new(&half, &half).unwrap().is_none());
+        assert!(OneDnnLinear::new(&half, &half).unwrap().is_none());
         let error =
             layer().2.forward(&Tensor::zeros([2, 199], (Kind::Float, Device::Cpu)), false).unwrap_err().to_string();
         assert!(error.contains("199") && error.contains("96"), "{error}");

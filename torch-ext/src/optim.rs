@@ -1,9 +1,9 @@
 //! Kernels over lists of tensors: fused AdamW, gradient-scaler kernels, norm and clipping.
 //! None of them waits for the device.
+use crate::Result;
 use crate::ffi::{
     Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale, te_zero,
 };
-use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// The state of AdamW, one entry a parameter, in the parameters' order (`torch.optim.AdamW(fused=True)`).
@@ -59,7 +59,7 @@ pub struct AdamWStep<'a> {
 }
 
 fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
-    if n == len { Ok(()) } else { Err(Error(format!("{len} {what} for {n} parameters"))) }
+    if n == len { Ok(()) } else { Err(error!(Argument, "{len} {what} for {n} parameters")) }
 }
 
 /// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
@@ -78,7 +78,7 @@ pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step
     for (i, p) in params.iter().enumerate() {
         for (what, t) in [("gradient", &grads[i]), ("moment", &state.exp_avgs[i]), ("moment", &state.exp_avg_sqs[i])] {
             if p.size() != t.size() {
-                return Err(Error(format!("parameter {i} has shape {:?}, its {what} {:?}", p.size(), t.size())));
+                return Err(error!(Argument, "parameter {i} has shape {:?}, its {what} {:?}", p.size(), t.size()));
             }
         }
     }
@@ -106,12 +106,11 @@ pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step
 
 /// The step where the state is: a parameter and its gradient go there, and the parameter comes back.
 fn elsewhere(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {
-    let torch = |error: tch::TchError| Error(error.to_string());
     let _no_grad = tch::no_grad_guard();
     let device = state.exp_avgs[0].device();
     let [lr, found_inf] = [step.lr, step.found_inf].map(|tensor| tensor.f_to_device(device));
-    let (lr, found_inf) = (lr.map_err(torch)?, found_inf.map_err(torch)?);
-    if found_inf.f_double_value(&[]).map_err(torch)? != 0.0 {
+    let (lr, found_inf) = (lr?, found_inf?);
+    if found_inf.f_double_value(&[])? != 0.0 {
         return Ok(());
     }
     let step = AdamWStep { lr: &lr, found_inf: &found_inf, ..step };
@@ -122,9 +121,9 @@ fn elsewhere(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: Adam
             exp_avg_sqs: vec![state.exp_avg_sqs[i].shallow_clone()],
         };
         let [there, grad] = [param, &grads[i]].map(|tensor| tensor.f_detach()?.f_to_device(device));
-        let (there, grad) = (there.map_err(torch)?, grad.map_err(torch)?);
+        let (there, grad) = (there?, grad?);
         fused_adamw(std::slice::from_ref(&there), &[grad], &one, step)?;
-        param.shallow_clone().f_copy_(&there).map_err(torch)?;
+        param.shallow_clone().f_copy_(&there)?;
     }
     Ok(())
 }
@@ -177,7 +176,7 @@ pub fn clip_by_norm(tensors: &[Tensor], max_norm: f64) -> Result<Tensor> {
 
 fn list_norm(tensors: &[Tensor], call: impl FnOnce(&[Ptr], *mut Ptr) -> *mut std::ffi::c_char) -> Result<Tensor> {
     if tensors.is_empty() {
-        return Err(Error("the norm of no tensors".to_owned()));
+        return Err(error!(Argument, "the norm of no tensors"));
     }
     let mut out = std::ptr::null_mut();
     check(call(&ptrs(tensors), &mut out))?;

@@ -1,7 +1,25 @@
 //! Tensors that travel together between the CPU's memory and a device's, without a wait for each.
+use crate::Result;
 use crate::ffi::{Ptr, check, device_index, device_type, owned, ptr, ptrs, te_pack, te_receive, te_send};
-use crate::{Error, Result};
 use tch::{Device, Tensor};
+
+/// Copies `from`, on the CPU, into `into`, of the same kind and shape on any device. To a GPU it goes by way of pinned memory,
+/// in the order of what the device is given; `from` may be changed at once.
+///
+/// # Errors
+/// Kinds or shapes differ, or memory runs out.
+pub fn upload(from: &Tensor, into: &Tensor) -> Result<()> {
+    if (from.device(), from.kind(), from.size()) != (Device::Cpu, into.kind(), into.size()) {
+        return Err(error!(Argument, "an upload of {from:?} into {into:?}"));
+    }
+    let mut packed = from.shallow_clone();
+    if into.device() != Device::Cpu {
+        pack(&mut [&mut packed], true)?;
+        send(&mut [&mut packed], into.device())?;
+    }
+    into.shallow_clone().f_copy_(&packed)?;
+    Ok(())
+}
 
 /// Tensors that the shim puts others in the place of.
 fn places(tensors: &mut [&mut Tensor]) -> Vec<Ptr> {
@@ -28,7 +46,7 @@ pub fn receive(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
     // SAFETY: two arrays of one length, of live tensors and for new ones.
     check(unsafe { te_receive(ptrs(tensors).as_ptr(), tensors.len(), out.as_mut_ptr()) })?;
     match out.iter().any(|tensor| tensor.is_null()) {
-        true => Err(Error("a copy of a tensor is missing".to_owned())),
+        true => Err(error!(Internal, "a copy of a tensor is missing")),
         false => Ok(out.into_iter().map(owned).collect()),
     }
 }
@@ -37,6 +55,15 @@ pub fn receive(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
 mod tests {
     use super::*;
     use tch::Kind;
+
+    #[test]
+    fn what_fits_is_uploaded_and_the_rest_refused() {
+        let into = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
+        let from = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]);
+        assert!(upload(&from, &into).unwrap_err().to_string().contains("upload of"));
+        upload(&from.view([2, 2]), &into).unwrap();
+        assert_eq!(into, from.view([2, 2]));
+    }
 
     #[test]
     fn packed_and_sent_tensors_are_what_they_were() {

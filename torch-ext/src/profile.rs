@@ -1,7 +1,6 @@
 //! libtorch's profiler (Kineto): which operators run, for how long, and what a card does for them.
-use crate::ffi::{Ptr, check, device_index, te_profile_begin, te_profile_end, te_span_begin, te_span_end};
-use crate::store::c_string;
-use crate::{Error, Result};
+use crate::Result;
+use crate::ffi::{Ptr, c_string, check, device_index, te_profile_begin, te_profile_end, te_span_begin, te_span_end};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -25,14 +24,14 @@ impl Profile {
     /// Ends it and writes it as a Chrome trace (JSON), for `chrome://tracing` and ui.perfetto.dev.
     pub fn save(mut self, path: &Path) -> Result<()> {
         self.running = false;
-        let text = path.to_str().ok_or_else(|| Error(format!("{}: the name is not UTF-8", path.display())))?;
+        let text = path.to_str().ok_or_else(|| error!(Argument, "{}: the name is not UTF-8", path.display()))?;
         let text = c_string(text)?;
         // SAFETY: a string that lives through the call.
         check(unsafe { te_profile_end(device_index(self.device), text.as_ptr()) })?;
-        // Kineto tells its log of a file that it cannot write, and not its caller.
+        // Kineto logs that it cannot write a file, and does not return an error.
         match path.is_file() {
             true => Ok(()),
-            false => Err(Error(format!("{}: the trace cannot be written", path.display()))),
+            false => Err(error!(Internal, "{}: the trace cannot be written", path.display())),
         }
     }
 }
@@ -46,7 +45,7 @@ impl Drop for Profile {
     }
 }
 
-/// A profile of some turns of a loop: the first few, which make memory and kernels, are let pass.
+/// A profile of some turns of a loop, behind the first few, which allocate memory and choose kernels.
 #[derive(Debug)]
 pub struct ProfiledTurns {
     turns: u64,
@@ -57,7 +56,7 @@ pub struct ProfiledTurns {
 }
 
 impl ProfiledTurns {
-    /// Turns that are let pass.
+    /// Turns before the profile begins.
     pub const WARM_UP: u64 = 3;
 
     /// A profile of so many turns, for a file.

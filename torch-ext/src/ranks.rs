@@ -1,18 +1,18 @@
 //! Collectives between ranks: c10d's process group, Gloo for tensors on the CPU and NCCL for those on GPUs.
 use crate::device::cuda_part;
 use crate::ffi::{
-    Ptr, check, ptr, ptrs, te_group_all_gather, te_group_all_reduce, te_group_barrier, te_group_broadcast,
-    te_group_fail, te_group_free, te_group_new,
+    Ptr, c_string, check, ptr, ptrs, te_group_all_gather, te_group_all_reduce, te_group_barrier, te_group_broadcast,
+    te_group_free, te_group_new,
 };
-use crate::store::{World, c_string};
-use crate::{Error, Result};
+use crate::store::World;
+use crate::{Error, ErrorKind, Result};
 use std::ffi::{CString, c_char, c_int};
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Tensor};
 
-/// How an all-reduce puts the ranks' tensors together.
+/// How an all-reduce combines the ranks' tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
     /// Adds them.
@@ -23,21 +23,22 @@ pub enum Reduce {
 
 /// The ranks that work together. Every rank calls the same collectives in the same order.
 ///
-/// A peer that is dead, hangs or does not come is an error within the world's time-out, which names the rank where that
-/// can be known; the group is of no use any more after one.
-pub struct Group {
-    group: Ptr,
+/// A peer that is dead, hangs or does not come is an error of kind [`ErrorKind::Peer`] within the world's time-out, which names
+/// the rank where that can be known. After an error the group can no longer be used.
+pub struct ProcessGroup {
+    /// c10d counts a group's operations without a lock.
+    group: Mutex<Ptr>,
     world: Arc<World>,
 }
 
-// SAFETY: c10d's process groups may be used from any thread; the order of the calls is the caller's concern.
-unsafe impl Send for Group {}
-// SAFETY: as above.
-unsafe impl Sync for Group {}
+// SAFETY: c10d's process groups belong to no thread.
+unsafe impl Send for ProcessGroup {}
+// SAFETY: the group is reached through its lock alone.
+unsafe impl Sync for ProcessGroup {}
 
-impl Group {
+impl ProcessGroup {
     /// Connects every rank with every other. `device` is where this rank computes; for a CUDA device NCCL is there too.
-    pub fn new(world: &Arc<World>, device: Device) -> Result<Group> {
+    pub fn new(world: &Arc<World>, device: Device) -> Result<ProcessGroup> {
         let nccl = match device {
             Device::Cuda(_) => cuda_part(c"te_make_nccl")?,
             _ => std::ptr::null_mut(),
@@ -52,10 +53,11 @@ impl Group {
         let mut group = std::ptr::null_mut();
         // Groups of one world do not share keys: c10d's groups count their own operations.
         let timeout = world.timeout().as_millis() as i64;
+        let store = world.store();
         // SAFETY: a live store, strings that live through the call, a function of the CUDA part or NULL, an out-pointer.
         let made = check(unsafe {
             te_group_new(
-                world.store(),
+                store.pointer(),
                 world.next_group() as c_int,
                 rank,
                 size,
@@ -66,8 +68,14 @@ impl Group {
                 &mut group,
             )
         });
-        made.map_err(|Error(e)| Error(format!("the ranks cannot connect: {}; {e}", world.blame())))?;
-        Ok(Group { group, world: world.clone() })
+        drop(store);
+        made.map_err(|error| match error.kind() {
+            ErrorKind::Peer | ErrorKind::Internal => {
+                error!(Peer, "the ranks cannot connect: {}; {error}", world.blame())
+            }
+            _ => error,
+        })?;
+        Ok(ProcessGroup { group: Mutex::new(group), world: world.clone() })
     }
 
     /// This rank.
@@ -80,7 +88,7 @@ impl Group {
         self.world.size()
     }
 
-    /// Puts the tensors of all ranks together, in place. All have one shape and kind.
+    /// Combines the tensors of all ranks, in place. All have one shape and kind.
     pub fn all_reduce(&self, tensor: &Tensor, reduce: Reduce) -> Result<()> {
         // SAFETY: a live group and a live tensor.
         self.collective("all-reduce", |group| unsafe { te_group_all_reduce(group, ptr(tensor), reduce as c_int) })
@@ -97,8 +105,8 @@ impl Group {
 
     /// The tensors of all ranks, by rank. All have one shape and kind.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
-        let tensor = tensor.f_contiguous().map_err(|e| Error(e.to_string()))?;
-        let out: Vec<Tensor> = (0..self.size()).map(|_| tensor.zeros_like()).collect();
+        let tensor = tensor.f_contiguous()?;
+        let out = (0..self.size()).map(|_| tensor.f_zeros_like()).collect::<std::result::Result<Vec<_>, _>>()?;
         let list = ptrs(&out);
         // SAFETY: a live group and live tensors of one shape.
         self.collective("all-gather", |group| unsafe {
@@ -113,34 +121,40 @@ impl Group {
         self.collective("barrier", |group| unsafe { te_group_barrier(group) })
     }
 
-    /// Counts a collective, and tells whose fault its failure is.
+    /// Runs a collective, and says whose fault its failure is.
     pub(crate) fn collective(&self, name: &str, call: impl FnOnce(Ptr) -> *mut c_char) -> Result<()> {
+        self.exchange(name, |group| (call(group), true))
+    }
+
+    /// As [`ProcessGroup::collective`]; `call` also says whether a failure may be the peers'.
+    pub(crate) fn exchange(&self, name: &str, call: impl FnOnce(Ptr) -> (*mut c_char, bool)) -> Result<()> {
         self.world.begun.fetch_add(1, Ordering::Relaxed);
-        check(call(self.group)).map_err(|Error(error)| self.explain(name, &error))
+        let (message, may_be_peers) = call(*self.group());
+        check(message).map_err(|error| match error.kind() {
+            ErrorKind::Peer => self.blame(name, &error),
+            ErrorKind::Internal if may_be_peers => self.blame(name, &error),
+            _ => error,
+        })
     }
 
-    /// A failure while ranks worked together, with the rank that is behind it where that can be known. The group is of
-    /// no use any more.
-    pub fn explain(&self, what: &str, error: &str) -> Error {
-        // SAFETY: a live group.
-        unsafe { te_group_fail(self.group) };
-        let error = error.lines().next().unwrap_or_default();
-        Error(format!("{} ({what}: {error})", self.world.blame()))
+    fn blame(&self, name: &str, error: &Error) -> Error {
+        error!(Peer, "{} ({name}: {error})", self.world.blame())
     }
 
-    pub(crate) fn pointer(&self) -> Ptr {
-        self.group
+    /// The group, for as long as nothing else uses it.
+    pub(crate) fn group(&self) -> MutexGuard<'_, Ptr> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         // SAFETY: the pointer is of `te_group_new`, and given back once.
-        unsafe { te_group_free(self.group) }
+        unsafe { te_group_free(*self.group()) }
     }
 }
 
-impl std::fmt::Debug for Group {
+impl std::fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.world.fmt(f)
     }
@@ -153,5 +167,5 @@ fn own_address(meeting: (&str, u16)) -> Result<String> {
         let socket = way("0.0.0.0:0").or_else(|_| way("[::]:0"))?;
         Ok(socket.local_addr()?.ip().to_string())
     };
-    find().map_err(|error| Error(format!("no way to {}:{}: {error}", meeting.0, meeting.1)))
+    find().map_err(|error| error!(Peer, "no way to {}:{}: {error}", meeting.0, meeting.1))
 }

@@ -1,11 +1,10 @@
 //! Gradients summed over ranks while the backward pass runs: c10d's `Reducer`, the engine of DistributedDataParallel.
+use crate::Result;
 use crate::ffi::{
-    Ptr, check, owned, ptrs, te_reducer_begin, te_reducer_buckets, te_reducer_finish, te_reducer_free, te_reducer_new,
-    te_reducer_nothing, te_reducer_trace,
+    Bucket, Ptr, check, float_type, owned, ptr, ptrs, te_reducer_backward, te_reducer_buckets, te_reducer_free,
+    te_reducer_new, te_reducer_nothing, te_reducer_trace,
 };
-use crate::ranks::Group;
-use crate::{Error, Result};
-use std::ffi::c_int;
+use crate::ranks::ProcessGroup;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -27,40 +26,26 @@ impl Default for ReducerOptions {
     }
 }
 
-/// What was done with one bucket of gradients.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Bucket {
-    /// Bytes that travelled from each rank.
-    pub bytes: i64,
-    /// Seconds from the beginning of the backward pass until its gradients were there and it was sent.
-    pub ready: f64,
-    /// Seconds until the sum over the ranks was there.
-    pub reduced: f64,
-}
-
 /// Sums the gradients of some parameters over the ranks of a group.
 ///
-/// After [`Reducer::begin`] the next backward pass exchanges the gradients, those added up by earlier passes included;
-/// [`Reducer::finish`] waits for them. Passes without `begin` add up locally (DDP's `no_sync`). The gradients are views
-/// into the buckets: clear them with zeros, not by dropping them.
+/// [`Reducer::backward`] exchanges the gradients, those added up by earlier passes included. Other backward passes add up
+/// locally (DDP's `no_sync`). The gradients are views into the buckets: clear them with zeros, not by dropping them.
 pub struct Reducer {
     reducer: Ptr,
     params: Vec<Tensor>,
-    group: Arc<Group>,
+    group: Arc<ProcessGroup>,
 }
 
 impl Reducer {
     /// Parameters in the order in which the forward pass uses them; the gradients of all are zero afterwards.
-    pub fn new(group: &Arc<Group>, params: &[Tensor], options: ReducerOptions) -> Result<Reducer> {
+    pub fn new(group: &Arc<ProcessGroup>, params: &[Tensor], options: ReducerOptions) -> Result<Reducer> {
+        let wrong = |kind| error!(Argument, "gradients travel as Half or BFloat16, not as {kind:?}");
         let compress = match options.compress {
             None | Some(Kind::Float) => -1,
-            Some(Kind::Half) => 5,
-            Some(Kind::BFloat16) => 15,
-            Some(other) => return Err(Error(format!("gradients travel as Half or BFloat16, not as {other:?}"))),
+            Some(kind) => float_type(kind).ok_or_else(|| wrong(kind))?,
         };
         if params.is_empty() {
-            return Err(Error("no parameters to train".to_owned()));
+            return Err(error!(Argument, "no parameters to train"));
         }
         let (list, mut reducer) = (ptrs(params), std::ptr::null_mut());
         // SAFETY: a live group, live tensors, an out-pointer.
@@ -71,7 +56,7 @@ impl Reducer {
                 list.len(),
                 options.first_bucket,
                 options.bucket,
-                compress as c_int,
+                compress,
                 &mut reducer,
             )
         })?;
@@ -79,21 +64,17 @@ impl Reducer {
         Ok(Reducer { reducer, params, group: group.clone() })
     }
 
-    /// The group.
-    pub fn group(&self) -> &Group {
-        &self.group
-    }
-
-    /// The next backward pass exchanges the gradients.
-    pub fn begin(&self) -> Result<()> {
-        // SAFETY: a live reducer and its group.
-        self.group.collective("exchange of gradients", |group| unsafe { te_reducer_begin(self.reducer, group) })
-    }
-
-    /// Waits until every gradient is the sum over the ranks.
-    pub fn finish(&self) -> Result<()> {
-        // SAFETY: a live reducer and its group.
-        self.group.collective("exchange of gradients", |group| unsafe { te_reducer_finish(self.reducer, group) })
+    /// Runs the backward pass of a loss, exchanges the gradients meanwhile, and waits until each is the sum over the ranks.
+    ///
+    /// # Errors
+    /// Of kind [`crate::ErrorKind::Peer`] where the exchange failed, and of others where the backward pass of this rank did.
+    pub fn backward(&self, loss: &Tensor) -> Result<()> {
+        let mut peers = 0;
+        self.group.exchange("exchange of gradients", |group| {
+            // SAFETY: a live reducer and its group, a live tensor and an out-pointer.
+            let message = unsafe { te_reducer_backward(self.reducer, group, ptr(loss), &mut peers) };
+            (message, peers != 0)
+        })
     }
 
     /// A loss with gradients of zero, for a rank that has nothing to add.
@@ -105,19 +86,20 @@ impl Reducer {
     }
 
     /// What the last exchange did, bucket by bucket, in the order in which they became ready.
-    pub fn trace(&self) -> Vec<Bucket> {
+    pub fn trace(&self) -> Result<Vec<Bucket>> {
         // SAFETY: a live reducer.
         let mut trace = vec![Bucket::default(); unsafe { te_reducer_buckets(self.reducer) }];
-        // SAFETY: a live reducer, and room for as many buckets as it is told.
-        let found = unsafe { te_reducer_trace(self.reducer, trace.as_mut_ptr(), trace.len()) };
+        let mut found = 0;
+        // SAFETY: a live reducer, room for as many buckets as it is told, and an out-pointer.
+        check(unsafe { te_reducer_trace(self.reducer, trace.as_mut_ptr(), trace.len(), &mut found) })?;
         trace.truncate(found);
-        trace
+        Ok(trace)
     }
 }
 
 impl Drop for Reducer {
     fn drop(&mut self) {
         // SAFETY: the pointer is of `te_reducer_new`, given back once; its group is alive.
-        unsafe { te_reducer_free(self.reducer, self.group.pointer()) }
+        unsafe { te_reducer_free(self.reducer, *self.group.group()) }
     }
 }

@@ -1,10 +1,11 @@
 //! Ranks as threads of one process: collectives, the exchange of gradients, and peers that fail.
 #![allow(clippy::unwrap_used)]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Group, Join, Reduce, Reducer, ReducerOptions, Server, World};
+use torch_ext::{ErrorKind, JoinOptions, ProcessGroup, Reduce, Reducer, ReducerOptions, StoreServer, World};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -14,7 +15,7 @@ fn ranks<T: Send + 'static>(
     timeout: u64,
     work: impl Fn(Arc<World>) -> T + Send + Sync + 'static,
 ) -> Vec<T> {
-    let server = Server::start().unwrap();
+    let server = StoreServer::start().unwrap();
     let (port, work) = (server.port(), Arc::new(work));
     let threads: Vec<_> = (0..size)
         .map(|rank| {
@@ -22,7 +23,7 @@ fn ranks<T: Send + 'static>(
             thread::spawn(move || {
                 let timeout = Duration::from_secs(timeout);
                 let host = "127.0.0.1".to_owned();
-                let join = Join { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
+                let join = JoinOptions { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
                 work(Arc::new(World::join(&join).unwrap()))
             })
         })
@@ -30,8 +31,8 @@ fn ranks<T: Send + 'static>(
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
-fn group(world: &Arc<World>) -> Arc<Group> {
-    Arc::new(Group::new(world, Device::Cpu).unwrap())
+fn group(world: &Arc<World>) -> Arc<ProcessGroup> {
+    Arc::new(ProcessGroup::new(world, Device::Cpu).unwrap())
 }
 
 #[test]
@@ -72,11 +73,9 @@ fn gradients_are_summed_in_buckets_while_the_backward_pass_runs() {
         forward(&layers, &rows).backward();
         let loss = forward(&layers, &rows);
         let begun = Instant::now();
-        reducer.begin().unwrap();
-        loss.backward();
+        reducer.backward(&loss).unwrap();
         let ended = begun.elapsed().as_secs_f64();
-        reducer.finish().unwrap();
-        let trace = reducer.trace();
+        let trace = reducer.trace().unwrap();
         (
             layers.iter().map(|layer| f64::try_from(layer.grad().sum(Kind::Double)).unwrap()).collect::<Vec<_>>(),
             trace,
@@ -113,9 +112,7 @@ fn gradients_travel_in_half_precision_and_a_rank_may_have_nothing_to_add() {
                 0 => (&param * &param).sum(Kind::Float) * 1.001,
                 _ => reducer.nothing().unwrap(),
             };
-            reducer.begin().unwrap();
-            loss.backward();
-            reducer.finish().unwrap();
+            reducer.backward(&loss).unwrap();
             Vec::<f64>::try_from(param.grad().to_kind(Kind::Double)).unwrap()
         });
         for grad in found {
@@ -151,7 +148,7 @@ fn a_rank_that_does_not_come_is_named_within_the_time_out() {
 #[test]
 fn a_rank_that_ends_while_the_others_connect_is_named() {
     let found = ranks(2, 10, |world| match world.rank() {
-        0 => Group::new(&world, Device::Cpu).unwrap_err().to_string(),
+        0 => ProcessGroup::new(&world, Device::Cpu).unwrap_err().to_string(),
         _ => String::new(),
     });
     assert!(found[0].starts_with("the ranks cannot connect: rank 1 ended or hangs: no sign of life"), "{found:?}");
@@ -173,18 +170,37 @@ fn a_rank_that_ends_in_the_middle_is_named() {
             let ended = match reducer {
                 None if place == "a collective" => group.barrier(),
                 None => exchange().map(drop),
-                Some(reducer) => reducer.begin().and_then(|()| {
-                    let loss = forward(&layers, &Tensor::ones([64, 512], CPU));
-                    loss.f_backward().map_err(|error| group.explain("backward", &error.to_string()))?;
-                    reducer.finish()
-                }),
+                Some(reducer) => reducer.backward(&forward(&layers, &Tensor::ones([64, 512], CPU))),
             };
             // A connection that breaks is seen at once.
             assert!(begun.elapsed() < Duration::from_secs(60), "{place}: {:?}", begun.elapsed());
-            ended.unwrap_err().to_string()
+            let error = ended.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Peer, "{place}: {error}");
+            error.to_string()
         });
         assert!(found[0].contains("rank 1 ended or hangs: no sign of life"), "{place}: {found:?}");
     }
+}
+
+/// A failure of its own backward pass was blamed on a peer where its message had one of a few words in it.
+#[test]
+fn a_failure_of_the_backward_pass_itself_is_no_peers() {
+    let found = ranks(1, 10, |world| {
+        let param = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
+        let options = ReducerOptions::default();
+        let reducer = Reducer::new(&group(&world), std::slice::from_ref(&param), options).unwrap();
+        let fails = AtomicBool::new(false);
+        let segment = move |x: &Tensor| match fails.swap(true, Ordering::Relaxed) {
+            false => Ok(x * 2.0),
+            true => Err(tch::TchError::Torch("gloo or NCCL".to_owned()).into()),
+        };
+        let loss = torch_ext::checkpoint(&param, segment).unwrap().sum(Kind::Float);
+        reducer.backward(&loss).unwrap_err()
+    });
+    assert_eq!(
+        (found[0].kind(), found[0].to_string().as_str()),
+        (ErrorKind::Internal, "Internal torch error: gloo or NCCL")
+    );
 }
 
 #[test]
@@ -208,7 +224,7 @@ fn a_rank_that_fails_tells_the_others_why() {
 fn no_one_to_meet_is_an_error() {
     // A port that only root may listen at, and where nothing does any more.
     let (host, port, timeout) = ("127.0.0.1".to_owned(), 1, Duration::from_secs(1));
-    let join = Join { host, port, serve: false, rank: 1, size: 2, timeout, prefix: String::new() };
+    let join = JoinOptions { host, port, serve: false, rank: 1, size: 2, timeout, prefix: String::new() };
     let error = World::join(&join).unwrap_err().to_string();
     assert!(error.contains("rank 1 cannot reach the others at 127.0.0.1"), "{error}");
 }

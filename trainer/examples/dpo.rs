@@ -4,41 +4,30 @@
 //!
 //! Prints one line of JSON. `--threads 1 --clock cpu` counts the time that the training's thread ran, for a machine
 //! that others use too. `--device cpu` or `cuda` takes that one and no other.
-use std::collections::HashMap;
+#[path = "../../torch-ext/examples/common/mod.rs"]
+mod common;
+
+use common::{Arguments, Clock, Outcome as Ended};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tch::Kind;
 use trainer::{DpoSettings, Event, Length, Observer, Outcome, Precision, Schedule, Settings};
 
-type Ended<T> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dpo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("dpo", measure)
 }
 
-fn measure() -> Ended<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    let get = |name: &str, default: &'static str| (*given.get(name).unwrap_or(&default)).to_owned();
-    let precision = get("--precision", "fp32");
-    let (warmup, steps): (u64, u64) = (get("--warmup", "5").parse()?, get("--steps", "40").parse()?);
-    let threads: i32 = get("--threads", "0").parse()?;
-    if threads > 0 {
-        tch::set_num_threads(threads);
-    }
-    let cpu = get("--clock", "wall") == "cpu";
-    let device = torch_ext::device_named(&get("--device", "auto"))?;
-    let model = model::weights::load(&PathBuf::from(get("--weights", "")), device)?;
+fn measure(arguments: &Arguments) -> Ended<()> {
+    let (precision, kind) = arguments.precision();
+    let (warmup, steps): (u64, u64) = (arguments.number("--warmup", "5")?, arguments.number("--steps", "40")?);
+    arguments.set_threads()?;
+    let (clock, device) = (arguments.clock(), arguments.device("auto")?);
+    let model = model::weights::load(&PathBuf::from(arguments.get("--weights", "")), device)?;
     let settings = Settings {
         seed: 0,
-        precision: match precision.as_str() {
-            "bf16" => Precision::Bf16,
-            "fp16" => Precision::Fp16,
+        precision: match kind {
+            Kind::BFloat16 => Precision::Bf16,
+            Kind::Half => Precision::Fp16,
             _ => Precision::Fp32,
         },
         learning_rate: 1e-6,
@@ -65,12 +54,12 @@ fn measure() -> Ended<()> {
         ranks: trainer::Ranks::default(),
     };
     // Dropout off on both sides, so that the losses compare.
-    let preferences = PathBuf::from(get("--preferences", ""));
+    let preferences = PathBuf::from(arguments.get("--preferences", ""));
     let dpo = DpoSettings { preferences, beta: 0.1, lambda: 10.0, dropout: false };
     let folder = tempfile::tempdir()?;
     torch_ext::keep_freed_memory();
-    let mut watch = Watch { cpu, warmup, ..Watch::default() };
-    watch.begun = watch.now();
+    let mut watch = Watch { clock, warmup, ..Watch::default() };
+    watch.begun = clock.now();
     let outcome = trainer::dpo::train(&settings, &dpo, &model, folder.path(), &false.into(), &mut watch)?;
     let Outcome::Finished(report) = outcome else { return Err("stopped".into()) };
     let seconds = watch.last - watch.first;
@@ -78,7 +67,7 @@ fn measure() -> Ended<()> {
         "{}",
         serde_json::json!({
             "what": "here", "precision": precision, "device": format!("{device:?}"), "threads": tch::get_num_threads(),
-            "clock": if cpu { "cpu" } else { "wall" }, "steps_per_second": steps as f64 / seconds,
+            "clock": clock.name(), "steps_per_second": steps as f64 / seconds,
             "reference_seconds": watch.started - watch.begun, "train_loss": report.train_loss,
             "pieces": report.chosen + report.rejected,
         })
@@ -88,7 +77,7 @@ fn measure() -> Ended<()> {
 
 #[derive(Default)]
 struct Watch {
-    cpu: bool,
+    clock: Clock,
     warmup: u64,
     begun: f64,
     started: f64,
@@ -96,26 +85,12 @@ struct Watch {
     last: f64,
 }
 
-impl Watch {
-    /// Seconds of the wall clock, or that this thread has run.
-    fn now(&self) -> f64 {
-        let run =
-            || std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok();
-        if self.cpu
-            && let Some(nanoseconds) = run()
-        {
-            return nanoseconds / 1e9;
-        }
-        std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
-    }
-}
-
 impl Observer for Watch {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { .. } => self.started = self.now(),
+            Event::Started { .. } => self.started = self.clock.now(),
             Event::Step { step, .. } => {
-                self.last = self.now();
+                self.last = self.clock.now();
                 if *step == self.warmup {
                     self.first = self.last;
                 }

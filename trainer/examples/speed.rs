@@ -5,6 +5,10 @@
 //! A run is a precision, a batch size, and what is special: `drop` (dropout 0.1), `varied` (patches of 1 to 16 characters,
 //! pieces of half to full length), `again` (activation checkpointing). Prints one line of JSON each. The memory's peak is that
 //! of the process so far. Checkpoints go to the folder for temporary files.
+#[path = "../../torch-ext/examples/common/mod.rs"]
+mod common;
+
+use common::{Arguments, Outcome as Ended};
 use model::patches::Patches;
 use model::{Architecture, Batch, Mode, NotaGen};
 use std::process::ExitCode;
@@ -15,26 +19,18 @@ use trainer::{
     Event, Length, Loss, Objective, Observer, Outcome, Part, Place, Precision, Ranks, Schedule, Set, Settings,
 };
 
-type Ended<T> = Result<T, Box<dyn std::error::Error>>;
-
 const STEPS: u64 = 16;
 const LOG_EVERY: u64 = 4;
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("speed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("speed", measure)
 }
 
-fn measure() -> Ended<()> {
-    let mut arguments = std::env::args().skip(1);
-    let size = arguments.next().unwrap_or_default();
-    let device = torch_ext::device_named(&arguments.next().unwrap_or_default())?;
-    let architecture = match size.as_str() {
+fn measure(arguments: &Arguments) -> Ended<()> {
+    let mut words = arguments.words();
+    let size = words.next().unwrap_or_default();
+    let device = torch_ext::device_named(words.next().unwrap_or_default())?;
+    let architecture = match size {
         "large" => Architecture::large(),
         "medium" => Architecture::medium(),
         "small" => Architecture::small(),
@@ -42,15 +38,15 @@ fn measure() -> Ended<()> {
     };
     // One network with and one without dropout, made when it is needed.
     let mut networks: [Option<NotaGen>; 2] = [None, None];
-    for text in arguments {
-        let run = Run::parse(&text)?;
+    for text in words {
+        let run = Run::parse(text)?;
         let architecture = Architecture { dropout: if run.drop { 0.1 } else { 0.0 }, ..architecture.clone() };
         let network = &mut networks[usize::from(run.drop)];
         let network = match network {
             Some(network) => network,
             None => network.insert(NotaGen::new(&architecture, device, 0)?),
         };
-        println!("{}", run.time(&text, network)?);
+        println!("{}", run.time(text, network)?);
     }
     Ok(())
 }

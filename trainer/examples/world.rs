@@ -3,39 +3,31 @@
 //!     cargo run --release -p trainer --example world -- --weights W.pth --index train.jsonl --steps 60
 //!
 //! Prints one line of JSON. `--device cpu` or `cuda` takes that one and no other.
-use std::collections::HashMap;
+#[path = "../../torch-ext/examples/common/mod.rs"]
+mod common;
+
+use common::{Arguments, Outcome as Ended};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Device;
-use torch_ext::{Group, Join, Server, World};
+use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
 use trainer::{
     BatchBy, Event, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
 };
 
-type Ended<T> = Result<T, Box<dyn std::error::Error>>;
-
 const WARM_UP: u64 = 3;
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("world: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("world", measure)
 }
 
-fn measure() -> Ended<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given: HashMap<&str, &str> = arguments.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    let get = |name: &str| given.get(name).copied().unwrap_or_default();
-    let (weights, index, steps) = (PathBuf::from(get("--weights")), PathBuf::from(get("--index")), get("--steps"));
-    let device = torch_ext::device_named(given.get("--device").copied().unwrap_or("auto"))?;
-    let server = Server::start()?;
-    let join = Join {
+fn measure(arguments: &Arguments) -> Ended<()> {
+    let [weights, index] = ["--weights", "--index"].map(|name| PathBuf::from(arguments.get(name, "")));
+    let (steps, device) = (arguments.number("--steps", "60")?, arguments.device("auto")?);
+    let server = StoreServer::start()?;
+    let join = JoinOptions {
         host: "127.0.0.1".to_owned(),
         port: server.port(),
         serve: false,
@@ -45,8 +37,7 @@ fn measure() -> Ended<()> {
         prefix: "one".to_owned(),
     };
     let world = Arc::new(World::join(&join)?);
-    let group = Ranks::of(Arc::new(Group::new(&world, device)?));
-    let steps = steps.parse()?;
+    let group = Ranks::of(Arc::new(ProcessGroup::new(&world, device)?));
     let turn = |ranks: &Ranks| train(&weights, &index, steps, device, ranks.clone());
     let (alone, ranked, again, ranked_again) =
         (turn(&Ranks::default())?, turn(&group)?, turn(&Ranks::default())?, turn(&group)?);

@@ -75,6 +75,10 @@ pub struct Position {
     /// What has been added up since the last log event.
     #[serde(default)]
     pub window: Window,
+    /// Under `activation_checkpointing` each block has a dropout seed of its own; a training of an earlier program goes on
+    /// without.
+    #[serde(default)]
+    pub distinct_seeds: bool,
 }
 
 /// Sums over the steps between two log events, skipped ones left out.
@@ -106,6 +110,11 @@ impl Window {
 }
 
 impl Position {
+    /// Where a new training is.
+    pub(crate) fn start() -> Position {
+        Position { distinct_seeds: true, ..Position::default() }
+    }
+
     /// The epoch that the last step belongs to, counted from 1.
     pub fn current_epoch(&self) -> u64 {
         if self.step_in_epoch == 0 { self.epoch.max(1) } else { self.epoch + 1 }
@@ -322,7 +331,7 @@ impl Checkpoints {
             scheduled: schedule.map_or(step, |schedule| number(Some(schedule.last_epoch))),
             best_epoch: number(checkpoint.best_epoch()?),
             best_eval_loss: checkpoint.min_eval_loss()?.filter(|&loss| loss < NO_LOSS),
-            ..Position::default()
+            ..Position::start()
         })
     }
 
@@ -588,5 +597,14 @@ mod tests {
             .map(|loss| position.evaluated(loss, None).best);
         assert_eq!(best, [true, true, true, false, true]);
         assert_eq!(position.best_eval_loss, Some(2.0));
+    }
+
+    #[test]
+    fn a_training_of_an_earlier_program_keeps_its_seeds_and_a_new_one_has_distinct_ones() {
+        let written = serde_json::to_value(Position::start()).unwrap();
+        assert!(serde_json::from_value::<Position>(written.clone()).unwrap().distinct_seeds);
+        let mut earlier = written;
+        earlier.as_object_mut().unwrap().remove("distinct_seeds");
+        assert!(!serde_json::from_value::<Position>(earlier).unwrap().distinct_seeds);
     }
 }

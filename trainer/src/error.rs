@@ -84,13 +84,20 @@ impl From<tch::TchError> for Error {
 }
 
 impl Error {
+    /// A failure while ranks work together.
     pub(crate) fn peer(error: torch_ext::Error) -> Error {
-        Error::Peer(error.to_string())
+        match error.kind() {
+            torch_ext::ErrorKind::Peer => Error::Peer(error.to_string()),
+            _ => Error::TorchExt(error),
+        }
     }
 
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::Model(model::Error::Torch(error)) | Error::TorchExt(error) if error.is_out_of_memory() => Some(
+                "a smaller batch_size, more accumulation_steps or activation_checkpointing: true take less memory".to_owned(),
+            ),
             Error::Diverged { .. } => {
                 Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned())
             }

@@ -231,21 +231,12 @@ impl Optimizer {
             (None, None) => return Ok(()),
         };
         let Some(reducer) = self.reducer.as_ref().filter(|_| last) else { return Ok(loss.f_backward()?) };
-        reducer.begin().map_err(Error::peer)?;
-        loss.f_backward().map_err(|error| {
-            let text = error.to_string();
-            // A failure of a peer comes out of the backward pass as Gloo's or NCCL's.
-            match ["gloo", "NCCL", "ncclComm"].iter().any(|word| text.contains(word)) {
-                true => Error::peer(reducer.group().explain("exchange of gradients", &text)),
-                false => Error::from(error),
-            }
-        })?;
-        reducer.finish().map_err(Error::peer)
+        reducer.backward(&loss).map_err(Error::peer)
     }
 
     /// What the last exchange of gradients did; nothing alone.
     pub fn exchange(&self) -> Option<Exchange> {
-        let buckets: Vec<Exchanged> = self.reducer.as_ref()?.trace().iter().map(Exchanged::from).collect();
+        let buckets: Vec<Exchanged> = self.reducer.as_ref()?.trace().ok()?.iter().map(Exchanged::from).collect();
         // Libtorch's backward pass ends with the exchange: what it takes is the time to the last gradient.
         let last = |of: fn(&Exchanged) -> f64| buckets.iter().map(of).fold(0.0, f64::max);
         let (backward, end) = (last(|bucket| bucket.ready), last(|bucket| bucket.reduced));

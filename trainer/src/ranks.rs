@@ -5,13 +5,13 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
-use torch_ext::{Group, Reduce};
+use torch_ext::{ProcessGroup, Reduce};
 
 /// The ranks of a training: this process alone, or the processes of a group, one a rank. All ranks make the same calls in
 /// the same order; those that wait for others are errors within the group's time-out when a peer is gone.
 #[derive(Debug, Clone, Default)]
 pub struct Ranks {
-    group: Option<Arc<Group>>,
+    group: Option<Arc<ProcessGroup>>,
 }
 
 /// Two are equal when they are one group.
@@ -27,7 +27,7 @@ impl PartialEq for Ranks {
 
 impl Ranks {
     /// The ranks of a group.
-    pub fn of(group: Arc<Group>) -> Ranks {
+    pub fn of(group: Arc<ProcessGroup>) -> Ranks {
         Ranks { group: Some(group) }
     }
 
@@ -46,7 +46,7 @@ impl Ranks {
         self.rank() == 0
     }
 
-    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
+    pub(crate) fn group(&self) -> Option<&Arc<ProcessGroup>> {
         self.group.as_ref()
     }
 

@@ -40,11 +40,13 @@ pub struct Begun {
 }
 
 /// Begins one optimizer step over its parts, whose weights add up: characters weigh the same in whatever part they are.
+///
+/// `number` is the step's, and `distinct_seeds` that of [`crate::Position`].
 pub fn begin_step<I>(
     settings: &Settings,
     optimizer: &mut Optimizer,
     step: Step<I>,
-    number: u64,
+    (number, distinct_seeds): (u64, bool),
     stop: bool,
     loss: impl Fn(I, Mode) -> Result<Loss>,
 ) -> Result<Begun> {
@@ -72,7 +74,8 @@ pub fn begin_step<I>(
         let seed = stream::seed(settings.seed, Purpose::Dropout, [number, first_part + number_of_part as u64]) as i64;
         tch::manual_seed(seed);
         let autocast = settings.precision.kind();
-        let checkpointing = settings.activation_checkpointing.then_some(Checkpointing { seed, autocast });
+        let how = Checkpointing { seed, autocast, distinct_seeds };
+        let checkpointing = settings.activation_checkpointing.then_some(how);
         let region = (Span::new("forward"), Autocast::new(device, autocast)?);
         let loss = loss(part.input, Mode { train: true, checkpointing })?;
         drop(region);
@@ -111,7 +114,7 @@ pub fn run_step<I>(
     number: u64,
     loss: impl Fn(I, Mode) -> Result<Loss>,
 ) -> Result<Done> {
-    let begun = begin_step(settings, optimizer, step, number, false, loss)?;
+    let begun = begin_step(settings, optimizer, step, (number, true), false, loss)?;
     let done = finish_steps(&settings.ranks, &[begun])?.pop();
     done.ok_or_else(|| Error::Settings("a step without numbers".to_owned()))
 }

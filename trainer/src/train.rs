@@ -192,7 +192,7 @@ pub fn train<O: Objective>(
             objective.loss(network, input, mode)
         };
         let told = stop.load(Ordering::Relaxed);
-        let begun = begin_step(settings, &mut optimizer, step?, position.step, told, loss)?;
+        let begun = begin_step(settings, &mut optimizer, step?, (position.step, position.distinct_seeds), told, loss)?;
         stopping |= ranks.size() > 1 && begun.stopped;
         position.advance(&begun.work, steps.examples(), steps.is_over());
         clock.work += begun.work;
@@ -280,7 +280,7 @@ fn begin<O: Objective>(
     checkpoints: &Checkpoints,
 ) -> Result<Position> {
     let ranks = &settings.ranks;
-    let mut position = Position::default();
+    let mut position = Position::start();
     if ranks.is_first() {
         position = match (checkpoints.resume(network, optimizer)?, &settings.resume_from) {
             (Some(position), _) => position,

@@ -51,7 +51,8 @@ fn third_step<I>(
         run_step(settings, &mut optimizer, step(number), number as u64, &loss).unwrap();
     }
     let third = step(2);
-    let (begun, calls) = count_calls(|| begin_step(settings, &mut optimizer, third, 2, false, &loss).unwrap()).unwrap();
+    let (begun, calls) =
+        count_calls(|| begin_step(settings, &mut optimizer, third, (2, true), false, &loss).unwrap()).unwrap();
     assert!(finish_steps(&settings.ranks, &[begun]).unwrap()[0].loss.is_finite());
     calls
 }

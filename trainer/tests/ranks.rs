@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Group, Join, Server, World};
+use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
 use trainer::{
     Event, Length, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Precision, Ranks, Report,
     Result, Set, Settings, Work, in_order, language, run_step, shuffled, train,
@@ -19,15 +19,15 @@ use trainer::{
 
 /// Runs `work` on every rank and returns what they give, by rank.
 fn ranks<T: Send + 'static>(size: usize, work: impl Fn(Ranks) -> T + Send + Sync + 'static) -> Vec<T> {
-    let server = Server::start().unwrap();
+    let server = StoreServer::start().unwrap();
     let (port, work) = (server.port(), Arc::new(work));
     let start = |rank| {
         let work = work.clone();
         thread::spawn(move || {
             let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(300));
-            let join = Join { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
+            let join = JoinOptions { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
             let world = Arc::new(World::join(&join).unwrap());
-            work(Ranks::of(Arc::new(Group::new(&world, Device::Cpu).unwrap())))
+            work(Ranks::of(Arc::new(ProcessGroup::new(&world, Device::Cpu).unwrap())))
         })
     };
     let threads: Vec<_> = (0..size).map(start).collect();

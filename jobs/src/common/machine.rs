@@ -145,7 +145,7 @@ fn own_kernels() -> String {
 
 /// The fused attention that models compute with.
 fn attention(usable: bool) -> String {
-    let attention = torch_ext::attention();
+    let attention = torch_ext::fused_attention();
     let kinds = match usable {
         true => {
             vec![("flash", attention.flash), ("memory-efficient", attention.efficient), ("cuDNN's", attention.cudnn)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use torch_ext::Server;
+use torch_ext::StoreServer;
 
 use crate::common::{
     failure::{Code, Failure, Result},
@@ -86,7 +86,7 @@ struct Workers {
     children: Vec<Child>,
     ended: Vec<Option<ExitStatus>>,
     logs: PathBuf,
-    store: Server,
+    store: StoreServer,
     /// When all were told to stop.
     stopped: Option<Instant>,
     /// The one that did not end when told to.
@@ -95,7 +95,7 @@ struct Workers {
 
 impl Workers {
     fn start(nproc: usize, attempt: u32, logs: &Path, stop: &AtomicBool) -> Result<Workers> {
-        let store = Server::start()?;
+        let store = StoreServer::start()?;
         let program = env::current_exe().map_err(|error| Failure::failed(format!("this program's path: {error}")))?;
         // What --fresh removes is removed once.
         let arguments = env::args_os().skip(1).filter(|word| attempt == 0 || word != "--fresh");

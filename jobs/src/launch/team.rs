@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
-use torch_ext::{Group, Join, World};
+use torch_ext::{JoinOptions, ProcessGroup, World};
 use trainer::Ranks;
 
 use crate::{
@@ -59,7 +59,7 @@ impl Team {
     /// They cannot be reached within the time-out.
     pub fn join(place: &Place) -> Result<Team> {
         let Place { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
-        let world = World::join(&Join { host, port, serve, rank, size, timeout: launch::timeout()?, prefix });
+        let world = World::join(&JoinOptions { host, port, serve, rank, size, timeout: launch::timeout()?, prefix });
         let world = world.map_err(|error| {
             peer(error).hint("MASTER_ADDR and MASTER_PORT are where rank 0 waits: is it up, and is there a way to it?")
         })?;
@@ -90,7 +90,7 @@ impl Team {
     pub fn ranks(&mut self, device: Device) -> Result<Ranks> {
         let Some(world) = &self.world else { return Ok(Ranks::default()) };
         if self.ranks.is_none() {
-            self.ranks = Some(Ranks::of(Arc::new(Group::new(world, device).map_err(peer)?)));
+            self.ranks = Some(Ranks::of(Arc::new(ProcessGroup::new(world, device).map_err(peer)?)));
         }
         Ok(self.ranks.clone().unwrap_or_default())
     }
@@ -166,5 +166,8 @@ impl Team {
 }
 
 fn peer(error: torch_ext::Error) -> Failure {
-    Failure::failed(error.to_string()).of_peer()
+    match error.kind() {
+        torch_ext::ErrorKind::Peer => Failure::failed(error.to_string()).of_peer(),
+        _ => Failure::from(error),
+    }
 }

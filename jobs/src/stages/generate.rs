@@ -7,7 +7,7 @@ use std::{
 };
 
 use model::{
-    generate::{Event, Generator, Options, Piece, Recordings, Start, check, tag_lines},
+    generate::{CudaGraphStats, GenerationEvent, Generator, Options, Start, WrittenPiece, check, tag_lines},
     prompts,
     sampling::Sampling,
 };
@@ -242,7 +242,7 @@ struct Pieces<'a> {
     seconds: f64,
     /// In this run.
     to_write: usize,
-    recordings: Option<Recordings>,
+    recordings: Option<CudaGraphStats>,
     failure: Option<Failure>,
 }
 
@@ -278,9 +278,9 @@ impl<'a> Pieces<'a> {
         starts(&self.job.prompts, self.reporter)
     }
 
-    fn event(&mut self, event: &Event) -> ControlFlow<()> {
+    fn event(&mut self, event: &GenerationEvent) -> ControlFlow<()> {
         match event {
-            Event::Started { pieces, batch_size } => {
+            GenerationEvent::Started { pieces, batch_size } => {
                 if let Err(failure) = self.make_room() {
                     self.failure = Some(failure);
                     return ControlFlow::Break(());
@@ -288,20 +288,20 @@ impl<'a> Pieces<'a> {
                 self.to_write = *pieces;
                 self.reporter.say(format!("{pieces} pieces to write, {batch_size} at a time"));
             }
-            Event::Finished(piece) => {
+            GenerationEvent::Finished(piece) => {
                 if let Err(failure) = self.take(piece) {
                     self.failure = Some(failure);
                     return ControlFlow::Break(());
                 }
             }
-            Event::Failed { index, attempt, reason, retried, .. } => {
+            GenerationEvent::Failed { index, attempt, reason, retried, .. } => {
                 let next = if *retried { "another attempt follows" } else { "it is given up" };
                 self.reporter.say(format!("piece {}, attempt {attempt}: {reason}; {next}", index + 1));
             }
-            Event::Lowered { from, to } => {
+            GenerationEvent::Lowered { from, to } => {
                 self.reporter.say(format!("memory ran out: {to} pieces at a time instead of {from}"));
             }
-            Event::Round { pieces, failed, patches, live, seconds } => {
+            GenerationEvent::Round { pieces, failed, patches, live, seconds } => {
                 let speed = *patches as f64 / seconds.max(f64::MIN_POSITIVE);
                 let left = match *pieces {
                     0 => String::new(),
@@ -314,7 +314,7 @@ impl<'a> Pieces<'a> {
                     format!("pieces, {live} under way, {failed} failed, {patches} patches, {speed:.0} patches/s{left}");
                 self.reporter.progress(*pieces as u64, Some(self.to_write as u64), &text);
             }
-            Event::Began { .. } | Event::Text { .. } => {}
+            GenerationEvent::Began { .. } | GenerationEvent::Text { .. } => {}
         }
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -327,7 +327,7 @@ impl<'a> Pieces<'a> {
         save(&self.job.output.join(MARK), self.mark)
     }
 
-    fn take(&mut self, piece: &Piece) -> Result<()> {
+    fn take(&mut self, piece: &WrittenPiece) -> Result<()> {
         let interleaved = rests::unreduce_text(&piece.text)?;
         let aligned = is_aligned(&interleaved);
         save(&file(&self.job.output, "interleaved", piece.index), &interleaved)?;

@@ -9,7 +9,7 @@ use std::{
 
 use model::{
     NotaGen,
-    generate::{Event, Generator, Options, Piece},
+    generate::{GenerationEvent, Generator, Options, WrittenPiece},
 };
 use notation::{
     export::{to_midi, to_musicxml},
@@ -64,7 +64,7 @@ impl Listen<'_> {
         let mut failure = None;
         let mut generator = Generator::new(self.model, generate::kind(self.model.device(), self.precision))?;
         let summary = generator.run(&options, &mut |event| {
-            if let Event::Finished(piece) = event
+            if let GenerationEvent::Finished(piece) = event
                 && let Err(error) = write(&folder, piece, reporter)
             {
                 failure = Some(error);
@@ -88,7 +88,7 @@ impl Listen<'_> {
 }
 
 /// The ABC comes last: where it is, the piece is done.
-fn write(folder: &Path, piece: &Piece, reporter: &mut Reporter) -> Result<()> {
+fn write(folder: &Path, piece: &WrittenPiece, reporter: &mut Reporter) -> Result<()> {
     let abc = rests::unreduce_text(&piece.text)?;
     let save = |end: &str, bytes: &[u8]| {
         let path = file(folder, piece.index, end);

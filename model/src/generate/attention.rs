@@ -5,14 +5,14 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::kernels::{self, Kernel};
 
 /// Patches for one slot to read, at least one.
-pub(super) struct Reading {
+pub(super) struct UnreadPatches {
     pub(super) slot: usize,
     /// Patches that its cache holds.
     pub(super) start: usize,
     pub(super) characters: Vec<u8>,
 }
 
-impl Reading {
+impl UnreadPatches {
     pub(super) fn patches(&self, size: usize) -> usize {
         self.characters.len() / size
     }
@@ -24,12 +24,12 @@ pub(super) fn caches(layers: usize, [slots, heads, positions]: [i64; 3], of: (Ki
     (0..layers).map(zeros).collect()
 }
 
-/// Where new keys and values go, and up to where each row attends.
-pub(super) enum At<'a> {
+/// Where new keys and values go, and how far each row attends.
+pub(super) enum CachePosition<'a> {
     /// Every row at this one; `positions` (rows), int64, has it for each.
-    Place(i64, &'a Tensor),
+    Same(i64, &'a Tensor),
     /// Row i at `positions[i]`.
-    Positions {
+    Each {
         /// (rows), int64: 0, 1, 2 and so on.
         rows: &'a Tensor,
         /// (rows), int64.
@@ -42,11 +42,12 @@ pub(super) enum At<'a> {
 /// Appends a key and a value a row, and attends by one query a row: `qkv` (rows, 3 * hidden) to (rows, hidden).
 ///
 /// Row i of the batch is row i of `cache`, (slots, 2, heads, positions, 64). Read are the first `keys` positions, of them those
-/// up to the row's own. Nothing is asked of the host: the work can be recorded.
-pub(super) fn append_attend(qkv: &Tensor, cache: &Tensor, at: &At, keys: i64) -> Result<Tensor> {
+/// up to the row's own. Nothing is asked of the host: the work can be recorded. Without our own kernel these are fewer launches
+/// than [`kernels::append_attend`]'s, which the kernel is checked against and which also knows idle rows.
+pub(super) fn append_attend(qkv: &Tensor, cache: &Tensor, at: &CachePosition, keys: i64) -> Result<Tensor> {
     let rows = qkv.size()[0];
     if kernels::is_own(Kernel::AppendAttend, qkv.device(), qkv.kind()) {
-        let (At::Place(_, positions) | At::Positions { positions, .. }) = at;
+        let (CachePosition::Same(_, positions) | CachePosition::Each { positions, .. }) = at;
         let (keys, values) = (cache.f_select(1, 0)?, cache.f_select(1, 1)?);
         return Ok(kernels::append_attend(qkv, &keys, &values, positions)?);
     }
@@ -54,11 +55,11 @@ pub(super) fn append_attend(qkv: &Tensor, cache: &Tensor, at: &At, keys: i64) ->
     let new = heads.f_narrow(1, 1, 2)?;
     let mut cache = cache.f_narrow(0, 0, rows)?;
     let mask = match at {
-        At::Place(place, _) => {
+        CachePosition::Same(place, _) => {
             cache.f_select(3, *place)?.f_copy_(&new)?;
             None
         }
-        At::Positions { rows, positions, mask } => {
+        CachePosition::Each { rows, positions, mask } => {
             let _ = cache.f_index_put_(&[Some(*rows), None, None, Some(*positions)], &new, false)?;
             Some(*mask)
         }
@@ -75,7 +76,7 @@ fn attend(query: &Tensor, cache: &Tensor, mask: Option<&Tensor>, causal: bool) -
 }
 
 /// Who attends to what in one reading, the same for every layer: tokens of new patches one after the other.
-pub(super) struct Plan(Vec<Run>);
+pub(super) struct AttentionPlan(Vec<Run>);
 
 struct Run {
     token: i64,
@@ -87,8 +88,8 @@ struct Run {
     mask: Option<Tensor>,
 }
 
-impl Plan {
-    pub(super) fn new(readings: &[Reading], size: usize, device: Device) -> Result<Plan> {
+impl AttentionPlan {
+    pub(super) fn new(readings: &[UnreadPatches], size: usize, device: Device) -> Result<AttentionPlan> {
         let mut runs: Vec<Run> = Vec::new();
         let mut token = 0;
         for reading in readings {
@@ -110,7 +111,7 @@ impl Plan {
             }
             token += len;
         }
-        Ok(Plan(runs))
+        Ok(AttentionPlan(runs))
     }
 
     /// Queries (tokens, heads, 64) to what they attend to, (tokens, hidden).

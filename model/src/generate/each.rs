@@ -1,6 +1,7 @@
 //! Slot after slot, as a CPU does it: no wasted reading, and the host sees every character.
-use super::network::{EOS, Network, Ready};
+use super::network::{InferenceNetwork, Ready};
 use crate::Result;
+use crate::patches::EOS;
 use crate::sampling::{Draws, Sampling};
 use tch::Tensor;
 
@@ -9,7 +10,7 @@ fn goes_on(given: &[u8], written: &[u8]) -> bool {
     !written[given.len().min(written.len())..].contains(&EOS)
 }
 
-impl Network {
+impl InferenceNetwork {
     /// All characters of the next patches, those given included. Ended patches leave the batch once it gets a good deal
     /// smaller without them.
     pub(super) fn write_each(&mut self, ready: &[Ready]) -> Result<Vec<Vec<u8>>> {

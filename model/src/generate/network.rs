@@ -2,20 +2,18 @@
 //!
 //! Weights of the matrix products and the caches are in the chosen type; the residual stream, norms, embeddings and
 //! the sampling are in float32. Nothing that a row goes through depends on the other rows.
-use super::READ_AT_ONCE;
-use super::attention::{At, Plan, Reading, append_attend, caches};
-use super::together::{Recordings, Together, Trial};
+use super::attention::{AttentionPlan, CachePosition, UnreadPatches, append_attend, caches};
 use crate::architecture::HEAD_SIZE;
-use crate::gpt2::gelu;
 use crate::notagen::embed_patches;
 use crate::sampling::Sampling;
 use crate::{Architecture, Error, NotaGen, Result, VOCABULARY};
 use tch::{Device, Kind, Tensor};
 use torch_ext::kernels::{self, Kernel};
-use torch_ext::{Linear, Span};
+use torch_ext::{PackedLinear, Span, gelu};
 
-pub(super) const EOS: u8 = 2;
 const LAYER_NORM_EPS: f64 = 1e-5;
+/// Patches that one slot reads in one round at most: a long context does not hold the others up.
+pub(super) const READ_AT_ONCE: usize = 128;
 /// Patches read in one pass at most, of all slots together: what a pass needs beside the caches stays within bounds.
 const READ_IN_ONE_PASS: usize = 64 * READ_AT_ONCE;
 
@@ -38,21 +36,16 @@ impl Ready {
     }
 }
 
-/// How a round is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attention {
-    /// Slot after slot, each with its own length: no wasted reading (CPU).
-    Each,
-    /// All slots at once behind a mask, recorded where that can be: few launches (GPU).
-    Together,
-}
-
 pub(super) struct Norm {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Norm {
+    fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
     pub(super) fn forward(&self, x: &Tensor, kind: Kind) -> Result<Tensor> {
         let y = x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)?;
         Ok(y.f_to_kind(kind)?)
@@ -61,16 +54,29 @@ impl Norm {
 
 pub(super) struct Layer {
     ln_1: Norm,
-    qkv: Linear,
-    attended: Linear,
+    qkv: PackedLinear,
+    attended: PackedLinear,
     ln_2: Norm,
-    widen: Linear,
-    narrow: Linear,
+    widen: PackedLinear,
+    narrow: PackedLinear,
 }
 
 impl Layer {
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let linears = [&self.qkv, &self.attended, &self.widen, &self.narrow];
+        let norms = [&self.ln_1, &self.ln_2].into_iter().flat_map(Norm::tensors);
+        linears.into_iter().flat_map(PackedLinear::tensors).chain(norms)
+    }
+
     /// One new token a row. The rest as in [`append_attend`].
-    pub(super) fn forward(&self, x: &mut Residual, kind: Kind, cache: &Tensor, at: &At, keys: i64) -> Result<()> {
+    pub(super) fn forward(
+        &self,
+        x: &mut Residual,
+        kind: Kind,
+        cache: &Tensor,
+        at: &CachePosition,
+        keys: i64,
+    ) -> Result<()> {
         let qkv = self.qkv.forward(&x.norm(&self.ln_1, kind)?)?;
         self.finish(x, &append_attend(&qkv, cache, at, keys)?)
     }
@@ -155,32 +161,29 @@ pub(super) fn slots_in(bytes: u64, a: &Architecture, kind: Kind) -> u64 {
 }
 
 /// The inference copy of a [`NotaGen`].
-pub(super) struct Network {
+pub(super) struct InferenceNetwork {
     pub(super) architecture: Architecture,
     pub(super) device: Device,
     pub(super) kind: Kind,
-    pub(super) attention: Attention,
     /// (hidden, patch size * 128) and (hidden), float32.
     pub(super) patch_embedding: (Tensor, Tensor),
     pub(super) patch: Stack,
     /// (patch size, 128, hidden), float32: what is fed at a place for each character at the place before it.
     character_embedding: Tensor,
     pub(super) character: Stack,
-    pub(super) to_logits: Linear,
+    pub(super) to_logits: PackedLinear,
     pub(super) patch_caches: Vec<Tensor>,
     pub(super) character_caches: Vec<Tensor>,
     /// (slots, hidden), float32: what the patch decoder says about the next patch of each slot.
     pub(super) features: Tensor,
     /// (patch size, slots), int64: each place of a patch, for all slots.
     places: Tensor,
-    pub(super) together: Option<Together>,
-    pub(super) trial: Trial,
-    /// What the weights give was looked at.
-    sound: bool,
+    /// The weights were seen to give finite numbers.
+    finite: bool,
 }
 
-impl Network {
-    pub(super) fn new(model: &NotaGen, kind: Kind) -> Result<Network> {
+impl InferenceNetwork {
+    pub(super) fn new(model: &NotaGen, kind: Kind) -> Result<InferenceNetwork> {
         let _no_grad = tch::no_grad_guard();
         let (architecture, device) = (model.architecture().clone(), model.device());
         let get = |name: &str, kind: Kind| -> Result<Tensor> {
@@ -195,9 +198,9 @@ impl Network {
                 bias: get(&format!("{name}.bias"), Kind::Float)?,
             })
         };
-        let linear = |name: String| -> Result<Linear> {
+        let linear = |name: String| -> Result<PackedLinear> {
             let weight = get(&format!("{name}.weight"), kind)?.f_transpose(0, 1)?;
-            Ok(Linear::new(&weight, Some(&get(&format!("{name}.bias"), kind)?))?)
+            Ok(PackedLinear::new(&weight, Some(&get(&format!("{name}.bias"), kind)?))?)
         };
         let stack = |name: &str, layers: i64| -> Result<Stack> {
             let layer = |i: i64| -> Result<Layer> {
@@ -221,7 +224,7 @@ impl Network {
         let wte = format!("{characters}.wte.weight");
         let character = stack(characters, architecture.char_layers)?;
         let places = character.positions.f_narrow(0, 0, architecture.patch_size)?.f_unsqueeze(1)?;
-        Ok(Network {
+        Ok(InferenceNetwork {
             patch_embedding: (
                 get(&format!("{patch}.weight"), Kind::Float)?.f_transpose(0, 1)?.f_contiguous()?.f_transpose(0, 1)?,
                 get(&format!("{patch}.bias"), Kind::Float)?,
@@ -229,22 +232,19 @@ impl Network {
             patch: stack("patch_level_decoder.base", architecture.patch_layers)?,
             character_embedding: get(&wte, Kind::Float)?.f_unsqueeze(0)?.f_add(&places)?,
             character,
-            to_logits: Linear::new(&get(&wte, kind)?, None)?,
+            to_logits: PackedLinear::new(&get(&wte, kind)?, None)?,
             patch_caches: Vec::new(),
             character_caches: Vec::new(),
             features: Tensor::f_zeros([0, architecture.hidden_size], (Kind::Float, device))?,
             places: Tensor::f_zeros([0, 0], (Kind::Int64, device))?,
-            together: None,
-            trial: Trial::default(),
-            sound: false,
-            attention: if device == Device::Cpu { Attention::Each } else { Attention::Together },
+            finite: false,
             architecture,
             device,
             kind,
         })
     }
 
-    /// Makes room for so many pieces at once; what the caches held is lost.
+    /// Allocates caches for so many pieces at once; what they held is lost.
     pub(super) fn resize(&mut self, slots: i64) -> Result<()> {
         self.release();
         let a = &self.architecture;
@@ -259,50 +259,30 @@ impl Network {
 
     /// Gives the caches' memory back.
     pub(super) fn release(&mut self) {
-        self.together = None;
         self.patch_caches.clear();
         self.character_caches.clear();
     }
 
-    /// What recordings have gained so far, on a GPU.
-    pub(super) fn recordings(&self) -> Option<Recordings> {
-        self.trial.recordings(self.device)
-    }
-
-    /// Reads new patches of some slots and writes the next patch of others, each slot at most once in either: the
-    /// characters behind those given, up to and with the first end mark, in the order of `ready`.
-    ///
-    /// `meanwhile` is what the host can do while a GPU writes. It may not be called.
-    pub(super) fn round(
-        &mut self,
-        readings: Vec<Reading>,
-        ready: &[Ready],
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<Vec<Vec<u8>>> {
-        let mut written = match self.attention {
-            Attention::Each => {
-                self.read(&readings)?;
-                let _span = Span::new("write");
-                if ready.is_empty() { Vec::new() } else { self.write_each(ready)? }
-            }
-            Attention::Together => self.round_together(readings, ready, meanwhile)?,
-        };
-        for (ready, written) in ready.iter().zip(&mut written) {
-            written.drain(..ready.given.len());
-            if let Some(end) = written.iter().position(|&c| c == EOS) {
-                written.truncate(end + 1);
-            }
+    /// All tensors that a round reads or writes.
+    pub(super) fn tensors(&self) -> Vec<Tensor> {
+        let (weight, bias) = &self.patch_embedding;
+        let mut all = vec![weight, bias, &self.character_embedding, &self.features, &self.places];
+        all.extend(self.to_logits.tensors());
+        all.extend(self.patch_caches.iter().chain(&self.character_caches));
+        for stack in [&self.patch, &self.character] {
+            all.extend([&stack.positions].into_iter().chain(stack.ln_f.tensors()));
+            all.extend(stack.layers.iter().flat_map(Layer::tensors));
         }
-        Ok(written)
+        all.into_iter().map(Tensor::shallow_clone).collect()
     }
 
     /// Reads new patches of some slots, each slot at most once.
-    pub(super) fn read(&mut self, mut readings: &[Reading]) -> Result<()> {
+    pub(super) fn read(&mut self, mut readings: &[UnreadPatches]) -> Result<()> {
         let size = self.architecture.patch_size as usize;
         while !readings.is_empty() {
             let _span = Span::new("read");
             let mut patches = 0;
-            let fits = |reading: &&Reading| {
+            let fits = |reading: &&UnreadPatches| {
                 patches += reading.patches(size);
                 patches <= READ_IN_ONE_PASS
             };
@@ -313,7 +293,7 @@ impl Network {
         Ok(())
     }
 
-    fn pass(&mut self, readings: &[Reading]) -> Result<()> {
+    fn pass(&mut self, readings: &[UnreadPatches]) -> Result<()> {
         let size = self.architecture.patch_size as usize;
         let (mut rows, mut slots, mut positions, mut ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for reading in readings {
@@ -328,7 +308,7 @@ impl Network {
         let tokens = slots.len() as i64;
         let rows = upload(&rows)?.f_view([tokens, size as i64])?;
         let (slots, positions, ends) = (upload(&slots)?, upload(&positions)?, upload(&ends)?);
-        let plan = Plan::new(readings, size, self.device)?;
+        let plan = AttentionPlan::new(readings, size, self.device)?;
         let mut x = Residual::new(self.patches(&rows, &positions)?);
         let at = [Some(&slots), None, None, Some(&positions)];
         for (layer, cache) in self.patch.layers.iter().zip(&mut self.patch_caches) {
@@ -360,18 +340,17 @@ impl Network {
         Ok(self.character_embedding.f_select(0, place + 1)?.f_index_select(0, characters)?)
     }
 
-    /// What the weights give was looked at.
     pub(super) fn is_checked(&self) -> bool {
-        self.sound
+        self.finite
     }
 
-    /// Looks once at what the weights give for these inputs.
+    /// Refuses weights that give what is not a finite number; once.
     pub(super) fn check(&mut self, first: Tensor) -> Result<()> {
-        if !self.sound && self.logits(first, 0)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !self.finite && self.logits(first, 0)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             let kind = self.kind;
             return Err(Error::Invalid(format!("in {kind:?} the weights predict what is not a finite number")));
         }
-        self.sound = true;
+        self.finite = true;
         Ok(())
     }
 
@@ -380,7 +359,7 @@ impl Network {
         let positions = self.places.f_select(0, place)?.f_narrow(0, 0, x.size()[0])?;
         let mut x = Residual::new(x);
         for (layer, cache) in self.character.layers.iter().zip(&self.character_caches) {
-            layer.forward(&mut x, self.kind, cache, &At::Place(place, &positions), place + 1)?;
+            layer.forward(&mut x, self.kind, cache, &CachePosition::Same(place, &positions), place + 1)?;
         }
         Ok(self.to_logits.forward(&x.norm(&self.character.ln_f, self.kind)?)?)
     }

@@ -1,6 +1,8 @@
 //! Pieces that come and go while others are being written: each with its own seed, settings and beginning.
-use super::track::Beginning;
-use super::{Event, Generator, Options, Run, Start, Terms, Writing};
+use super::generator::Generator;
+use super::options::{GenerationEvent, Options};
+use super::run::{Run, Terms, Writing};
+use super::track::{Beginning, Limits, Start};
 use crate::Result;
 use crate::sampling::Sampling;
 use std::ops::ControlFlow;
@@ -37,7 +39,7 @@ impl Generator {
         let mut run = Run::new(self, options)?;
         run.todo.clear();
         run.slots = (0..slots).map(|_| None).collect();
-        if let Err(error) = run.network.resize(slots as i64) {
+        if let Err(error) = run.writer.resize(slots as i64) {
             let _ = run.lower(error, &mut |_| ControlFlow::Continue(()))?;
         }
         Ok(Session(run))
@@ -64,7 +66,7 @@ impl Session<'_, '_> {
     /// Adds a piece; `index` is its name in the events. It begins in the next round that has a slot for it.
     pub fn add(&mut self, index: usize, order: &Order) -> Result<()> {
         order.sampling.check()?;
-        let limits = super::Limits { patches: order.max_patches, ..self.0.limits };
+        let limits = Limits { patches: order.max_patches, ..self.0.limits };
         let beginning = Arc::new(Beginning::new(&self.0.patchiliser, &order.start, &limits)?);
         let terms = Terms { seed: order.seed, number: 0, sampling: order.sampling, beginning, limits };
         self.0.waiting.push_back(Writing::new(index, 0, terms));
@@ -87,7 +89,7 @@ impl Session<'_, '_> {
         Some(Paused(writing))
     }
 
-    /// Puts a piece back. What it becomes does not depend on the pause.
+    /// Puts a piece back. The pause does not change what it becomes.
     pub fn resume(&mut self, paused: Paused) {
         self.0.waiting.push_back(paused.0);
     }
@@ -96,9 +98,9 @@ impl Session<'_, '_> {
     ///
     /// # Errors
     /// Of the network; memory that runs out lowers the number of slots first. The pieces are in doubt then.
-    pub fn round(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+    pub fn round(&mut self, on_event: &mut dyn FnMut(GenerationEvent)) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        let on_event = &mut |event: Event| {
+        let on_event = &mut |event: GenerationEvent| {
             on_event(event);
             ControlFlow::Continue(())
         };
@@ -112,6 +114,6 @@ impl Session<'_, '_> {
 
 impl Drop for Session<'_, '_> {
     fn drop(&mut self) {
-        self.0.network.release();
+        self.0.writer.release();
     }
 }

@@ -1,9 +1,18 @@
 //! Against the network without caches, one whole pass for every character.
-use super::network::Attention;
+use super::attention::UnreadPatches;
+use super::generator::MOST_SLOTS_CPU;
+use super::network::{self, Ready};
+use super::run::{Run, Terms, Writing};
+use super::track::{Beginning, Limits};
+use super::writer::DecodePath;
 use super::*;
-use crate::patches::Patches;
-use crate::{Batch, Mode};
+use crate::patches::{Patches, Patchiliser};
+use crate::sampling::Sampling;
+use crate::{Architecture, Batch, Error, Mode, NotaGen};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tch::{Device, Kind};
 
 fn network() -> NotaGen {
     // The network is small, and tests run side by side.
@@ -62,10 +71,10 @@ fn caches_change_nothing_whatever_the_lengths_and_the_kind_of_attention() {
         .collect();
     let ends: HashSet<&str> = expected.iter().map(|text| &text[text.len() - 20..]).collect();
     assert!(ends.len() >= 4, "the prompts lead to different texts: {expected:?}");
-    for attention in [Attention::Each, Attention::Together] {
+    for attention in [DecodePath::Each, DecodePath::Batched] {
         for batch_size in [1, 3, 5] {
             let mut generator = Generator::new(&model, Kind::Float).unwrap();
-            generator.network.attention = attention;
+            generator.writer.path = attention;
             let options = Options {
                 samples: starts.len(),
                 batch_size: Some(batch_size),
@@ -75,8 +84,8 @@ fn caches_change_nothing_whatever_the_lengths_and_the_kind_of_attention() {
                 ..Options::default()
             };
             let mut texts = vec![String::new(); starts.len()];
-            let keep = &mut |event: Event| {
-                if let Event::Finished(piece) = event {
+            let keep = &mut |event: GenerationEvent| {
+                if let GenerationEvent::Finished(piece) = event {
                     texts[piece.index] = piece.text.clone();
                 }
                 ControlFlow::Continue(())
@@ -88,9 +97,9 @@ fn caches_change_nothing_whatever_the_lengths_and_the_kind_of_attention() {
 }
 
 /// Pieces drawn in ways of their own that come and go, each long enough to fill its context and slide.
-fn drawn(model: &NotaGen, attention: Attention, slots: usize) -> Vec<String> {
+fn drawn(model: &NotaGen, attention: DecodePath, slots: usize) -> Vec<String> {
     let mut generator = Generator::new(model, Kind::Float).unwrap();
-    generator.network.attention = attention;
+    generator.writer.path = attention;
     let options = Options { batch_size: Some(slots), ..Options::default() };
     let mut session = generator.session(&options).unwrap();
     let mut texts = vec![String::new(); 7];
@@ -104,8 +113,8 @@ fn drawn(model: &NotaGen, attention: Attention, slots: usize) -> Vec<String> {
     while !session.is_empty() {
         session
             .round(&mut |event| match event {
-                Event::Finished(piece) => texts[piece.index] = piece.text.clone(),
-                Event::Failed { reason, .. } => panic!("{reason}"),
+                GenerationEvent::Finished(piece) => texts[piece.index] = piece.text.clone(),
+                GenerationEvent::Failed { reason, .. } => panic!("{reason}"),
                 _ => (),
             })
             .unwrap();
@@ -126,10 +135,10 @@ fn the_round_of_a_gpu_writes_what_the_round_of_a_cpu_writes() {
             let _ = parameter.narrow(0, 0, 32).zero_();
         }
     }
-    let each = drawn(&model, Attention::Each, 3);
+    let each = drawn(&model, DecodePath::Each, 3);
     assert!(each.iter().collect::<HashSet<_>>().len() == 7 && each.iter().any(|text| text.len() > 64 * 16), "{each:?}");
     for slots in [1, 3, 7] {
-        assert_eq!(drawn(&model, Attention::Together, slots), each, "{slots} slots");
+        assert_eq!(drawn(&model, DecodePath::Batched, slots), each, "{slots} slots");
     }
 }
 
@@ -138,9 +147,9 @@ fn what_a_slot_without_a_patch_holds_stays_as_it_is() {
     let model = network();
     let _no_grad = tch::no_grad_guard();
     let mut generator = Generator::new(&model, Kind::Float).unwrap();
-    generator.network.attention = Attention::Together;
-    generator.network.resize(3).unwrap();
-    let reading = |slot, start, patches| Reading { slot, start, characters: vec![b'A'; 16 * patches] };
+    generator.writer.path = DecodePath::Batched;
+    generator.writer.resize(3).unwrap();
+    let reading = |slot, start, patches| UnreadPatches { slot, start, characters: vec![b'A'; 16 * patches] };
     let ready = |slot, cached| Ready {
         slot,
         cached,
@@ -148,7 +157,7 @@ fn what_a_slot_without_a_patch_holds_stays_as_it_is() {
         uniform: vec![0.5; 16],
         sampling: Sampling::default(),
     };
-    let network = &mut generator.network;
+    let network = &mut generator.writer;
     let mut round = |readings, ready: &[Ready]| network.round(readings, ready, &mut || ()).unwrap();
     let first = round(vec![reading(0, 0, 4), reading(2, 0, 255)], &[ready(0, 4), ready(2, 255)]);
     // Slot 2 writes again and again behind a context that is as full as it gets, slot 1 is empty.
@@ -157,10 +166,10 @@ fn what_a_slot_without_a_patch_holds_stays_as_it_is() {
     assert_eq!((&first[1], &first[1]), (&second[1], &third[0]));
     let last = round(vec![reading(0, 5, 1), reading(2, 255, 1)], &[ready(0, 6), ready(2, 256)]);
     let mut alone = Generator::new(&model, Kind::Float).unwrap();
-    alone.network.resize(1).unwrap();
+    alone.writer.resize(1).unwrap();
     for (slot, written) in [(0, &last[0]), (1, &last[1])] {
         let patches = [6, 256][slot];
-        let expected = alone.network.round(vec![reading(0, 0, patches)], &[ready(0, patches)], &mut || ()).unwrap();
+        let expected = alone.writer.round(vec![reading(0, 0, patches)], &[ready(0, patches)], &mut || ()).unwrap();
         assert_eq!(&expected[0], written);
     }
 }
@@ -172,9 +181,9 @@ fn a_round_launches_no_more_than_it_did_and_waits_once() {
     let model = network();
     let _no_grad = tch::no_grad_guard();
     let mut generator = Generator::new(&model, Kind::Float).unwrap();
-    generator.network.attention = Attention::Together;
-    generator.network.resize(2).unwrap();
-    let reading = |slot, start, patches: usize| Reading { slot, start, characters: vec![b'A'; 16 * patches] };
+    generator.writer.path = DecodePath::Batched;
+    generator.writer.resize(2).unwrap();
+    let reading = |slot, start, patches: usize| UnreadPatches { slot, start, characters: vec![b'A'; 16 * patches] };
     let ready = |slot, cached| Ready {
         slot,
         cached,
@@ -182,7 +191,7 @@ fn a_round_launches_no_more_than_it_did_and_waits_once() {
         uniform: vec![0.5; 16],
         sampling: Sampling { top_k: [9, 5][slot], ..Sampling::default() },
     };
-    let network = &mut generator.network;
+    let network = &mut generator.writer;
     network.round(vec![reading(0, 0, 4), reading(1, 0, 2)], &[ready(0, 4), ready(1, 2)], &mut || ()).unwrap();
     let round = vec![reading(0, 4, 1), reading(1, 2, 1)];
     let work = || network.round(round, &[ready(0, 5), ready(1, 3)], &mut || ()).unwrap();
@@ -219,17 +228,17 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
         max_patches: Some(6),
         ..Options::default()
     };
-    let texts = |attention: Attention, lower_in_round: usize| {
+    let texts = |attention: DecodePath, lower_in_round: usize| {
         let mut generator = Generator::new(&model, Kind::Float).unwrap();
-        generator.network.attention = attention;
+        generator.writer.path = attention;
         let (mut texts, mut lowered, mut rounds) = (vec![String::new(); 5], 0, 0);
         let mut run = Run::new(&mut generator, &options).unwrap();
         let _no_grad = tch::no_grad_guard();
-        run.network.resize(4).unwrap();
-        let on_event = &mut |event: Event| {
+        run.writer.resize(4).unwrap();
+        let on_event = &mut |event: GenerationEvent| {
             match event {
-                Event::Finished(piece) => texts[piece.index] = piece.text.clone(),
-                Event::Lowered { from: 4, to: 2 } => lowered += 1,
+                GenerationEvent::Finished(piece) => texts[piece.index] = piece.text.clone(),
+                GenerationEvent::Lowered { from: 4, to: 2 } => lowered += 1,
                 _ => (),
             }
             ControlFlow::Continue(())
@@ -242,7 +251,7 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
             let predicted = run.predict().unwrap();
             rounds += 1;
             if rounds == lower_in_round {
-                let error = Error::Torch(tch::TchError::Torch("CUDA out of memory. Tried to allocate".to_owned()));
+                let error = Error::from(tch::TchError::Torch("CUDA out of memory. Tried to allocate".to_owned()));
                 let _ = run.lower(error, on_event).unwrap();
             } else {
                 let _ = run.accept(predicted, on_event).unwrap();
@@ -250,19 +259,19 @@ fn a_batch_that_is_lowered_on_the_way_goes_on_where_it_was() {
         }
         (texts, lowered)
     };
-    let (whole, none) = texts(Attention::Each, 0);
+    let (whole, none) = texts(DecodePath::Each, 0);
     assert_eq!(none, 0);
     assert!(whole.iter().all(|text| text.len() > 40));
-    assert_eq!(texts(Attention::Each, 3), (whole.clone(), 1));
-    assert_eq!(texts(Attention::Together, 3), (whole, 1));
+    assert_eq!(texts(DecodePath::Each, 3), (whole.clone(), 1));
+    assert_eq!(texts(DecodePath::Batched, 3), (whole, 1));
 }
 
 #[test]
 fn caches_that_do_not_fit_are_known_as_such() {
     let mut generator = Generator::new(&network(), Kind::Float).unwrap();
     // More than any address space.
-    let error = generator.network.resize(1 << 40).unwrap_err();
-    assert!(out_of_memory(&error), "{error}");
+    let error = generator.writer.resize(1 << 40).unwrap_err();
+    assert!(error.is_out_of_memory(), "{error}");
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! One piece in the making: the rules of the original's `inference_patch` (`inference/inference.py`), without the
 //! network.
-use super::Start;
-use crate::patches::Patchiliser;
+use crate::patches::{BOS, EOS, PADDING, Patchiliser};
 use crate::{Error, Result};
 
-const BOS: u8 = 1;
-const EOS: u8 = 2;
-const SPECIAL: u8 = 0;
 /// What the first patch of the body is made to begin with.
 const FIRST_BAR: &[u8] = b"[r:0/";
+
+/// What a piece begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Metadata lines, each with its line end (see [`crate::prompts`]).
+    pub prompt: Vec<String>,
+    /// Interleaved ABC to go on from, its lines of music tagged as the network writes them (see [`tag_lines`]).
+    pub music: Option<String>,
+}
 
 /// Why a piece is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +154,7 @@ impl Track {
         }
         self.text.push_str(&text);
         self.context.extend_from_slice(&patch);
-        self.context.resize(self.context.len().next_multiple_of(patchiliser.patch_size()), SPECIAL);
+        self.context.resize(self.context.len().next_multiple_of(patchiliser.patch_size()), PADDING);
         self.patches += 1;
         if self.text.len() > limits.characters {
             return Ok(Next::Fail(Failure::Characters(limits.characters)));

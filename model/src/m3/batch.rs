@@ -5,13 +5,13 @@ use tch::{Device, Tensor};
 use torch_ext::send;
 
 use super::Masked;
-use super::pack::Pack;
-use crate::notagen::VOCABULARY;
+use super::patch_runs::PatchRuns;
+use crate::architecture::VOCABULARY;
 use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
 
 const TOKENS_ROUNDED_TO: i64 = 256;
-/// What the cross-entropy passes over.
+/// A label that the cross-entropy ignores.
 const NO_LABEL: i64 = -100;
 
 /// The input of [`super::M3`]: all patches of all pieces for the encoder, and the characters of the selected patches
@@ -24,7 +24,7 @@ pub struct M3Batch {
     pub patches: i64,
     /// Characters to predict: of each selected patch all but the first, which is a mark.
     pub tokens: i64,
-    pub(super) pack: Pack,
+    pub(super) runs: PatchRuns,
     /// (selected patches): the encoder's feature of each.
     pub(super) selected: Tensor,
     /// (tokens, rounded up): a character, or 128 + the selected patch where the patch's feature goes in.
@@ -51,7 +51,7 @@ impl M3Batch {
                 return Err(Error::Shape { what: format!("piece {p}"), expected, found });
             }
         }
-        let pack = Pack::new(pieces.iter().map(|piece| (&piece.input, 0..piece.input.len())), patch_size)?;
+        let runs = PatchRuns::new(pieces.iter().map(|piece| (&piece.input, 0..piece.input.len())), patch_size)?;
         let (mut targets, mut first) = (Vec::new(), 0);
         for (p, piece) in pieces.iter().enumerate() {
             for &place in &piece.selected {
@@ -82,9 +82,9 @@ impl M3Batch {
         let selected: Vec<i64> = targets.iter().map(|target| target.3).collect();
         Ok(M3Batch {
             pieces: pieces.len() as i64,
-            patches: pack.patches as i64,
+            patches: runs.patches as i64,
             tokens: labels.iter().filter(|&&label| label != NO_LABEL).count() as i64,
-            pack,
+            runs,
             selected: Tensor::from_slice(&selected),
             char_rows: Tensor::from_slice(&rows),
             char_position: Tensor::from_slice(&position),
@@ -95,7 +95,7 @@ impl M3Batch {
 
     /// All that goes to the device.
     pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
-        let mut tensors = self.pack.tensors();
+        let mut tensors = self.runs.tensors();
         tensors.extend([&mut self.selected, &mut self.char_rows, &mut self.char_position, &mut self.labels]);
         tensors.extend(self.char_sequences.tensors());
         tensors

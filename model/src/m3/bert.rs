@@ -3,24 +3,22 @@
 //!
 //! Runs of different lengths share one tensor of shape (patches, hidden); see [`crate::sequences`].
 
-use tch::{Device, Kind, TchError, Tensor};
-use torch_ext::ManyRows;
+use tch::{Device, Kind, Tensor};
+use torch_ext::OneDnnLinear;
 
 use super::M3Architecture;
-use super::pack::Pack;
+use super::patch_runs::PatchRuns;
 use crate::Result;
 use crate::architecture::VOCABULARY;
 use crate::gpt2::{Init, Mode};
 use crate::notagen::embed_patches;
-use crate::sequences::Sequences;
+use crate::sequences::{Sequences, TorchResult};
 
 const LAYER_NORM_EPS: f64 = 1e-12;
 const INITIAL_STD: f64 = 0.02;
 
-type TorchResult = std::result::Result<Tensor, TchError>;
-
 /// Gives the tensor of a name and shape, new or from a file.
-pub(super) type Source<'a> = dyn FnMut(String, &[i64], Init) -> Result<Tensor> + 'a;
+pub(super) type TensorSource<'a> = dyn FnMut(String, &[i64], Init) -> Result<Tensor> + 'a;
 
 struct Norm {
     weight: Tensor,
@@ -28,7 +26,7 @@ struct Norm {
 }
 
 impl Norm {
-    fn new(source: &mut Source, name: String, hidden: i64) -> Result<Norm> {
+    fn new(source: &mut TensorSource, name: String, hidden: i64) -> Result<Norm> {
         Ok(Norm {
             weight: source(format!("{name}.weight"), &[hidden], Init::Constant(1.0))?,
             bias: source(format!("{name}.bias"), &[hidden], Init::Constant(0.0))?,
@@ -36,10 +34,10 @@ impl Norm {
     }
 
     fn forward(&self, x: &Tensor) -> TorchResult {
-        x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)
+        Ok(x.f_layer_norm([self.weight.size()[0]], Some(&self.weight), Some(&self.bias), LAYER_NORM_EPS, true)?)
     }
 
-    fn share(&self) -> Norm {
+    fn shallow_clone(&self) -> Norm {
         Norm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 }
@@ -47,14 +45,14 @@ impl Norm {
 /// A linear layer.
 enum Linear {
     /// Weight (out, in) and bias.
-    Learning(Tensor, Tensor),
-    /// Laid out for speed, without gradients.
-    AtRest(ManyRows),
+    Trainable(Tensor, Tensor),
+    /// Packed for speed, without gradients.
+    Frozen(OneDnnLinear),
 }
 
 impl Linear {
-    fn new(source: &mut Source, name: String, input: i64, output: i64) -> Result<Linear> {
-        Ok(Linear::Learning(
+    fn new(source: &mut TensorSource, name: String, input: i64, output: i64) -> Result<Linear> {
+        Ok(Linear::Trainable(
             source(format!("{name}.weight"), &[output, input], Init::Normal(INITIAL_STD))?,
             source(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
         ))
@@ -62,38 +60,34 @@ impl Linear {
 
     fn forward(&self, x: &Tensor) -> TorchResult {
         match self {
-            Linear::Learning(weight, bias) => x.f_linear(weight, Some(bias)),
-            Linear::AtRest(layer) => layer.forward(x, false).map_err(torch),
+            Linear::Trainable(weight, bias) => Ok(x.f_linear(weight, Some(bias))?),
+            Linear::Frozen(layer) => layer.forward(x, false),
         }
     }
 
     fn forward_gelu(&self, x: &Tensor) -> TorchResult {
         match self {
-            Linear::Learning(..) => self.forward(x)?.f_gelu("none"),
-            Linear::AtRest(layer) => layer.forward(x, true).map_err(torch),
+            Linear::Trainable(..) => Ok(self.forward(x)?.f_gelu("none")?),
+            Linear::Frozen(layer) => layer.forward(x, true),
         }
     }
 
     /// Stays as it is where there is no faster layout.
-    fn rest(&mut self) -> Result<()> {
-        if let Linear::Learning(weight, bias) = self
-            && let Some(layer) = ManyRows::new(weight, bias)?
+    fn freeze(&mut self) -> Result<()> {
+        if let Linear::Trainable(weight, bias) = self
+            && let Some(layer) = OneDnnLinear::new(weight, bias)?
         {
-            *self = Linear::AtRest(layer);
+            *self = Linear::Frozen(layer);
         }
         Ok(())
     }
 
-    fn share(&self) -> Linear {
+    fn shallow_clone(&self) -> Linear {
         match self {
-            Linear::Learning(weight, bias) => Linear::Learning(weight.shallow_clone(), bias.shallow_clone()),
-            Linear::AtRest(layer) => Linear::AtRest(layer.share()),
+            Linear::Trainable(weight, bias) => Linear::Trainable(weight.shallow_clone(), bias.shallow_clone()),
+            Linear::Frozen(layer) => Linear::Frozen(layer.shallow_clone()),
         }
     }
-}
-
-fn torch(error: torch_ext::Error) -> TchError {
-    TchError::Torch(error.to_string())
 }
 
 struct Layer {
@@ -109,7 +103,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(source: &mut Source, name: &str, h: i64, dropout: f64) -> Result<Layer> {
+    fn new(source: &mut TensorSource, name: &str, h: i64, dropout: f64) -> Result<Layer> {
         let attention = format!("{name}.attention");
         Ok(Layer {
             query: Linear::new(source, format!("{attention}.self.query"), h, h)?,
@@ -124,21 +118,21 @@ impl Layer {
         })
     }
 
-    fn rest(&mut self) -> Result<()> {
+    fn freeze(&mut self) -> Result<()> {
         let layers = [&mut self.query, &mut self.key, &mut self.value, &mut self.attended];
-        layers.into_iter().chain([&mut self.intermediate, &mut self.output]).try_for_each(Linear::rest)
+        layers.into_iter().chain([&mut self.intermediate, &mut self.output]).try_for_each(Linear::freeze)
     }
 
-    fn share(&self) -> Layer {
+    fn shallow_clone(&self) -> Layer {
         Layer {
-            query: self.query.share(),
-            key: self.key.share(),
-            value: self.value.share(),
-            attended: self.attended.share(),
-            attended_norm: self.attended_norm.share(),
-            intermediate: self.intermediate.share(),
-            output: self.output.share(),
-            output_norm: self.output_norm.share(),
+            query: self.query.shallow_clone(),
+            key: self.key.shallow_clone(),
+            value: self.value.shallow_clone(),
+            attended: self.attended.shallow_clone(),
+            attended_norm: self.attended_norm.shallow_clone(),
+            intermediate: self.intermediate.shallow_clone(),
+            output: self.output.shallow_clone(),
+            output_norm: self.output_norm.shallow_clone(),
             dropout: self.dropout,
         }
     }
@@ -170,7 +164,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Asks `source` for the tensors in PyTorch's order, those that are never used included.
-    pub(super) fn new(source: &mut Source, prefix: &str, a: &M3Architecture) -> Result<Encoder> {
+    pub(super) fn new(source: &mut TensorSource, prefix: &str, a: &M3Architecture) -> Result<Encoder> {
         let (h, inputs) = (a.hidden_size, a.patch_size * VOCABULARY);
         let base = format!("{prefix}.base");
         let embeddings = format!("{base}.embeddings");
@@ -195,29 +189,24 @@ impl Encoder {
         self.position.device()
     }
 
-    /// Lays the weights out for speed. From here on it neither learns nor sees changes of its weights.
-    pub(super) fn rest(&mut self) -> Result<()> {
-        self.layers.iter_mut().try_for_each(Layer::rest)
+    /// Packs the weights for speed. They can no longer be trained or changed.
+    pub(super) fn freeze(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(Layer::freeze)
     }
 
-    /// The features of a pack's patches, (patches, rounded up; hidden).
-    pub(super) fn forward(&self, pack: &Pack, mode: Mode) -> Result<Tensor> {
-        let place = Tensor::f_embedding(&self.position, &pack.position, -1, false, false)?;
-        let embedded = embed_patches(&self.patch_embedding, &pack.rows)?.f_to_kind(place.kind())?;
+    /// The features of the runs' patches, (patches, rounded up; hidden).
+    pub(super) fn forward(&self, runs: &PatchRuns, mode: Mode) -> Result<Tensor> {
+        let place = Tensor::f_embedding(&self.position, &runs.position, -1, false, false)?;
+        let embedded = embed_patches(&self.patch_embedding, &runs.rows)?.f_to_kind(place.kind())?;
         let embedded = embedded.f_add(&self.token_type.f_select(0, 0)?)?.f_add(&place)?;
         let mut x = self.norm.forward(&embedded)?.f_dropout(self.dropout, mode.train)?;
         for (i, layer) in self.layers.iter().enumerate() {
             x = match mode.checkpointing {
-                None => layer.forward(&x, &pack.sequences, mode.train)?,
+                None => layer.forward(&x, &runs.sequences, mode.train)?,
                 Some(how) => {
-                    let (layer, sequences) = (layer.share(), pack.sequences.share());
-                    torch_ext::checkpoint(&x, move |x| {
-                        let _region = torch_ext::Autocast::new(x.device(), how.autocast).map_err(torch)?;
-                        if mode.train {
-                            tch::manual_seed(how.seed.wrapping_mul(1_000_003).wrapping_add(i as i64));
-                        }
-                        layer.forward(x, &sequences, mode.train)
-                    })?
+                    let (layer, sequences) = (layer.shallow_clone(), runs.sequences.shallow_clone());
+                    let forward = move |x: &Tensor| layer.forward(x, &sequences, mode.train);
+                    how.run(&x, mode.train, (0, i), forward)?
                 }
             };
         }
@@ -225,14 +214,14 @@ impl Encoder {
     }
 }
 
-/// The mean over each run of a pack in float32, (runs, hidden).
-pub(super) fn pool(encoded: &Tensor, pack: &Pack) -> Result<Tensor> {
+/// The mean over each run in float32, (runs, hidden).
+pub(super) fn pool(encoded: &Tensor, runs: &PatchRuns) -> Result<Tensor> {
     let hidden = encoded.size2()?.1;
     let (mut means, mut first) = (Vec::new(), 0);
-    for group in pack.sequences.groups() {
+    for group in runs.sequences.equal_runs() {
         let rows = group.rows * group.len;
-        let runs = encoded.f_narrow(0, first, rows)?.f_view([group.rows, group.len, hidden])?;
-        means.push(runs.f_mean_dim([1].as_slice(), false, Kind::Float)?);
+        let features = encoded.f_narrow(0, first, rows)?.f_view([group.rows, group.len, hidden])?;
+        means.push(features.f_mean_dim([1].as_slice(), false, Kind::Float)?);
         first += rows;
     }
     Ok(Tensor::f_cat(&means, 0)?)

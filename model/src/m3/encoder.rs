@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::bert::{Encoder, pool};
-use super::pack::Pack;
+use super::patch_runs::PatchRuns;
 use super::segments::{Segment, segments};
 use super::{M3Architecture, Patchiliser};
 use crate::gpt2::Mode;
@@ -44,7 +44,7 @@ impl MusicEncoder {
             Ok(state.require(&name, shape, device)?.f_to_kind(kind)?)
         };
         let mut encoder = Encoder::new(&mut source, prefix, &architecture)?;
-        encoder.rest()?;
+        encoder.freeze()?;
         let width = state.get("music_proj.weight").and_then(|weight| weight.shape().first().copied());
         let projection = width.map(|width| -> Result<_> {
             let get = |name, shape: &[i64]| Ok::<_, Error>(state.require(name, shape, device)?.f_to_kind(Kind::Float)?);
@@ -96,8 +96,8 @@ impl MusicEncoder {
     /// (segments, width) on the CPU.
     fn features(&self, pieces: &[Patches], segments: &[Segment]) -> Result<Tensor> {
         let runs = segments.iter().map(|segment| (&pieces[segment.piece], segment.patches.clone()));
-        let pack = Pack::new(runs, self.architecture.patch_size)?.on_device(self.encoder.device())?;
-        let mut features = pool(&self.encoder.forward(&pack, Mode::EVAL)?, &pack)?;
+        let runs = PatchRuns::new(runs, self.architecture.patch_size)?.on_device(self.encoder.device())?;
+        let mut features = pool(&self.encoder.forward(&runs, Mode::EVAL)?, &runs)?;
         if let Some((weight, bias)) = &self.projection {
             features = features.f_linear(weight, Some(bias))?;
         }

@@ -11,7 +11,7 @@ mod encoder;
 mod mask;
 mod mtf;
 mod network;
-mod pack;
+mod patch_runs;
 mod patchiliser;
 mod segments;
 mod text;

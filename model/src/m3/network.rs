@@ -6,8 +6,9 @@ use tch::{Device, Kind, Tensor};
 use super::architecture::{TIED, TIED_TO};
 use super::bert::Encoder;
 use super::{M3Architecture, M3Batch};
+use crate::architecture::VOCABULARY;
 use crate::gpt2::{Builder, Decoder, Mode};
-use crate::notagen::{Loss, VOCABULARY, copy_weights, state_dict};
+use crate::notagen::{Loss, copy_weights, state_dict};
 use crate::{Error, Result};
 
 /// In every file, and never used: BERT's token embedding and its pooler.
@@ -43,7 +44,8 @@ impl M3 {
         let mut b = Builder::new(device, seed);
         let encoder = Encoder::new(&mut |name, shape, init| b.tensor(name, shape, init), "encoder", a)?;
         let (name, layers) = ("decoder.base.transformer", a.token_layers);
-        let decoder = Decoder::new(&mut b, name, VOCABULARY, a.patch_size, layers, a.hidden_size, a.dropout)?;
+        let mut decoder = Decoder::new(&mut b, name, VOCABULARY, a.patch_size, layers, a.hidden_size, a.dropout)?;
+        decoder.first_block = a.patch_layers;
         Ok(M3 { architecture: a.clone(), device, parameters: b.tensors, encoder, decoder })
     }
 
@@ -77,7 +79,7 @@ impl M3 {
 
     /// The negative log-probability of the selected patches' characters, in float32 whatever the autocast type.
     pub fn loss(&self, batch: &M3Batch, mode: Mode) -> Result<Loss> {
-        let encoded = self.encoder.forward(&batch.pack, mode)?;
+        let encoded = self.encoder.forward(&batch.runs, mode)?;
         let features = Tensor::f_embedding(&encoded, &batch.selected, -1, false, false)?;
         let wte = &self.decoder.wte;
         let table = Tensor::f_cat(&[wte.shallow_clone(), features.f_to_kind(wte.kind())?], 0)?;

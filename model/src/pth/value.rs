@@ -69,6 +69,13 @@ impl TensorValue {
         }
     }
 
+    /// The number of a tensor with one element; not a number if it has another count.
+    pub fn scalar(&self) -> Result<f64, super::Error> {
+        let tensor = self.load(Device::Cpu)?;
+        let number = tensor.f_view([-1]).and_then(|line| line.f_double_value(&[0]));
+        Ok(number.ok().filter(|_| tensor.numel() == 1).unwrap_or(f64::NAN))
+    }
+
     /// The tensor itself, on `device`; a tensor that is there already is shared, not copied.
     pub fn load(&self, device: Device) -> Result<Tensor, super::Error> {
         let torch = |path: &Path| {

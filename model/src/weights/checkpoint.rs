@@ -7,9 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use tch::Device;
-
-use super::inspect::{Network, kind};
+use super::kind::{WeightsKind, kind_of};
 use super::{Error, LrSchedule, OptimizerState, StateDict, infer, m3_architecture, safetensors};
 use crate::pth::{self, Dict, TensorRef, TensorValue, Value};
 
@@ -96,9 +94,9 @@ impl Checkpoint {
             return Ok(None);
         };
         let state = OptimizerState::from_value(&self.path, value)?;
-        match kind(&self.state) {
-            Some(Network::NotaGen) => state.check(&self.path, &infer::architecture(&self.state)?.parameters())?,
-            Some(Network::M3) => state.check(&self.path, &m3_architecture(&self.state)?.0.parameters())?,
+        match kind_of(&self.state) {
+            Some(WeightsKind::NotaGen) => state.check(&self.path, &infer::architecture(&self.state)?.parameters())?,
+            Some(WeightsKind::M3) => state.check(&self.path, &m3_architecture(&self.state)?.0.parameters())?,
             _ => {}
         }
         Ok(Some(state))
@@ -112,22 +110,11 @@ impl Checkpoint {
     /// A number, which PyTorch may have saved as a tensor.
     fn number(&self, key: &str) -> Result<Option<f64>, Error> {
         match self.entry(key) {
-            Some(Value::Tensor(tensor)) => Ok(Some(scalar(tensor)?)),
+            Some(Value::Tensor(tensor)) => Ok(Some(tensor.scalar()?)),
             Some(value) => Ok(value.as_f64()),
             None => Ok(None),
         }
     }
-}
-
-/// The first element of a tensor; not a number if it has none.
-pub(super) fn scalar(tensor: &TensorValue) -> Result<f64, Error> {
-    let is_one = tensor.shape().iter().product::<i64>() == 1;
-    let loaded = tensor.load(Device::Cpu)?;
-    Ok(if is_one {
-        loaded.f_view([-1]).and_then(|line| line.f_double_value(&[0])).unwrap_or(f64::NAN)
-    } else {
-        f64::NAN
-    })
 }
 
 fn tensors(dict: &Dict) -> Vec<(String, Arc<TensorRef>)> {

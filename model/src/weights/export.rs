@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use tch::Kind;
 
-use super::{Checkpoint, Error, StateDict, infer, inspect::is_float, safetensors, state_dict::equal};
+use super::{Checkpoint, Error, StateDict, infer, kind::is_float, kind::is_notagen, safetensors, state_dict::equal};
 use crate::{
     architecture::{TIED, TIED_TO},
     pth::{self, Dict, TensorRef, TensorValue, Value},
@@ -83,7 +83,7 @@ fn cast(tensor: Arc<TensorRef>, kind: Option<Kind>) -> TensorValue {
 }
 
 fn ordered(state: &StateDict) -> Result<Vec<(String, Arc<TensorRef>)>, Error> {
-    if !infer::is_notagen(state) {
+    if !is_notagen(state) {
         return Ok(state.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect());
     }
     let names = infer::architecture(state)?.parameters().into_iter().map(|(name, _)| name);

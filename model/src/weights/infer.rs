@@ -1,7 +1,8 @@
 //! Reads a NotaGen's sizes from the shapes of its tensors.
 
-use super::{Error, StateDict, inspect::is_float};
-use crate::architecture::{Architecture, TIED, VOCABULARY};
+use super::kind::{WeightsKind, is_float, is_notagen, kind_of};
+use super::{Error, StateDict};
+use crate::architecture::{Architecture, PATCH_SIZE, TIED, VOCABULARY};
 use crate::pth;
 
 const PATCH_EMBEDDING: &str = "patch_level_decoder.patch_embedding.weight";
@@ -9,24 +10,18 @@ const PATCH_POSITIONS: &str = "patch_level_decoder.base.wpe.weight";
 const PATCH_LAYERS: &str = "patch_level_decoder.base.h.";
 const CHAR_LAYERS: &str = "char_level_decoder.base.transformer.h.";
 
-/// Whether the names are a NotaGen's.
-pub(super) fn is_notagen(state: &StateDict) -> bool {
-    let begins = |start: &str| state.iter().any(|(name, _)| name.starts_with(start));
-    begins("patch_level_decoder.") && begins("char_level_decoder.")
-}
-
 /// The sizes of the NotaGen in a file. Every tensor of such a network has to be there with its shape,
 /// and no other; the output layer may be missing, since it is the embedding. Dropout is not in the
 /// file: it is the original's.
 pub fn architecture(state: &StateDict) -> Result<Architecture, Error> {
     if !is_notagen(state) {
-        let kind = super::inspect::kind(state).map_or("another network", |kind| kind.description());
+        let kind = kind_of(state).map_or("another network", WeightsKind::description);
         return Err(Error::NotNotaGen { path: state.path().to_path_buf(), kind: kind.into() });
     }
     let embedding = matrix(state, PATCH_EMBEDDING)?;
     let positions = matrix(state, PATCH_POSITIONS)?;
     if embedding[1] % VOCABULARY != 0 {
-        let expected = vec![embedding[0], 16 * VOCABULARY];
+        let expected = vec![embedding[0], PATCH_SIZE * VOCABULARY];
         return Err(misshapen(state, PATCH_EMBEDDING, &embedding, expected));
     }
     let mut architecture = Architecture::sized(

@@ -1,7 +1,7 @@
 //! Reads the sizes of an M3, or of CLaMP 2's music encoder, from the shapes of its tensors.
 
 use super::infer::{compare, layers, matrix, misshapen};
-use super::inspect::{Network, kind};
+use super::kind::{WeightsKind, kind_of};
 use super::{Error, StateDict};
 use crate::architecture::VOCABULARY;
 use crate::m3::M3Architecture;
@@ -10,18 +10,23 @@ use crate::m3::M3Architecture;
 /// the encoder, and of M3's decoder, has to be there with its shape, and no other, and CLaMP 2's projection of music;
 /// `token_layers` of CLaMP 2 is 0, its model of texts is not looked at. Dropout is not in the file: it is the original's.
 pub fn m3_architecture(state: &StateDict) -> Result<(M3Architecture, &'static str), Error> {
-    let (network, prefix) = match kind(state) {
-        Some(Network::M3) => ("M3", "encoder"),
-        Some(Network::Clamp2) => ("CLaMP 2's music encoder", "music_model"),
+    let (network, prefix) = match kind_of(state) {
+        Some(WeightsKind::M3) => ("M3", "encoder"),
+        Some(WeightsKind::Clamp2) => ("CLaMP 2's music encoder", "music_model"),
         other => {
-            let kind = other.map_or("another network", Network::description).into();
+            let kind = other.map_or("another network", WeightsKind::description).into();
             return Err(Error::NotMusic { path: state.path().to_path_buf(), kind, wanted: "CLaMP 2 or M3" });
         }
     };
     let name = format!("{prefix}.patch_embedding.weight");
     let embedding = matrix(state, &name)?;
     if embedding[1] % VOCABULARY != 0 {
-        return Err(misshapen(state, &name, &embedding, vec![embedding[0], 64 * VOCABULARY]));
+        return Err(misshapen(
+            state,
+            &name,
+            &embedding,
+            vec![embedding[0], M3Architecture::default().patch_size * VOCABULARY],
+        ));
     }
     let positions = matrix(state, &format!("{prefix}.base.embeddings.position_embeddings.weight"))?;
     let is_m3 = prefix == "encoder";

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::kind::{WeightsKind, is_float, kind_of};
 use super::{Checkpoint, Error, StateDict, check_name, infer, m3_architecture};
 use crate::pth;
 
@@ -34,45 +35,6 @@ pub struct Inspection {
     pub warnings: Vec<String>,
 }
 
-/// The networks that are known here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Network {
-    NotaGen,
-    M3,
-    Clamp2,
-}
-
-impl Network {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Network::NotaGen => "notagen",
-            Network::M3 => "m3",
-            Network::Clamp2 => "clamp2",
-        }
-    }
-
-    pub(super) fn description(self) -> &'static str {
-        match self {
-            Network::NotaGen => "NotaGen",
-            Network::M3 => "M3, CLaMP 2's music encoder",
-            Network::Clamp2 => "CLaMP 2",
-        }
-    }
-}
-
-/// The network whose names these are.
-pub(super) fn kind(state: &StateDict) -> Option<Network> {
-    if infer::is_notagen(state) {
-        Some(Network::NotaGen)
-    } else if state.get("music_proj.weight").is_some() && state.get("music_model.patch_embedding.weight").is_some() {
-        Some(Network::Clamp2)
-    } else if state.get("encoder.patch_embedding.weight").is_some() {
-        Some(Network::M3)
-    } else {
-        None
-    }
-}
-
 /// Says what a file holds without reading a single weight.
 ///
 /// # Errors
@@ -81,7 +43,7 @@ pub(super) fn kind(state: &StateDict) -> Option<Network> {
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let state = checkpoint.state();
-    let kind = kind(state);
+    let kind = kind_of(state);
     let mut inspection = Inspection {
         kind: kind.map(|kind| kind.name().into()),
         parameters: parameters(state),
@@ -96,8 +58,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         warnings: Vec::new(),
     };
     match kind {
-        Some(Network::NotaGen) => inspection.notagen(state)?,
-        Some(Network::M3 | Network::Clamp2) => inspection.m3(state)?,
+        Some(WeightsKind::NotaGen) => inspection.notagen(state)?,
+        Some(WeightsKind::M3 | WeightsKind::Clamp2) => inspection.m3(state)?,
         None => {}
     }
     Ok(inspection)
@@ -157,9 +119,4 @@ fn dtype(state: &StateDict) -> Option<String> {
         [kind] => Some(pth::kind_name(*kind).into()),
         _ => Some("mixed".into()),
     }
-}
-
-pub(super) fn is_float(kind: tch::Kind) -> bool {
-    use tch::Kind::{BFloat16, Double, Float, Half};
-    matches!(kind, Float | Half | BFloat16 | Double)
 }

@@ -11,6 +11,7 @@ mod export;
 mod infer;
 mod infer_m3;
 mod inspect;
+mod kind;
 mod load;
 mod name;
 mod optimizer;

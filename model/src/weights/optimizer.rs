@@ -7,7 +7,7 @@ use std::{
 
 use tch::Tensor;
 
-use super::{Error, checkpoint::scalar};
+use super::Error;
 use crate::pth::{Dict, TensorValue, Value};
 
 /// The state of an AdamW over parameters numbered as in PyTorch's `model.parameters()`.
@@ -77,7 +77,7 @@ impl OptimizerState {
                 tensor.ok_or_else(|| at(&place(&format!(".{field}")), "is not a tensor"))
             };
             let step = match value.get("step") {
-                Some(Value::Tensor(step)) => scalar(step)?,
+                Some(Value::Tensor(step)) => step.scalar()?,
                 Some(step) => step.as_f64().unwrap_or(f64::NAN),
                 None => f64::NAN,
             };
@@ -144,7 +144,7 @@ impl OptimizerState {
 
 fn read_group(group: &Value) -> Result<ParamGroup, &'static str> {
     let number = |field: &'static str| match group.get(field) {
-        Some(Value::Tensor(tensor)) => scalar(tensor).map_err(|_| field),
+        Some(Value::Tensor(tensor)) => tensor.scalar().map_err(|_| field),
         Some(value) => value.as_f64().ok_or(field),
         None => Err(field),
     };

@@ -1,12 +1,13 @@
 //! The kernels of our own, as the CUDA part offers them.
 use crate::Result;
-use crate::ffi::{Ptr, check, owned, ptr};
+use crate::ffi::{Ptr, check, float_type, owned, ptr};
 use std::ffi::{c_char, c_int};
 use tch::{Kind, Tensor};
 
 /// Features of one attention head, for which the kernels are made.
-pub(super) const HEAD_SIZE: i64 = 64;
-
+pub const HEAD_SIZE: i64 = 64;
+/// Characters that [`super::draw`] draws from.
+pub const CHARACTERS: i64 = 128;
 /// A kernel of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
@@ -105,12 +106,7 @@ impl Api {
     ) -> Result<Tensor> {
         let mut out = std::ptr::null_mut();
         let delta = delta.map_or(std::ptr::null_mut(), ptr);
-        // libtorch's numbers.
-        let kind = match kind {
-            Kind::Half => 5,
-            Kind::BFloat16 => 15,
-            _ => 6,
-        };
+        let kind = float_type(kind).ok_or_else(|| error!(Argument, "a norm in {kind:?}"))?;
         check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
         Ok(owned(out))
     }
@@ -127,4 +123,20 @@ impl Api {
         check((self.add_norm)(ptr(x), ptr(delta), ptr(weight), ptr(bias), epsilon, &mut sum, &mut out))?;
         Ok((owned(sum), owned(out)))
     }
+}
+
+/// A row of [`super::DrawSettings`]: top-k, top-p and one over the temperature, with what keeps all characters in the place of a top-k of 0 and a
+/// top-p of 1.
+pub fn draw_row(top_k: i64, top_p: f64, temperature: f64) -> [f32; 3] {
+    let kept = if top_k == 0 { CHARACTERS } else { top_k.min(CHARACTERS) };
+    // No rounding of a sum of probabilities reaches 2. Greedy sampling leaves 1e-12 of each other character, which is 0 to
+    // the power of 8.
+    let top_p = if top_p < 1.0 { top_p } else { 2.0 };
+    let exponent = if top_k == 1 { 8.0 } else { 1.0 / temperature };
+    [kept as f32, top_p as f32, exponent as f32]
+}
+
+/// Top-k, top-p and temperature of rows of [`draw_row`].
+pub(super) fn own_settings(rows: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_cat(&[rows.f_narrow(1, 0, 2)?, rows.f_narrow(1, 2, 1)?.f_reciprocal()?], 1)?)
 }

@@ -1,7 +1,7 @@
 //! Whether a kernel gives what libtorch's path gives, on small inputs. Costs some milliseconds and waits for the device.
-use super::api::{Api, HEAD_SIZE, Kernel};
+use super::api::{Api, CHARACTERS, HEAD_SIZE, Kernel, draw_row, own_settings};
 use super::libtorch;
-use crate::{Error, Result};
+use crate::Result;
 use tch::{Device, Kind, Tensor};
 
 /// An error says how they differ.
@@ -43,7 +43,7 @@ fn close(what: &str, ours: &Tensor, theirs: &Tensor, kind: Kind) -> Result<()> {
     // A result that is not a number is not close either.
     match by <= tolerance(kind) {
         true => Ok(()),
-        false => Err(Error(format!("{what} differs by {by:.1e} of the largest number"))),
+        false => Err(error!(Internal, "{what} differs by {by:.1e} of the largest number")),
     }
 }
 
@@ -83,7 +83,7 @@ fn append_attend(api: &Api, device: Device, kind: Kind) -> Result<()> {
         let theirs = libtorch::append_attend(&qkv, &right_keys, &right_values, &positions)?;
         close("its result", &ours, &theirs, kind)?;
         if !(keys.f_equal(&right_keys)? && values.f_equal(&right_values)?) {
-            return Err(Error("what it keeps differs".to_owned()));
+            return Err(error!(Internal, "what it keeps differs"));
         }
     }
     Ok(())
@@ -93,20 +93,21 @@ fn draw(api: &Api, device: Device, kind: Kind) -> Result<()> {
     const ROWS: i64 = 512;
     // Each row has the same numbers in another order, no two alike, exact in 16 bits: which of two equal ones is cut is left open.
     let row = Tensor::f_arange(ROWS, (Kind::Int64, device))?.f_unsqueeze(1)?;
-    let character = Tensor::f_arange(128, (Kind::Int64, device))?;
-    let order = row.f_mul_scalar(2)?.f_add_scalar(1)?.f_mul(&character)?.f_add(&row)?.f_remainder(128)?;
+    let character = Tensor::f_arange(CHARACTERS, (Kind::Int64, device))?;
+    let order = row.f_mul_scalar(2)?.f_add_scalar(1)?.f_mul(&character)?.f_add(&row)?.f_remainder(CHARACTERS)?;
     let logits = order.f_sub_scalar(64)?.f_to_kind(kind)?.f_div_scalar(8)?;
     let uniform = numbers(&[ROWS], 0.4995, 0.2, device, Kind::Float)?.f_add_scalar(0.4995)?;
-    let settings = [[9f32, 0.9, 1.2], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.8, 0.7]].as_flattened().repeat(128);
+    let settings = [(9, 0.9, 1.2), (0, 1.0, 1.0), (1, 1.0, 1.0), (0, 0.8, 0.7)];
+    let settings = settings.map(|(k, p, t)| draw_row(k, p, t)).as_flattened().repeat(ROWS as usize / 4);
     let settings = Tensor::f_from_slice(&settings)?.f_view([ROWS, 3])?.f_to_device(device)?;
     let fixed = Tensor::f_from_slice(&[-1i64, -1, -1, -1, 65, -1, -1, -1].repeat(64))?.f_to_device(device)?;
     let out = fixed.f_empty_like()?;
-    api.draw(&logits, &uniform, &settings, &fixed, &out)?;
-    let theirs = libtorch::draw(&logits, &uniform, &settings, &fixed)?;
+    api.draw(&logits, &uniform, &own_settings(&settings)?, &fixed, &out)?;
+    let theirs = libtorch::draw(&logits, &uniform, &libtorch::DrawColumns::new(&settings)?, &fixed)?;
     // A number may lie so near to a limit that rounding decides.
     match out.f_ne_tensor(&theirs)?.f_sum(Kind::Int64)?.f_int64_value(&[])? {
         0..=2 => Ok(()),
-        n => Err(Error(format!("{n} of {ROWS} characters differ"))),
+        n => Err(error!(Internal, "{n} of {ROWS} characters differ")),
     }
 }
 

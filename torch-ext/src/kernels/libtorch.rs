@@ -1,9 +1,10 @@
 //! What the kernels compute, by libtorch's. Nothing waits for the device.
-use super::api::HEAD_SIZE;
+use super::api::{CHARACTERS, HEAD_SIZE};
 use tch::{Kind, TchError, Tensor};
 
+/// One over the root of the head size.
 const SCALE: f64 = 0.125;
-const CHARACTERS: i64 = 128;
+/// Added to every probability before each step, as the original does.
 const EPSILON: f64 = 1e-12;
 
 pub(super) fn short_attention(
@@ -87,25 +88,55 @@ pub(super) fn append_attend(
     out.f_masked_fill(&there.f_logical_not()?, 0.0)?.f_reshape([rows, heads * HEAD_SIZE])
 }
 
-/// The rows' characters.
-pub(super) fn draw(logits: &Tensor, uniform: &Tensor, settings: &Tensor, fixed: &Tensor) -> Result<Tensor, TchError> {
-    let setting = |i| settings.f_narrow(1, i, 1);
-    let (top_k, top_p, temperature) = (setting(0)?, setting(1)?, setting(2)?);
-    let place = Tensor::f_arange(CHARACTERS, (Kind::Float, logits.device()))?;
-    let p = normalise(&logits.f_softmax(-1, Kind::Float)?)?;
-    let (mut p, order) = p.f_sort(-1, true)?;
-    let behind = top_k.f_gt(0)?.f_logical_and(&top_k.f_le_tensor(&place)?)?;
-    p = normalise(&divide(&p.f_masked_fill(&behind, 0.0)?)?)?;
-    let before = p.f_cumsum(-1, Kind::Float)?.f_sub(&p)?;
-    let behind = before.f_gt_tensor(&top_p)?.f_logical_and(&top_p.f_lt(1.0)?)?.f_logical_and(&place.f_gt(0)?)?;
-    p = normalise(&divide(&p.f_masked_fill(&behind, 0.0)?)?)?;
-    p = divide(&p.f_pow(&temperature.f_reciprocal()?)?)?;
-    let p = p.f_empty_like()?.f_scatter_(-1, &order, &p)?;
-    let cumulative = p.f_cumsum(-1, Kind::Float)?;
-    let at = uniform.f_unsqueeze(-1)?.f_mul(&cumulative.f_narrow(-1, CHARACTERS - 1, 1)?)?;
-    let passed = cumulative.f_le_tensor(&at)?.f_sum_dim_intlist(-1, false, Kind::Int64)?.f_clamp_max(CHARACTERS - 1)?;
-    let greedy = settings.f_select(1, 0)?.f_eq(1.0)?;
-    let drawn = logits.f_argmax(-1, false)?.f_where_self(&greedy, &passed)?;
+/// [`super::DrawSettings`] as libtorch's operators take them.
+pub(super) struct DrawColumns {
+    /// (rows, 128), bool: which of the characters in falling order of probability top-k drops.
+    dropped: Tensor,
+    /// (rows, 128), float32: what [`EPSILON`] leaves of each of them before top-p, added once and for those kept twice.
+    least: Tensor,
+    /// (rows, 1), float32.
+    top_p: Tensor,
+    /// (rows, 1), float32: one over the temperature.
+    exponent: Tensor,
+}
+
+impl DrawColumns {
+    pub(super) fn new(rows: &Tensor) -> Result<DrawColumns, TchError> {
+        let column = |i: i64| rows.f_narrow(1, i, 1)?.f_contiguous();
+        let ranks = Tensor::f_arange(CHARACTERS, (Kind::Float, rows.device()))?;
+        let dropped = ranks.f_ge_tensor(&column(0)?)?;
+        let least = Tensor::f_full(dropped.size(), 2.0 * EPSILON, (Kind::Float, rows.device()))?;
+        let least = least.f_masked_fill(&dropped, EPSILON)?;
+        Ok(DrawColumns { dropped, least, top_p: column(1)?, exponent: column(2)? })
+    }
+
+    /// Logits (rows, 128) to what characters are drawn in proportion to, float32: `model::Sampling::distribution` without the
+    /// steps that change nothing in float32 (dividing by a sum of 1 + 128e-12, say) and without its last division.
+    pub(super) fn weights(&self, logits: &Tensor) -> Result<Tensor, TchError> {
+        let rest = CHARACTERS - 1;
+        let (mut sorted, order) = logits.f_sort(-1, true)?;
+        let _ = sorted.f_masked_fill_(&self.dropped, f64::NEG_INFINITY)?;
+        let mut p = sorted.f_softmax(-1, Kind::Float)?.f_add_(&self.least)?;
+        let before = p.f_cumsum(-1, Kind::Float)?.f_narrow(-1, 0, rest)?;
+        let _ = p.f_narrow(-1, 1, rest)?.f_masked_fill_(&before.f_gt_tensor(&self.top_p)?, 0.0)?;
+        let total = p.f_sum_dim_intlist(-1, true, Kind::Float)?;
+        let _ = p.f_div_(&total)?.f_add_scalar_(EPSILON)?.f_pow_tensor_(&self.exponent)?;
+        p.f_empty_like()?.f_scatter_(-1, &order, &p)
+    }
+}
+
+/// The rows' characters: `fixed` where it is not negative.
+pub(super) fn draw(
+    logits: &Tensor,
+    uniform: &Tensor,
+    columns: &DrawColumns,
+    fixed: &Tensor,
+) -> Result<Tensor, TchError> {
+    let rest = CHARACTERS - 1;
+    let cumulative = columns.weights(logits)?.f_cumsum(-1, Kind::Float)?;
+    let at = cumulative.f_narrow(-1, rest, 1)?.f_mul(&uniform.f_unsqueeze(-1)?)?;
+    let passed = cumulative.f_narrow(-1, 0, rest)?.f_le_tensor(&at)?;
+    let drawn = passed.f_sum_dim_intlist(-1, false, Kind::Int64)?;
     fixed.f_where_self(&fixed.f_ge(0)?, &drawn)
 }
 
@@ -133,12 +164,4 @@ pub(super) fn add_norm(
     let sum = x.f_add(delta)?;
     let norm = sum.f_layer_norm(weight.size(), Some(weight), Some(bias), epsilon, true)?;
     Ok((sum, norm))
-}
-
-fn divide(p: &Tensor) -> Result<Tensor, TchError> {
-    p.f_div(&p.f_sum_dim_intlist(-1, true, Kind::Float)?)
-}
-
-fn normalise(p: &Tensor) -> Result<Tensor, TchError> {
-    divide(&p.f_nan_to_num(0.0, None::<f64>, None::<f64>)?.f_clamp_min(0.0)?.f_add_scalar(EPSILON)?)
 }

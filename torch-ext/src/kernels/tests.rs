@@ -1,9 +1,7 @@
 //! The kernels' own sources on a CPU: compiled by g++ with `kernels/host.h`, which runs a block's threads as fibres, into a library
 //! of the same face as the CUDA part.
-use super::api::HEAD_SIZE;
 use super::*;
-use crate::ffi::{check, te_cuda_part};
-use crate::store::c_string;
+use crate::ffi::{c_string, check, te_cuda_part};
 use check::{agrees, difference, numbers, tolerance};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -280,7 +278,9 @@ fn draws_are_the_models_for_every_setting_in_one_batch() {
         let fixed = fixed.select(1, 1);
         let out = Tensor::zeros([rows, 2], (Kind::Int64, CPU));
         on_the_host().draw(&logits, &uniform, &table, &fixed, &out.select(1, 1)).unwrap();
-        let theirs = libtorch::draw(&logits, &uniform, &table, &fixed).unwrap();
+        let packed: Vec<f32> = settings.iter().flat_map(|&(k, p, t)| draw_row(k, p, t).repeat(each as usize)).collect();
+        let packed = Tensor::from_slice(&packed).view([rows, 3]);
+        let theirs = draw(&logits, &uniform, &DrawSettings::new(&packed, kind).unwrap(), &fixed).unwrap();
         for ours in [out.select(1, 1), theirs] {
             let differing = ours.ne_tensor(&right).sum(Kind::Int64).int64_value(&[]);
             assert!(differing <= 1, "{differing} in {kind:?}");

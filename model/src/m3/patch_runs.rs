@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 use torch_ext::send;
 
-use crate::notagen::VOCABULARY;
+use crate::architecture::VOCABULARY;
 use crate::patches::Patches;
 use crate::sequences::{Lengths, Sequences};
 use crate::{Error, Result};
@@ -15,7 +15,7 @@ const ROUNDED_TO: i64 = 32;
 
 /// Runs of patches behind one another.
 #[derive(Debug)]
-pub(super) struct Pack {
+pub(super) struct PatchRuns {
     /// (patches, rounded up; patch size): rows of the transposed patch embedding.
     pub(super) rows: Tensor,
     /// (patches, rounded up): place in the run.
@@ -25,9 +25,9 @@ pub(super) struct Pack {
     pub(super) patches: usize,
 }
 
-impl Pack {
+impl PatchRuns {
     /// Runs of one length share their attention where they follow each other.
-    pub(super) fn new<'a>(runs: impl IntoIterator<Item = (&'a Patches, Range<usize>)>, size: i64) -> Result<Pack> {
+    pub(super) fn new<'a>(runs: impl IntoIterator<Item = (&'a Patches, Range<usize>)>, size: i64) -> Result<PatchRuns> {
         let (mut rows, mut position, mut lengths) = (Vec::new(), Vec::new(), Lengths::default());
         for (piece, run) in runs {
             if piece.patch_size() as i64 != size {
@@ -51,7 +51,7 @@ impl Pack {
         position.resize(rounded as usize, 0);
         rows.resize((rounded * size) as usize, 0);
         let rows = Tensor::from_slice(&rows).f_view([rounded, size])?;
-        Ok(Pack { rows, position: Tensor::from_slice(&position), sequences, patches })
+        Ok(PatchRuns { rows, position: Tensor::from_slice(&position), sequences, patches })
     }
 
     /// All that goes to the device.
@@ -61,7 +61,7 @@ impl Pack {
         tensors
     }
 
-    pub(super) fn on_device(mut self, device: Device) -> Result<Pack> {
+    pub(super) fn on_device(mut self, device: Device) -> Result<PatchRuns> {
         send(&mut self.tensors(), device)?;
         Ok(self)
     }
