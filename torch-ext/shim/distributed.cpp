@@ -70,6 +70,7 @@ struct Exchange {
   intrusive_ptr<ProcessGroup> ranks;
   std::optional<at::ScalarType> compressed;
   std::vector<intrusive_ptr<Work>> works;
+  bool refused = false;
   std::shared_ptr<Trace> trace = std::make_shared<Trace>();
 };
 
@@ -84,7 +85,9 @@ struct Sum : CppCommHookInterface<std::shared_ptr<Exchange>> {
     List sent{exchange->compressed ? whole.to(*exchange->compressed) : whole};
     auto trace = exchange->trace;
     const size_t place = trace->ready(sent[0].nbytes());
+    exchange->refused = true;
     auto work = exchange->ranks->allreduce(sent);
+    exchange->refused = false;
     exchange->works.push_back(work);
     auto future = work->getFuture();
     future->addCallback([trace, place](c10::ivalue::Future&) { trace->reduced(place); });
@@ -106,6 +109,11 @@ struct Gradients {
   void begin() {
     exchange->works.clear();
     exchange->trace->begin();
+  }
+
+  bool failed() const {
+    auto failed = [](const intrusive_ptr<Work>& work) { return work->getFuture()->hasError(); };
+    return exchange->refused || std::any_of(exchange->works.begin(), exchange->works.end(), failed);
   }
 
   // Blocks until every bucket is there, also on a device.
@@ -302,6 +310,8 @@ char* te_reducer_finish(Gradients* gradients, Group* group) {
     gradients->finish();
   });
 }
+
+int te_reducer_failed(Gradients* gradients) { return gradients->failed(); }
 
 void te_group_fail(Group* group) { group->failed = true; }
 

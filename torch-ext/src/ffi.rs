@@ -144,6 +144,7 @@ unsafe extern "C" {
     pub(crate) fn te_reducer_free(reducer: Ptr, group: Ptr);
     pub(crate) fn te_reducer_begin(reducer: Ptr, group: Ptr) -> *mut c_char;
     pub(crate) fn te_reducer_finish(reducer: Ptr, group: Ptr) -> *mut c_char;
+    pub(crate) fn te_reducer_failed(reducer: Ptr) -> c_int;
     pub(crate) fn te_reducer_nothing(params: *const Ptr, n: usize, out: *mut Ptr) -> *mut c_char;
     pub(crate) fn te_reducer_buckets(reducer: Ptr) -> usize;
     pub(crate) fn te_reducer_trace(reducer: Ptr, out: *mut crate::reducer::Bucket, n: usize) -> usize;

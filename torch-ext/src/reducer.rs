@@ -1,7 +1,7 @@
 //! Gradients summed over ranks while the backward pass runs: c10d's `Reducer`, the engine of DistributedDataParallel.
 use crate::ffi::{
-    Ptr, check, owned, ptrs, te_reducer_begin, te_reducer_buckets, te_reducer_finish, te_reducer_free, te_reducer_new,
-    te_reducer_nothing, te_reducer_trace,
+    Ptr, check, owned, ptrs, te_reducer_begin, te_reducer_buckets, te_reducer_failed, te_reducer_finish,
+    te_reducer_free, te_reducer_new, te_reducer_nothing, te_reducer_trace,
 };
 use crate::ranks::Group;
 use crate::{Error, Result};
@@ -94,6 +94,12 @@ impl Reducer {
     pub fn finish(&self) -> Result<()> {
         // SAFETY: a live reducer and its group.
         self.group.collective("exchange of gradients", |group| unsafe { te_reducer_finish(self.reducer, group) })
+    }
+
+    /// Whether the exchange failed, and not what the backward pass computes.
+    pub fn has_failed(&self) -> bool {
+        // SAFETY: a live reducer.
+        unsafe { te_reducer_failed(self.reducer) != 0 }
     }
 
     /// A loss with gradients of zero, for a rank that has nothing to add.
