@@ -32,7 +32,7 @@ const KNOWN: [(&str, &[&[&str]]); 5] = [
             &["weights/checkpoint", "weights/infer", "weights/infer_m3", "weights/inspect", "weights/optimizer"],
         ],
     ),
-    ("trainer", &[&["checkpoint", "train"]]),
+    ("trainer", &[]),
     (
         "notation",
         &[

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trainer::{DpoSettings, Event, Length, Observer, Outcome, Precision, Schedule, Settings};
+use trainer::{DpoSettings, Length, Observer, Outcome, Precision, Schedule, Settings, TrainEvent};
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -111,10 +111,10 @@ impl Watch {
 }
 
 impl Observer for Watch {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &TrainEvent) {
         match event {
-            Event::Started { .. } => self.started = self.now(),
-            Event::Step { step, .. } => {
+            TrainEvent::Started { .. } => self.started = self.now(),
+            TrainEvent::Step { step, .. } => {
                 self.last = self.now();
                 if *step == self.warmup {
                     self.first = self.last;

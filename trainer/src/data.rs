@@ -24,7 +24,7 @@ pub struct Dataset {
 
 /// A pattern on the names of pieces.
 pub fn glob(pattern: &str) -> Result<GlobMatcher> {
-    let glob = Glob::new(pattern).map_err(|error| Error::Settings(format!("pieces: {error}")))?;
+    let glob = Glob::new(pattern).map_err(|error| Error::Config(format!("pieces: {error}")))?;
     Ok(glob.compile_matcher())
 }
 

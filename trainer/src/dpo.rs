@@ -3,11 +3,11 @@
 mod preferences;
 mod reference;
 
+use crate::event::Observer;
 use crate::language::work;
-use crate::objective::{Loss, Objective, Part, Place, Set};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split};
+use crate::report::{Outcome, TrainReport};
 use crate::settings::{Length, Settings};
-use crate::telemetry::Observer;
-use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
 use model::{Architecture, Batch, Mode, NotaGen};
@@ -75,7 +75,7 @@ pub struct DpoReport {
     pub last: PathBuf,
 }
 
-/// Trains `model`, which is the reference as it comes, on pairs; see [`train::train`]. Settings count in pairs and
+/// Trains `model`, which is the reference as it comes, on pairs; see [`train()`](crate::train()). Settings count in pairs and
 /// steps.
 ///
 /// The folder gets `reference.json` besides. Errors before the first step where a piece cannot be used.
@@ -104,7 +104,7 @@ pub fn train(
         steps,
         architecture: a.clone(),
     });
-    match train::train(settings, &objective, model, folder, stop, observer)? {
+    match crate::train::train(settings, &objective, model, folder, stop, observer)? {
         Outcome::Finished(report) => objective.report(settings, model, report, stop),
         Outcome::Interrupted => Ok(Outcome::Interrupted),
     }
@@ -113,7 +113,7 @@ pub fn train(
 impl DpoSettings {
     /// Refuses what cannot work; gives the number of steps.
     fn check(&self, settings: &Settings) -> Result<u64> {
-        let wrong = |message: &str| Err(Error::Settings(message.to_owned()));
+        let wrong = |message: &str| Err(Error::Config(message.to_owned()));
         if !(self.beta.is_finite() && self.beta > 0.0) {
             return wrong("beta is not above 0");
         }
@@ -160,12 +160,12 @@ impl Objective for Dpo {
         "lambda_share",
     ];
     const DRAWN: bool = true;
-    const WEIGHTS_ALONE: bool = true;
+    const BEST_WITHOUT_OPTIMIZER: bool = true;
 
-    fn examples(&self, set: Set) -> usize {
-        match set {
-            Set::Train => self.preferences.chosen() + self.preferences.rejected(),
-            Set::Eval => 0,
+    fn examples(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.preferences.chosen() + self.preferences.rejected(),
+            Split::Eval => 0,
         }
     }
 
@@ -174,15 +174,15 @@ impl Objective for Dpo {
         vec![(0..self.step_size).collect(); self.steps as usize]
     }
 
-    fn load(&self, at: Place, places: &[usize]) -> Result<Part<Pairs>> {
-        let pairs = places.iter().map(|&place| self.preferences.pair(self.seed, at.step, place));
+    fn load(&self, id: MicroBatchId, places: &[usize]) -> Result<MicroBatch<Pairs>> {
+        let pairs = places.iter().map(|&place| self.preferences.pair(self.seed, id.step, place));
         let (chosen, rejected): (Vec<Patches>, Vec<Patches>) =
             pairs.collect::<Result<Vec<_>>>()?.into_iter().map(|[chosen, rejected]| (chosen, rejected)).unzip();
         let pieces = [chosen, rejected].concat();
         let reference = pieces.iter().map(|piece| self.reference.of(piece)).collect::<Result<Vec<_>>>()?;
         let batch = Batch::new(&pieces, self.architecture.patch_length)?;
         let (weight, work) = (places.len() as i64, work(&self.architecture, &batch));
-        Ok(Part { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
+        Ok(MicroBatch { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
     }
 
     fn tensors(pairs: &mut Pairs) -> Vec<&mut Tensor> {
@@ -249,7 +249,7 @@ impl Dpo {
         &self,
         settings: &Settings,
         model: &NotaGen,
-        report: train::Report,
+        report: TrainReport,
         stop: &AtomicBool,
     ) -> Result<Outcome<DpoReport>> {
         let pieces = self.preferences.beginnings().collect::<Result<Vec<_>>>()?;
@@ -259,7 +259,7 @@ impl Dpo {
             if settings.ranks.any(stop.load(Ordering::Relaxed))? {
                 return Ok(Outcome::Interrupted);
             }
-            end.extend(settings.ranks.deal(round, |batch| log_probabilities(model, settings, batch))?);
+            end.extend(settings.ranks.map_shards(round, |batch| log_probabilities(model, settings, batch))?);
         }
         let chosen = self.preferences.chosen();
         let gains: Vec<f64> = end.iter().zip(&start).map(|(end, start)| end - start).collect();

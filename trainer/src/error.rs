@@ -1,4 +1,4 @@
-//! The crate's error.
+//! The crate's error, and what kinds of it there are.
 use std::path::PathBuf;
 
 /// What can go wrong in training.
@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// Settings that do not go together.
     #[error("{0}")]
-    Settings(String),
+    Config(String),
     /// An index with nothing to train on.
     #[error("{}: no piece {}", path.display(), pattern.as_ref().map_or("in it".to_owned(), |p| format!("matches `{p}`")))]
     Empty {
@@ -39,9 +39,9 @@ pub enum Error {
         /// The glob on the pieces' names, where there was one.
         pattern: Option<String>,
     },
-    /// Training that went astray.
+    /// Steps whose loss or gradient is not finite, one after the other.
     #[error("{steps} steps in a row gave a loss or gradient that is not finite (the last at step {step}, loss {loss})")]
-    Diverged {
+    NotFinite {
         /// How many.
         steps: u64,
         /// The last of them.
@@ -75,6 +75,26 @@ pub enum Error {
     /// A weights file that is not what it has to be.
     #[error(transparent)]
     Weights(#[from] model::weights::Error),
+    /// A fault of this program.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What kind of failure an [`Error`] is: what a caller does depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The settings are wrong.
+    Config,
+    /// A file is missing, broken or cannot be written.
+    Data,
+    /// Another process of the training failed: its own error says why.
+    Peer,
+    /// The device or the machine has too little memory.
+    OutOfMemory,
+    /// The training diverged.
+    NotFinite,
+    /// A fault of this program or of libtorch.
+    Internal,
 }
 
 impl From<tch::TchError> for Error {
@@ -88,13 +108,41 @@ impl Error {
         Error::Peer(error.to_string())
     }
 
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Config(_) => ErrorKind::Config,
+            Error::Peer(_) => ErrorKind::Peer,
+            Error::NotFinite { .. } => ErrorKind::NotFinite,
+            Error::Internal(_) => ErrorKind::Internal,
+            Error::TorchExt(_) | Error::Model(model::Error::Torch(_) | model::Error::TorchExt(_)) => {
+                // Of a C++ exception `tch` keeps the text alone: that of CUDA's allocator, or of the CPU's.
+                let text = self.to_string();
+                match ["out of memory", "can't allocate memory"].iter().any(|words| text.contains(words)) {
+                    true => ErrorKind::OutOfMemory,
+                    false => ErrorKind::Internal,
+                }
+            }
+            _ => ErrorKind::Data,
+        }
+    }
+
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Diverged { .. } => {
-                Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned())
+        match self.kind() {
+            ErrorKind::NotFinite => {
+                return Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned());
             }
-            Error::Peer(_) => Some("that rank's log says why; the same command goes on from the last checkpoint".to_owned()),
+            ErrorKind::Peer => {
+                return Some("that rank's log says why; the same command goes on from the last checkpoint".to_owned());
+            }
+            ErrorKind::OutOfMemory => {
+                let ways = "raise accumulation_steps, lower batch_size, or set activation_checkpointing: true";
+                return Some(format!("{ways}; `notagen-train plan` says what a stage takes"));
+            }
+            _ => {}
+        }
+        match self {
             Error::Piece { source: model::Error::Character { .. }, .. } => {
                 Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
             }
@@ -126,5 +174,20 @@ pub(crate) trait At<T> {
 impl<T> At<T> for std::io::Result<T> {
     fn at(self, path: &std::path::Path) -> Result<T> {
         self.map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_that_is_not_there_is_told_as_such() {
+        let error = Tensor::f_empty([1 << 50], (Kind::Float, Device::Cpu)).map_err(Error::from).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("accumulation_steps")));
+        let other = Tensor::ones([2], (Kind::Float, Device::Cpu)).f_view([3]).map_err(Error::from).unwrap_err();
+        assert_eq!((other.kind(), other.hint()), (ErrorKind::Internal, None), "{other}");
     }
 }

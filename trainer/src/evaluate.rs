@@ -1,7 +1,7 @@
 //! The evaluation loss.
 use crate::Result;
-use crate::loader::{Loader, Workers};
-use crate::objective::{Network, Objective, Set};
+use crate::loader::{Loader, LoaderThreads};
+use crate::objective::{Objective, Split, Trainable};
 use crate::settings::Settings;
 use model::Mode;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ pub(crate) fn evaluate<O: Objective>(
     objective: &Arc<O>,
     network: &O::Network,
     settings: &Settings,
-    workers: &Workers,
+    threads: &LoaderThreads,
     stop: &AtomicBool,
 ) -> Result<Option<Option<f64>>> {
-    if objective.examples(Set::Eval) == 0 {
+    if objective.examples(Split::Eval) == 0 {
         return Ok(Some(None));
     }
     let _no_grad = tch::no_grad_guard();
     let mut sum = Tensor::f_zeros([], (Kind::Double, network.device()))?;
     let (mut weight, mut stopped) = (0, false);
-    for step in Loader::eval(workers, objective, &settings.ranks) {
+    for step in Loader::eval(threads, objective, &settings.ranks) {
         for mut part in step? {
             torch_ext::send(&mut O::tensors(&mut part.input), network.device())?;
             let _autocast = Autocast::new(network.device(), settings.precision.kind())?;

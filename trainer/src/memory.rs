@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What goes through the network together, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct StepShape {
     /// Pieces of full length.
     pub pieces: u64,
     /// Patches that are predicted, of all pieces together (`patch_sampling`); all if not given.
@@ -25,7 +25,7 @@ pub struct Step {
 
 /// Bytes of a training at its peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct TrainMemory {
     /// In float32.
     pub weights: u64,
     /// In float32; kept between steps.
@@ -42,7 +42,7 @@ pub struct Memory {
     pub host: u64,
 }
 
-impl Memory {
+impl TrainMemory {
     /// Of the device.
     pub fn device(&self) -> u64 {
         self.total() - self.host
@@ -54,7 +54,7 @@ impl Memory {
     }
 
     /// Of a training with full contexts and full patches.
-    pub fn of(a: &Architecture, step: &Step) -> Memory {
+    pub fn of(a: &Architecture, step: &StepShape) -> TrainMemory {
         let parameters = u64::try_from(a.parameter_count()).unwrap_or(0);
         let size = |number: i64| u64::try_from(number).unwrap_or(0);
         let [hidden, length, patch_size] = [a.hidden_size, a.patch_length, a.patch_size].map(size);
@@ -72,7 +72,7 @@ impl Memory {
         let [kept_patch, kept_characters] = [&patch, &characters].map(|stack| stack.kept(step));
         let [passing_patch, passing_characters] = [&patch, &characters].map(|stack| stack.passing(step));
         let moments = 8 * parameters;
-        let memory = Memory {
+        let memory = TrainMemory {
             weights: 4 * parameters,
             gradients: 4 * parameters,
             moments,
@@ -87,11 +87,11 @@ impl Memory {
         // Forward all weights are cast; backward one block is computed again, with its weights.
         let again = [&patch, &characters].map(|stack| stack.block(step) + stack.passing(step) + casts(1));
         let again = again[0].max(again[1]).max(logits);
-        Memory { passing: again.saturating_sub(memory.casts), ..memory }
+        TrainMemory { passing: again.saturating_sub(memory.casts), ..memory }
     }
 }
 
-impl Step {
+impl StepShape {
     /// Bytes of a number in a matrix product.
     fn width(&self) -> u64 {
         if self.precision == Precision::Fp32 { 4 } else { 2 }
@@ -112,7 +112,7 @@ impl Stack {
     /// What one block keeps: two states of the residual stream in float32; in the type of the arithmetic the outputs of
     /// two norms, queries, keys, values, what is attended to, and the wide layer before and after its activation; means
     /// and deviations of two norms, a number a head of attention, and which numbers drop out.
-    fn block(&self, step: &Step) -> u64 {
+    fn block(&self, step: &StepShape) -> u64 {
         let width = step.width();
         let dropped = match (step.dropout, step.cpu) {
             (false, _) => 0,
@@ -125,7 +125,7 @@ impl Stack {
     }
 
     /// Only a CPU's kernel that drops out writes attention down: after softmax, what drops out, and what is left.
-    fn attention(&self, step: &Step) -> u64 {
+    fn attention(&self, step: &StepShape) -> u64 {
         if !(step.cpu && step.dropout) {
             return 0;
         }
@@ -134,14 +134,14 @@ impl Stack {
     }
 
     /// What all blocks keep, and the state behind them.
-    fn kept(&self, step: &Step) -> u64 {
+    fn kept(&self, step: &StepShape) -> u64 {
         let block = if step.checkpointing { 4 * self.hidden * self.tokens } else { self.block(step) };
         self.layers * block + self.tokens * self.hidden * 4
     }
 
     /// Gradients of a block's residual stream, of the output of its wide half and of its wide layer; the one behind the
     /// activation takes the place of what the activation gave.
-    fn passing(&self, step: &Step) -> u64 {
+    fn passing(&self, step: &StepShape) -> u64 {
         let cast = if step.width() == 4 { 0 } else { step.width() };
         self.tokens * self.hidden * (4 + cast + 4 * step.width())
     }

@@ -66,7 +66,7 @@ impl Distribution {
         let mut sorted = scores.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (Some(&lowest), Some(&highest)) = (sorted.first(), sorted.last()) else {
-            return Err(Error::Settings("no scores: there are no features".to_owned()));
+            return Err(Error::Config("no scores: there are no features".to_owned()));
         };
         let count = scores.len() as f64;
         let average = scores.iter().sum::<f64>() / count;
@@ -95,7 +95,7 @@ fn directions(features: &Tensor) -> Result<Tensor> {
 }
 
 fn check(reference: &Tensor, generated: &Tensor) -> Result<()> {
-    let wrong = |message: String| Err(Error::Settings(message));
+    let wrong = |message: String| Err(Error::Config(message));
     let ((references, width), (pieces, other)) = (reference.size2()?, generated.size2()?);
     if references == 0 || pieces == 0 {
         let which = if references == 0 { "reference" } else { "generated" };

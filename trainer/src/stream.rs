@@ -14,6 +14,7 @@ pub(crate) enum Purpose {
     Sampling = 4,
     Pair = 5,
     Split = 6,
+    Digest = 7,
 }
 
 /// The number that seeds the stream of a purpose at a place.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Group, Join, Server, World};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Precision, Ranks, Report,
-    Result, Set, Settings, Work, in_order, language, run_step, shuffled, train,
+    Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Optimizer, Outcome, Precision, Ranks, Result,
+    Settings, Split, TrainEvent, TrainReport, Trainable, Workload, in_order, language, run_step, shuffled, train,
 };
 
 /// Runs `work` on every rank and returns what they give, by rank.
@@ -46,11 +46,11 @@ fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
     let accumulation = settings.accumulation_steps;
     let model = network();
     let mut optimizer = Optimizer::new(&model, &settings);
-    optimizer.spread(&settings.ranks).unwrap();
+    optimizer.join(&settings.ranks).unwrap();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for step in 0..20 {
         let of_step: Vec<usize> = (0..step_size).map(|i| (step * step_size + i) % pieces.len()).collect();
-        let mine = settings.ranks.share(&of_step);
+        let mine = settings.ranks.shard(&of_step);
         let parts = mine.chunks(mine.len() / accumulation).map(|part| {
             let part: Vec<_> = part.iter().map(|&i| pieces[i].clone()).collect();
             language::part(model.architecture(), Batch::new(&part, 64).unwrap())
@@ -150,7 +150,7 @@ impl Row {
     }
 }
 
-impl Network for Row {
+impl Trainable for Row {
     fn device(&self) -> Device {
         Device::Cpu
     }
@@ -185,8 +185,8 @@ impl Objective for Fit {
     type Network = Row;
     type Input = (Vec<usize>, bool);
 
-    fn examples(&self, set: Set) -> usize {
-        if set == Set::Train { self.examples } else { 5 }
+    fn examples(&self, split: Split) -> usize {
+        if split == Split::Train { self.examples } else { 5 }
     }
 
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
@@ -197,16 +197,16 @@ impl Objective for Fit {
         in_order(5, 2)
     }
 
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Self::Input>> {
-        if place.set == Set::Train {
-            self.seen.lock().unwrap().extend(examples.iter().map(|&example| (place.epoch, example)));
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<Self::Input>> {
+        if id.split == Split::Train {
+            self.seen.lock().unwrap().extend(examples.iter().map(|&example| (id.epoch, example)));
         }
-        let broken = place.set == Set::Train && self.broken.is_some_and(|broken| examples.contains(&broken));
+        let broken = id.split == Split::Train && self.broken.is_some_and(|broken| examples.contains(&broken));
         let weight = examples.iter().map(|example| *example as i64 + 1).sum();
-        Ok(Part {
+        Ok(MicroBatch {
             input: (examples.to_vec(), broken),
             weight,
-            work: Work { patches: examples.len() as f64, ..Work::default() },
+            work: Workload { patches: examples.len() as f64, ..Workload::default() },
         })
     }
 
@@ -226,8 +226,8 @@ impl Objective for Fit {
 struct StopAt<'a>(Option<u64>, &'a AtomicBool);
 
 impl Observer for StopAt<'_> {
-    fn event(&mut self, event: &Event) {
-        if let (Event::Step { step, .. }, Some(at)) = (event, self.0)
+    fn event(&mut self, event: &TrainEvent) {
+        if let (TrainEvent::Step { step, .. }, Some(at)) = (event, self.0)
             && *step >= at
         {
             self.1.store(true, Ordering::Relaxed);
@@ -274,7 +274,7 @@ fn fit(ranks: Ranks, folder: &Path, how: How) -> Trained {
     Trained { outcome, weights: network.values(), seen }
 }
 
-fn report(trained: &Trained) -> Report {
+fn report(trained: &Trained) -> TrainReport {
     match &trained.outcome {
         Outcome::Finished(report) => report.clone(),
         Outcome::Interrupted => panic!("it was interrupted"),

@@ -7,7 +7,9 @@ use model::NotaGen;
 use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
-use trainer::{Checkpoints, Optimizer, Position, Precision, Settings, language, run_step, schedule_factor};
+use trainer::{
+    Checkpoints, Optimizer, Precision, Settings, TrainPosition, TrainState, language, run_step, schedule_factor,
+};
 
 const AT: u64 = 20;
 const FURTHER: u64 = 5;
@@ -15,7 +17,7 @@ const FURTHER: u64 = 5;
 fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: u64, count: u64) -> Vec<f64> {
     let pieces = pieces(&golden());
     let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
-    optimizer.follow(&(from..from + count).map(rate).collect::<Vec<_>>());
+    optimizer.set_learning_rates(&(from..from + count).map(rate).collect::<Vec<_>>());
     (from..from + count)
         .map(|step| {
             let batch = parts(&pieces, step as usize, 1);
@@ -59,7 +61,8 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     let (model, mut optimizer) = fresh(&settings);
     steps(&model, &mut optimizer, &settings, 0, AT);
     let mut checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
-    let at = Position { step: AT, scheduled: AT, epoch: AT, ..Position::default() };
+    let position = TrainPosition { step: AT, scheduled: AT, epoch: AT, ..TrainPosition::default() };
+    let at = TrainState { position, ..TrainState::default() };
     let saved = checkpoints.save(&model, &optimizer, &at, &settings).unwrap();
     checkpoints.finish().unwrap();
     let ours = steps(&model, &mut optimizer, &settings, AT, FURTHER);
@@ -78,8 +81,9 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     // Back from the file that PyTorch wrote, against having stayed here.
     let stayed = steps(&model, &mut optimizer, &settings, AT + FURTHER, FURTHER);
     let (model, mut optimizer) = fresh(&settings);
-    let position = checkpoints.resume_from(&back, &model, &mut optimizer, 1).unwrap();
-    assert_eq!((position.step, position.scheduled, position.best_eval_loss), (25, 25, Some(1.5)));
+    let state = checkpoints.resume_from(&back, &model, &mut optimizer, 1).unwrap();
+    let (position, best) = (state.position, state.evaluations.best_eval_loss);
+    assert_eq!((position.step, position.scheduled, best), (25, 25, Some(1.5)));
     let returned = steps(&model, &mut optimizer, &settings, position.step, FURTHER);
     for (stayed, returned) in stayed.iter().zip(&returned) {
         assert!((stayed / returned - 1.0).abs() < 1e-5, "{stayed} stayed, {returned} returned");
@@ -93,7 +97,7 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     let checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
     assert!(!half_written.exists() && !without_weights.exists());
     let (model, mut optimizer) = fresh(&settings);
-    let position = checkpoints.resume(&model, &mut optimizer).unwrap().unwrap();
-    assert_eq!(position, at);
+    let state = checkpoints.resume(&model, &mut optimizer).unwrap().unwrap();
+    assert_eq!(state, at);
     assert_eq!(steps(&model, &mut optimizer, &settings, AT, FURTHER), ours);
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Outcome, Part, Place, Precision, Result, Set, Settings, Work,
-    in_order, train,
+    Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Precision, Result, Settings, Split,
+    TrainEvent, Trainable, Workload, in_order, train,
 };
 
 /// One number.
 struct Number(Vec<(String, Tensor)>);
 
-impl Network for Number {
+impl Trainable for Number {
     fn device(&self) -> Device {
         Device::Cpu
     }
@@ -45,9 +45,9 @@ struct Move {
 
 impl Objective for Move {
     type Network = Number;
-    type Input = (Set, bool);
+    type Input = (Split, bool);
 
-    fn examples(&self, _: Set) -> usize {
+    fn examples(&self, _: Split) -> usize {
         2
     }
 
@@ -59,14 +59,14 @@ impl Objective for Move {
         in_order(2, 2)
     }
 
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<(Set, bool)>> {
-        let broken = place.set == Set::Train && self.broken == Some(place.epoch) && place.step == 0;
-        let work = Work { patches: 1.0, ..Work::default() };
-        Ok(Part { input: (place.set, broken), weight: examples.len() as i64, work })
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<(Split, bool)>> {
+        let broken = id.split == Split::Train && self.broken == Some(id.epoch) && id.step == 0;
+        let work = Workload { patches: 1.0, ..Workload::default() };
+        Ok(MicroBatch { input: (id.split, broken), weight: examples.len() as i64, work })
     }
 
-    fn loss(&self, network: &Number, (set, broken): (Set, bool), _: model::Mode) -> Result<Loss> {
-        let (aim, weight) = if set == Set::Train { (1.0, 1.0) } else { (self.aim, 2.0) };
+    fn loss(&self, network: &Number, (split, broken): (Split, bool), _: model::Mode) -> Result<Loss> {
+        let (aim, weight) = if split == Split::Train { (1.0, 1.0) } else { (self.aim, 2.0) };
         let weight = if broken { f64::INFINITY } else { weight };
         Ok(Loss { sum: (&network.0[0].1 - aim).square().sum(Kind::Float) * weight, values: None })
     }
@@ -74,14 +74,14 @@ impl Objective for Move {
 
 /// Notes what it is told; raises the flag during an epoch's end.
 struct Watch<'a> {
-    events: Vec<Event>,
+    events: Vec<TrainEvent>,
     epochs: Vec<u64>,
     stop_in: Option<u64>,
     stop: &'a AtomicBool,
 }
 
 impl Observer for Watch<'_> {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &TrainEvent) {
         self.events.push(event.clone());
     }
 
@@ -109,11 +109,11 @@ fn watch(folder: &Path, aim: f64, early_stopping: Option<u64>, stop_in: Option<u
     let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in, stop: &stop };
     let outcome = train(&course, &Arc::new(Move { aim, broken: None }), &network, folder, &stop, &mut watch).unwrap();
     let warnings = watch.events.iter().filter_map(|event| match event {
-        Event::Warning { step, message } => Some((*step, message.clone())),
+        TrainEvent::Warning { step, message } => Some((*step, message.clone())),
         _ => None,
     });
     let evaluated = watch.events.iter().filter_map(|event| match event {
-        Event::Evaluated { epoch, best, best_epoch, .. } => Some((*epoch, *best, *best_epoch)),
+        TrainEvent::Evaluated { epoch, best, best_epoch, .. } => Some((*epoch, *best, *best_epoch)),
         _ => None,
     });
     Watched { outcome, warnings: warnings.collect(), evaluated: evaluated.collect(), epochs: watch.epochs }
@@ -172,10 +172,10 @@ fn a_void_step_is_told_by_its_own_number_also_where_numbers_are_read_later() {
     });
     for (events, _) in &events {
         let skipped: Vec<u64> =
-            events.iter().filter(|event| matches!(event, Event::Skipped { .. })).map(step).collect();
+            events.iter().filter(|event| matches!(event, TrainEvent::Skipped { .. })).map(step).collect();
         assert_eq!(skipped, [3], "{events:?}");
-        let last = |event: &&Event| matches!(event, Event::Step { .. });
-        let Some(Event::Step { step, learning_rate, skipped, .. }) = events.iter().rfind(last) else {
+        let last = |event: &&TrainEvent| matches!(event, TrainEvent::Step { .. });
+        let Some(TrainEvent::Step { step, learning_rate, skipped, .. }) = events.iter().rfind(last) else {
             panic!("{events:?}")
         };
         // The rate of the fifth step that counts, behind a warm-up of four.
@@ -184,9 +184,9 @@ fn a_void_step_is_told_by_its_own_number_also_where_numbers_are_read_later() {
     assert_eq!(events[0].1, events[1].1);
 }
 
-fn step(event: &Event) -> u64 {
+fn step(event: &TrainEvent) -> u64 {
     match event {
-        Event::Skipped { step, .. } => *step,
+        TrainEvent::Skipped { step, .. } => *step,
         _ => 0,
     }
 }

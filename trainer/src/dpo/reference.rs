@@ -2,16 +2,16 @@
 //! memory while the policy is trained.
 use super::preferences::Preferences;
 use crate::error::At;
-use crate::objective::Network;
+use crate::event::{Observer, TrainEvent};
+use crate::files::write_atomically;
+use crate::objective::Trainable;
 use crate::settings::{Precision, Settings};
-use crate::telemetry::{Event, Observer};
 use crate::{Error, Result};
 use model::patches::Patches;
 use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl Reference {
         let ranks = &settings.ranks;
         let mut reference = Reference::open(&path, fingerprint(network, settings.precision)?);
         if ranks.size() > 1 {
-            reference = parse(&ranks.tell(&reference.text()?)?)?;
+            reference = parse(&ranks.broadcast_text(&reference.text()?)?)?;
         }
         let needed = needed(preferences, settings, steps)?;
         let total = needed.len();
@@ -55,12 +55,12 @@ impl Reference {
         for (i, batch) in needed.chunks(at_once).enumerate() {
             if batch.iter().any(|(key, _)| !reference.log_probabilities.contains_key(key)) {
                 let pieces: Vec<Patches> = batch.iter().map(|(_, piece)| piece.clone()).collect();
-                let values = ranks.deal(&pieces, |mine| log_probabilities(network, settings, mine))?;
+                let values = ranks.map_shards(&pieces, |mine| log_probabilities(network, settings, mine))?;
                 reference.log_probabilities.extend(batch.iter().map(|(key, _)| key.clone()).zip(values));
                 let done = (i * at_once + batch.len()).min(total);
                 let stopped = ranks.any(stop.load(Ordering::Relaxed))?;
                 if ranks.is_first() {
-                    observer.event(&Event::Reference { done, total });
+                    observer.event(&TrainEvent::Reference { done, total });
                 }
                 if ranks.is_first() && (done == total || stopped || written.elapsed() > WRITE_EVERY) {
                     reference.write(&path)?;
@@ -82,27 +82,25 @@ impl Reference {
     }
 
     fn text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::Settings(error.to_string()))
+        serde_json::to_string(self).map_err(|error| Error::Internal(error.to_string()))
     }
 
     fn write(&self, path: &Path) -> Result<()> {
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         std::fs::create_dir_all(&folder).at(&folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&folder).at(&folder)?;
-        file.write_all(self.text()?.as_bytes()).at(path)?;
-        file.persist(path).map_err(|error| error.error).at(path)?;
-        Ok(())
+        let text = self.text()?;
+        write_atomically(path, |part| std::fs::write(part, &text))
     }
 
     /// The log-probability of a piece.
     pub(super) fn of(&self, piece: &Patches) -> Result<f64> {
         let known = self.log_probabilities.get(&key(piece)).copied();
-        known.ok_or_else(|| Error::Settings("a piece was not put before the reference".to_owned()))
+        known.ok_or_else(|| Error::Internal("the reference has no log-probability of a piece".to_owned()))
     }
 }
 
 fn parse(text: &str) -> Result<Reference> {
-    serde_json::from_str(text).map_err(|error| Error::Settings(error.to_string()))
+    serde_json::from_str(text).map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// Pieces that go through the network together: as many as in training.
@@ -148,7 +146,7 @@ fn key(piece: &Patches) -> String {
 fn fingerprint(network: &NotaGen, precision: Precision) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(format!("{precision:?}"));
-    for (name, tensor) in Network::parameters(network) {
+    for (name, tensor) in Trainable::parameters(network) {
         hash.update(name);
         hash.update(format!("{:?}", tensor.size()));
         let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?;
