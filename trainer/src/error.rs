@@ -129,37 +129,31 @@ impl Error {
 
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
-        match self.kind() {
-            ErrorKind::NotFinite => {
-                return Some("lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16".to_owned());
+        let hint = match (self, self.kind()) {
+            (_, ErrorKind::NotFinite) => "lower learning_rate, set max_grad_norm: 1.0, or use precision: bf16",
+            (_, ErrorKind::Peer) => "that rank's log says why; the same command goes on from the last checkpoint",
+            (_, ErrorKind::OutOfMemory) => {
+                "raise accumulation_steps, lower batch_size, or set activation_checkpointing: true"
             }
-            ErrorKind::Peer => {
-                return Some("that rank's log says why; the same command goes on from the last checkpoint".to_owned());
+            (Error::Piece { source: model::Error::Character { .. }, .. }, _) => {
+                "preprocess turns characters like this one into ASCII: train on its output"
             }
-            ErrorKind::OutOfMemory => {
-                let ways = "raise accumulation_steps, lower batch_size, or set activation_checkpointing: true";
-                return Some(format!("{ways}; `notagen-train plan` says what a stage takes"));
-            }
-            _ => {}
-        }
-        match self {
-            Error::Piece { source: model::Error::Character { .. }, .. } => {
-                Some("preprocess turns characters like this one into ASCII: train on its output".to_owned())
-            }
-            Error::Notation(notation::Error::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Some(match path.extension() {
+            (Error::Notation(notation::Error::Io { path, source }), _)
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                match path.extension() {
                     Some(e) if e == "abc" => {
                         "key_augmentation: none needs the piece in its own key, nearby and all need all 15 keys; run preprocess again"
-                            .to_owned()
                     }
-                    _ => "a preprocess stage writes the index files".to_owned(),
-                })
+                    _ => "a preprocess stage writes the index files",
+                }
             }
-            Error::Notation(error) => error.hint(),
-            Error::Pth(error) => error.hint(),
-            Error::Weights(error) => error.hint(),
-            _ => None,
-        }
+            (Error::Notation(error), _) => return error.hint(),
+            (Error::Pth(error), _) => return error.hint(),
+            (Error::Weights(error), _) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -124,24 +124,6 @@ pub enum TrainEvent {
     },
 }
 
-impl TrainEvent {
-    /// The step that the event belongs to.
-    pub(crate) fn step(&self) -> u64 {
-        match self {
-            TrainEvent::Started { resumed_from, .. } => *resumed_from,
-            TrainEvent::Reference { .. } => 0,
-            TrainEvent::Step { step, .. }
-            | TrainEvent::Exchange { step, .. }
-            | TrainEvent::Warning { step, .. }
-            | TrainEvent::Profiled { step, .. }
-            | TrainEvent::Skipped { step, .. }
-            | TrainEvent::Evaluated { step, .. }
-            | TrainEvent::Checkpoint { step, .. }
-            | TrainEvent::StoppedEarly { step, .. } => *step,
-        }
-    }
-}
-
 /// Watches a training.
 pub trait Observer {
     /// Something happened. On rank 0 alone.

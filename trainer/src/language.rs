@@ -2,7 +2,7 @@
 use crate::data::{Dataset, read_index};
 use crate::event::Observer;
 use crate::loader::{in_order, shuffled, shuffled_by_length};
-use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Trainable, Workload};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Workload};
 use crate::report::Outcome;
 use crate::settings::{KeyAugmentation, Settings};
 use crate::stream::{Purpose, stream};
@@ -13,7 +13,7 @@ use rand::seq::index;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// What pieces the network learns from, and how they are seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,26 +183,4 @@ pub(crate) fn work(architecture: &Architecture, batch: &Batch) -> Workload {
 pub fn loss(network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
     let loss = network.loss(&batch.to_device(network.device())?, mode)?;
     Ok(Loss { sum: loss.sum, values: None })
-}
-
-impl Trainable for NotaGen {
-    fn device(&self) -> Device {
-        self.device()
-    }
-
-    fn parameters(&self) -> &[(String, Tensor)] {
-        self.parameters()
-    }
-
-    fn uses(&self, parameter: &str) -> bool {
-        parameter != model::UNUSED_PARAMETER
-    }
-
-    fn state_dict(&self) -> Vec<(String, Tensor)> {
-        self.state_dict()
-    }
-
-    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
-        self.load(get)
-    }
 }

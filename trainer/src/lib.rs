@@ -12,21 +12,19 @@
 //! beside each checkpoint says where the training is. What is random depends on the seed and on that place alone, so that
 //! a training that was stopped goes on to the same weights.
 
-mod callback;
 mod callbacks;
 mod checkpoint;
 mod clock;
 mod data;
 pub mod dpo;
 mod error;
-mod evaluate;
 mod event;
 mod files;
 pub mod language;
-mod length;
 mod loader;
 pub mod m3;
 pub mod memory;
+mod metrics;
 mod objective;
 mod optimizer;
 pub mod preference;
@@ -43,7 +41,7 @@ mod tensorboard;
 mod train;
 mod training;
 
-pub use checkpoint::Checkpoints;
+pub use checkpoint::{Checkpoints, resume_newest, resume_original};
 pub use data::{Dataset, glob, read_index};
 pub use dpo::{DpoReport, DpoSettings};
 pub use error::{Error, ErrorKind, Result};

@@ -2,13 +2,13 @@
 use crate::data::{glob, read_index};
 use crate::event::Observer;
 use crate::loader::{in_order, shuffled};
-use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Trainable, Workload};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Workload};
 use crate::report::Outcome;
 use crate::settings::Settings;
 use crate::stream::{Purpose, stream};
 use crate::{Error, Result};
 use model::Mode;
-use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
+use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, mask, training_text};
 use notation::corpus::{Corpus, Source, list};
 use notation::index::Entry;
 use notation::pack::is_pack;
@@ -17,7 +17,7 @@ use rand::seq::SliceRandom;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// What pieces M3 learns from, and how much of them is masked.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,26 +174,4 @@ fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<Source>> {
         return Err(Error::Empty { path: path.to_owned(), pattern: pattern.map(str::to_owned) });
     }
     Ok(found)
-}
-
-impl Trainable for M3 {
-    fn device(&self) -> Device {
-        self.device()
-    }
-
-    fn parameters(&self) -> &[(String, Tensor)] {
-        self.parameters()
-    }
-
-    fn uses(&self, parameter: &str) -> bool {
-        !UNUSED_PARAMETERS.contains(&parameter)
-    }
-
-    fn state_dict(&self) -> Vec<(String, Tensor)> {
-        self.state_dict()
-    }
-
-    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
-        self.load(get)
-    }
 }

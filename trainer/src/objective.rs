@@ -25,6 +25,35 @@ pub trait Trainable {
     fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()>;
 }
 
+macro_rules! trainable {
+    ($network:ty, $unused:expr) => {
+        impl Trainable for $network {
+            fn device(&self) -> Device {
+                self.device()
+            }
+
+            fn parameters(&self) -> &[(String, Tensor)] {
+                self.parameters()
+            }
+
+            fn uses(&self, parameter: &str) -> bool {
+                !$unused.contains(&parameter)
+            }
+
+            fn state_dict(&self) -> Vec<(String, Tensor)> {
+                self.state_dict()
+            }
+
+            fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
+                self.load(get)
+            }
+        }
+    };
+}
+
+trainable!(model::NotaGen, [model::UNUSED_PARAMETER]);
+trainable!(model::m3::M3, model::m3::UNUSED_PARAMETERS);
+
 /// What examples are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {

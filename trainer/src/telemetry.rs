@@ -19,36 +19,16 @@ struct Files {
     path: PathBuf,
     metrics: File,
     board: SummaryWriter,
-    best: Best,
+    /// The best evaluations as a curve of their own, which TensorBoard draws over that of all: its last point is the best.
+    best_board: Option<SummaryWriter>,
 }
 
-/// The best evaluations as a curve of their own, which TensorBoard draws over that of all: its last point is the best.
-struct Best {
-    folder: PathBuf,
-    board: Option<SummaryWriter>,
-}
-
-impl Best {
-    fn mark(&mut self, eval_loss: f64, step: usize) -> Result<()> {
-        if self.board.is_none() {
-            std::fs::create_dir_all(&self.folder).at(&self.folder)?;
-        }
-        let board = self.board.get_or_insert_with(|| SummaryWriter::new(&self.folder));
-        board.add_scalar("eval/loss", eval_loss as f32, step);
-        board.flush();
-        Ok(())
-    }
-}
-
-impl<'a> Telemetry<'a> {
-    /// Goes on in `folder` after a step. What was written of later steps was not saved, and is removed.
-    pub(crate) fn resume(folder: &Path, step: u64, observer: &'a mut dyn Observer) -> Result<Telemetry<'a>> {
+impl Files {
+    fn resume(folder: &Path, step: u64) -> Result<Files> {
         let path = folder.join("metrics.jsonl");
         if path.exists() {
-            let is_saved = |line: &&str| {
-                let of = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|v| v.get("step")?.as_u64());
-                of.is_some_and(|of| of <= step && step > 0)
-            };
+            let step_of = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64();
+            let is_saved = |line: &&str| step_of(line).is_some_and(|of| of <= step && step > 0);
             let text = std::fs::read(&path).at(&path)?;
             let text = String::from_utf8_lossy(&text);
             let kept: String = text.lines().filter(is_saved).flat_map(|line| [line, "\n"]).collect();
@@ -64,13 +44,15 @@ impl<'a> Telemetry<'a> {
         // The writer panics where it cannot create its folder: create it first, where failure can be told.
         std::fs::create_dir_all(&board).at(&board)?;
         let metrics = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
-        let best = Best { folder: board.join("best"), board: None };
-        Ok(Telemetry { files: Some(Files { path, metrics, board: SummaryWriter::new(&board), best }), observer })
+        Ok(Files { path, metrics, board: SummaryWriter::new(&board), best_board: None })
     }
+}
 
-    /// Of another rank than 0: nothing is written, and no one is told.
-    pub(crate) fn silent(observer: &'a mut dyn Observer) -> Telemetry<'a> {
-        Telemetry { files: None, observer }
+impl<'a> Telemetry<'a> {
+    /// Goes on in `folder` after a step. What was written of later steps was not saved, and is removed. Without a folder,
+    /// on other ranks than 0, nothing is written and no one is told.
+    pub(crate) fn resume(folder: Option<&Path>, step: u64, observer: &'a mut dyn Observer) -> Result<Telemetry<'a>> {
+        Ok(Telemetry { files: folder.map(|folder| Files::resume(folder, step)).transpose()?, observer })
     }
 
     /// Tells the observer of the end of an epoch.
@@ -82,12 +64,14 @@ impl<'a> Telemetry<'a> {
 
     /// Tells the observer of an event, and writes it down.
     pub(crate) fn event(&mut self, event: &TrainEvent) -> Result<()> {
-        let Some(Files { path, metrics, board, best: marks }) = &mut self.files else { return Ok(()) };
+        let Some(Files { path, metrics, board, best_board }) = &mut self.files else { return Ok(()) };
         self.observer.event(event);
         let mut line = serde_json::to_value(event).unwrap_or_default();
-        line["step"] = event.step().into();
+        // The step that it belongs to: events before the first step name none, or the one that the training resumes from.
+        let step = line.get("step").or(line.get("resumed_from")).and_then(|step| step.as_u64()).unwrap_or(0);
+        line["step"] = step.into();
         writeln!(metrics, "{line}").at(path)?;
-        let step = event.step() as usize;
+        let step = step as usize;
         let mut scalar = |tag: &str, value: f64| board.add_scalar(tag, value as f32, step);
         match event {
             TrainEvent::Step {
@@ -125,7 +109,11 @@ impl<'a> Telemetry<'a> {
                 scalar("eval/train_loss", *train_loss);
                 scalar("eval/best_epoch", *best_epoch as f64);
                 if *best {
-                    marks.mark(*eval_loss, step)?;
+                    let folder = path.with_file_name("tensorboard").join("best");
+                    std::fs::create_dir_all(&folder).at(&folder)?;
+                    let board = best_board.get_or_insert_with(|| SummaryWriter::new(&folder));
+                    board.add_scalar("eval/loss", *eval_loss as f32, step);
+                    board.flush();
                 }
             }
             _ => {}

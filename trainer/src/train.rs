@@ -1,17 +1,16 @@
 //! The one loop of every training: steps, and what callbacks do between them.
-use crate::callback::Callback;
-use crate::callbacks::{Checkpointing, EarlyStopping, Epochs, Metrics, Overfitting, Profiling};
-use crate::checkpoint::Checkpoints;
+use crate::callbacks::{Callback, Checkpointing, EarlyStopping, Epochs, Overfitting, Profiling};
+use crate::checkpoint::{Checkpoints, resume_newest, resume_original};
 use crate::clock::{Clock, Speed};
 use crate::event::{Observer, TrainEvent};
-use crate::length::{StepCounts, rest_of_epoch};
 use crate::loader::{Loader, LoaderThreads};
+use crate::metrics::Metrics;
 use crate::objective::{Objective, Split, Trainable};
 use crate::optimizer::Optimizer;
 use crate::ranks::Ranks;
 use crate::report::{Outcome, TrainReport};
-use crate::settings::Settings;
-use crate::state::TrainState;
+use crate::settings::{Length, Settings};
+use crate::state::{TrainPosition, TrainState};
 use crate::telemetry::Telemetry;
 use crate::training::{End, LastStep, Training};
 use crate::{Error, Result};
@@ -36,26 +35,22 @@ pub fn train<O: Objective>(
     settings.check()?;
     check_ranks(settings, &**objective, network)?;
     let ranks = &settings.ranks;
-    let checkpoints = match ranks.is_first() {
-        true => Checkpoints::open(folder, settings.keep_checkpoints)?,
-        false => Checkpoints::of_rank_0(folder),
-    };
+    let checkpoints = Checkpoints::open(folder, settings.keep_checkpoints, ranks.is_first())?;
+    let files = checkpoints.folder().to_owned();
     let mut optimizer = Optimizer::new(network, settings);
-    let mut state = resume(settings, &**objective, network, &mut optimizer, &checkpoints)?;
+    let mut state = resume(settings, &**objective, network, &mut optimizer, &files)?;
     let resumed_from = state.position.step;
     let steps = rest_of_epoch(&**objective, &state.position);
-    let counts = StepCounts::of(settings, &**objective, &state.position, steps.len() as u64);
-    state.position.total_steps = counts.total;
-    optimizer.set_learning_rates(&counts.learning_rates(settings, &state.position));
-    let mut telemetry = match ranks.is_first() {
-        true => Telemetry::resume(folder, resumed_from, observer)?,
-        false => Telemetry::silent(observer),
-    };
-    telemetry.event(&counts.started(&**objective, resumed_from))?;
+    let steps_per_epoch = objective.epoch(0).len() as u64;
+    let total_steps = total_steps(settings.length, &state.position, steps_per_epoch, steps.len() as u64);
+    state.position.total_steps = total_steps;
+    optimizer.set_learning_rates(&learning_rates(settings, &state.position));
+    let mut telemetry = Telemetry::resume(ranks.is_first().then_some(folder), resumed_from, observer)?;
+    let [train_pieces, eval_pieces] = [Split::Train, Split::Eval].map(|split| objective.examples(split));
+    telemetry.event(&TrainEvent::Started { train_pieces, eval_pieces, steps_per_epoch, total_steps, resumed_from })?;
     for message in torch_ext::kernels::ready(network.device(), settings.precision.kind())? {
         telemetry.event(&TrainEvent::Warning { step: resumed_from, message })?;
     }
-    let files = checkpoints.folder().to_owned();
     let threads = LoaderThreads::new(settings.workers, network.device());
     let at = (state.position.epoch, state.position.step_in_epoch);
     let mut training = Training {
@@ -136,16 +131,16 @@ fn resume<O: Objective>(
     objective: &O,
     network: &O::Network,
     optimizer: &mut Optimizer,
-    checkpoints: &Checkpoints,
+    checkpoints: &Path,
 ) -> Result<TrainState> {
     let ranks = &settings.ranks;
     let mut state = TrainState::default();
     if ranks.is_first() {
-        state = match (checkpoints.resume(network, optimizer)?, &settings.resume_from) {
+        state = match (resume_newest(checkpoints, network, optimizer)?, &settings.resume_from) {
             (Some(state), _) => state,
             (None, Some(path)) => {
                 let per_epoch = objective.epoch(0).len() as u64;
-                checkpoints.resume_from(path, network, optimizer, per_epoch)?
+                resume_original(path, network, optimizer, per_epoch)?
             }
             (None, None) => state,
         };
@@ -160,4 +155,37 @@ fn resume<O: Objective>(
         ranks.check_weights(network)?;
     }
     Ok(state)
+}
+
+/// The steps of a training, from a position with so many steps left of its epoch.
+fn total_steps(length: Length, position: &TrainPosition, steps_per_epoch: u64, left: u64) -> u64 {
+    match length {
+        Length::Epochs(epochs) if position.epoch >= epochs => position.step,
+        Length::Epochs(epochs) => position.step + left + (epochs - position.epoch - 1) * steps_per_epoch,
+        Length::Steps(steps) => steps,
+    }
+}
+
+/// The learning rates of the steps that are left, if none of them is skipped.
+fn learning_rates(settings: &Settings, position: &TrainPosition) -> Vec<f64> {
+    let left = position.total_steps.saturating_sub(position.step);
+    let steps = position.scheduled..position.scheduled + left;
+    steps.map(|step| settings.learning_rate * settings.factor(position.total_steps, step)).collect()
+}
+
+/// The steps left of the epoch under way. If the number of ranks has changed, the examples that were not seen yet are the
+/// same, in steps of another size.
+fn rest_of_epoch<O: Objective>(objective: &O, position: &TrainPosition) -> Vec<Vec<usize>> {
+    let mut steps = objective.epoch(position.epoch);
+    let done = steps.len().min(position.step_in_epoch as usize);
+    let seen: usize = steps[..done].iter().map(Vec::len).sum();
+    match position.examples_in_epoch {
+        Some(before) if !O::DRAWN && before != seen as u64 => {
+            let size = steps.first().map_or(1, Vec::len);
+            let examples = steps.concat();
+            let rest = &examples[examples.len().min(before as usize)..];
+            rest.chunks(size).map(<[usize]>::to_vec).collect()
+        }
+        _ => steps.split_off(done),
+    }
 }

@@ -1,19 +1,20 @@
 //! A training under way: what the loop and its callbacks work on.
 use crate::clock::{Clock, Speed};
-use crate::evaluate::evaluate;
 use crate::event::TrainEvent;
 use crate::loader::{Loader, LoaderThreads, StepInput};
-use crate::objective::{Objective, Trainable};
+use crate::objective::{Objective, Split, Trainable};
 use crate::optimizer::Optimizer;
 use crate::settings::Settings;
 use crate::state::TrainState;
 use crate::step::{PendingStep, begin_step, finish_steps};
 use crate::telemetry::Telemetry;
 use crate::{Error, Result};
+use model::Mode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use torch_ext::Span;
+use tch::{Kind, Tensor};
+use torch_ext::{Autocast, Span};
 
 /// Steps in a row without a finite gradient that end a training. Loss scaling starts high and may need some.
 const MAX_SKIPPED_IN_A_ROW: u64 = 30;
@@ -144,8 +145,7 @@ impl<O: Objective> Training<'_, O> {
     /// Evaluates the weights. Nothing, and the evaluation stays due, where a rank is told to stop meanwhile.
     pub(crate) fn evaluate(&mut self) -> Result<Option<Evaluation>> {
         self.read_numbers()?;
-        let evaluated = evaluate(self.objective, self.network, self.settings, self.threads, self.stop)?;
-        let Some(loss) = evaluated else { return Ok(None) };
+        let Some(loss) = self.eval_loss()? else { return Ok(None) };
         let TrainState { position, evaluations, .. } = &mut self.state;
         position.evaluation_due = false;
         let (step, epoch) = (position.step, position.current_epoch());
@@ -162,6 +162,33 @@ impl<O: Objective> Training<'_, O> {
             })?;
         }
         Ok(Some(Evaluation { loss, is_best }))
+    }
+
+    /// The mean loss over all evaluation examples, in the training's precision, each on one of the ranks. Without such
+    /// examples there is no loss; where a rank is told to stop there is nothing.
+    fn eval_loss(&self) -> Result<Option<Option<f64>>> {
+        let (objective, network, ranks) = (self.objective, self.network, &self.settings.ranks);
+        if objective.examples(Split::Eval) == 0 {
+            return Ok(Some(None));
+        }
+        let _no_grad = tch::no_grad_guard();
+        let mut sum = Tensor::f_zeros([], (Kind::Double, network.device()))?;
+        let (mut weight, mut stopped) = (0, false);
+        for step in Loader::eval(self.threads, objective, ranks) {
+            for mut batch in step? {
+                torch_ext::send(&mut O::tensors(&mut batch.input), network.device())?;
+                let _autocast = Autocast::new(network.device(), self.settings.precision.kind())?;
+                let loss = objective.loss(network, batch.input, Mode::EVAL)?;
+                sum = sum.f_add(&loss.sum.f_to_kind(Kind::Double)?)?;
+                weight += batch.weight;
+            }
+            stopped = self.stop.load(Ordering::Relaxed);
+            if stopped {
+                break;
+            }
+        }
+        let totals = ranks.sum(&[sum.f_double_value(&[])?, weight as f64, f64::from(stopped)])?;
+        Ok((totals[2] == 0.0).then_some(Some(totals[0] / totals[1])))
     }
 
     /// Whether the last step was the last of its epoch, and nothing of that epoch is due any more.

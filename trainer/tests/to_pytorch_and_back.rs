@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
 use trainer::{
-    Checkpoints, Optimizer, Precision, Settings, TrainPosition, TrainState, language, run_step, schedule_factor,
+    Checkpoints, Optimizer, Precision, Settings, TrainPosition, TrainState, language, resume_newest, resume_original,
+    run_step, schedule_factor,
 };
 
 const AT: u64 = 20;
@@ -60,7 +61,7 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     let folder = tempfile::tempdir().unwrap();
     let (model, mut optimizer) = fresh(&settings);
     steps(&model, &mut optimizer, &settings, 0, AT);
-    let mut checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
+    let mut checkpoints = Checkpoints::open(folder.path(), 2, true).unwrap();
     let position = TrainPosition { step: AT, scheduled: AT, epoch: AT, ..TrainPosition::default() };
     let at = TrainState { position, ..TrainState::default() };
     let saved = checkpoints.save(&model, &optimizer, &at, &settings).unwrap();
@@ -81,7 +82,7 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     // Back from the file that PyTorch wrote, against having stayed here.
     let stayed = steps(&model, &mut optimizer, &settings, AT + FURTHER, FURTHER);
     let (model, mut optimizer) = fresh(&settings);
-    let state = checkpoints.resume_from(&back, &model, &mut optimizer, 1).unwrap();
+    let state = resume_original(&back, &model, &mut optimizer, 1).unwrap();
     let (position, best) = (state.position, state.evaluations.best_eval_loss);
     assert_eq!((position.step, position.scheduled, best), (25, 25, Some(1.5)));
     let returned = steps(&model, &mut optimizer, &settings, position.step, FURTHER);
@@ -94,10 +95,10 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     std::fs::write(&half_written, b"half").unwrap();
     let without_weights = folder.path().join("checkpoints/step_000000030.json");
     std::fs::write(&without_weights, b"{}").unwrap();
-    let checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
+    let checkpoints = Checkpoints::open(folder.path(), 2, true).unwrap();
     assert!(!half_written.exists() && !without_weights.exists());
     let (model, mut optimizer) = fresh(&settings);
-    let state = checkpoints.resume(&model, &mut optimizer).unwrap().unwrap();
+    let state = resume_newest(checkpoints.folder(), &model, &mut optimizer).unwrap().unwrap();
     assert_eq!(state, at);
     assert_eq!(steps(&model, &mut optimizer, &settings, AT, FURTHER), ours);
 }

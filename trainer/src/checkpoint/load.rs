@@ -15,7 +15,7 @@ pub(super) const NO_LOSS: f64 = 100.0;
 const OURS: &str = "notagen_train";
 
 /// Loads the newest checkpoint of a folder, where there is one.
-pub(super) fn newest(folder: &Path, network: &impl Trainable, optimizer: &mut Optimizer) -> Result<Option<TrainState>> {
+pub fn resume_newest(folder: &Path, network: &impl Trainable, optimizer: &mut Optimizer) -> Result<Option<TrainState>> {
     let Some(path) = step_files(folder)?.pop() else { return Ok(None) };
     let checkpoint = load(&path, network, optimizer)?;
     let beside = state_path(&path);
@@ -31,7 +31,7 @@ pub(super) fn newest(folder: &Path, network: &impl Trainable, optimizer: &mut Op
 }
 
 /// Goes on where a file of the original's stopped: weights, optimizer state and epoch.
-pub(super) fn original(
+pub fn resume_original(
     path: &Path,
     network: &impl Trainable,
     optimizer: &mut Optimizer,

@@ -4,11 +4,11 @@
 mod copies;
 mod folder;
 mod load;
-mod writer;
 
 pub(crate) use folder::{best_path, step_path};
+pub use load::{resume_newest, resume_original};
 
-use crate::files::write_atomically;
+use crate::files::{BackgroundWriter, write_atomically};
 use crate::objective::Trainable;
 use crate::optimizer::Optimizer;
 use crate::settings::Settings;
@@ -18,15 +18,13 @@ use copies::Copies;
 use folder::{remove_old, state_path};
 use model::weights::{self, CheckpointParts, LrSchedule, OptimizerState, ParamGroup};
 use std::path::{Path, PathBuf};
-use writer::Writer;
 
 /// The checkpoints of one training, written in the background, one at a time.
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
-    /// Rank 0 writes, the others do not.
     writes: bool,
-    writer: Writer,
+    writer: BackgroundWriter,
     /// The last copies, and the step that they are of.
     copies: Option<(u64, Copies)>,
     /// The last whole file, and the step that it is of.
@@ -34,38 +32,20 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `folder/checkpoints`, of which the newest `keep` are kept.
-    pub fn open(folder: &Path, keep: usize) -> Result<Checkpoints> {
-        let checkpoints = Checkpoints { writes: true, keep: keep.max(1), ..Checkpoints::of_rank_0(folder) };
-        folder::open(&checkpoints.folder)?;
-        Ok(checkpoints)
-    }
-
-    /// Those that rank 0 writes, for another rank: nothing is touched here.
-    pub(crate) fn of_rank_0(folder: &Path) -> Checkpoints {
-        let (folder, writer) = (folder.join("checkpoints"), Writer::default());
-        Checkpoints { folder, keep: 1, writes: false, writer, copies: None, file: None }
+    /// The checkpoints in `folder/checkpoints`, of which the newest `keep` are kept. Rank 0 `writes`; the others touch
+    /// nothing.
+    pub fn open(folder: &Path, keep: usize, writes: bool) -> Result<Checkpoints> {
+        let folder = folder.join("checkpoints");
+        if writes {
+            folder::open(&folder)?;
+        }
+        let writer = BackgroundWriter::default();
+        Ok(Checkpoints { folder, keep: keep.max(1), writes, writer, copies: None, file: None })
     }
 
     /// Where they are.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Loads the newest checkpoint, where there is one.
-    pub fn resume(&self, network: &impl Trainable, optimizer: &mut Optimizer) -> Result<Option<TrainState>> {
-        load::newest(&self.folder, network, optimizer)
-    }
-
-    /// Goes on where a file of the original's stopped: weights, optimizer state and epoch.
-    pub fn resume_from(
-        &self,
-        path: &Path,
-        network: &impl Trainable,
-        optimizer: &mut Optimizer,
-        steps_per_epoch: u64,
-    ) -> Result<TrainState> {
-        load::original(path, network, optimizer, steps_per_epoch)
     }
 
     /// Saves what it takes to go on, in the background; older checkpoints are removed when it is there.

@@ -1,6 +1,6 @@
 //! Reads the numbers of steps once in `log_every`, and logs their means.
 use crate::Result;
-use crate::callback::Callback;
+use crate::callbacks::Callback;
 use crate::event::TrainEvent;
 use crate::objective::Objective;
 use crate::training::Training;
