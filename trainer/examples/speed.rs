@@ -202,7 +202,7 @@ impl Objective for Random {
     fn load(&self, _: MicroBatchId, examples: &[usize]) -> trainer::Result<MicroBatch<Batch>> {
         let pieces = examples.iter().map(|&i| self.piece(i as u64 + 1)).collect::<trainer::Result<Vec<_>>>()?;
         let batch = Batch::new(&pieces, self.architecture.patch_length)?;
-        Ok(trainer::language::part(&self.architecture, batch))
+        Ok(trainer::language::micro_batch(&self.architecture, batch))
     }
 
     fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {

@@ -1,6 +1,6 @@
 //! What a training does beside its steps: callbacks with one trait.
 use crate::Result;
-use crate::checkpoint::{Checkpoints, best_path};
+use crate::checkpoint::best_path;
 use crate::event::TrainEvent;
 use crate::objective::Objective;
 use crate::training::{End, Evaluation, Training};
@@ -39,39 +39,33 @@ pub(crate) trait Callback<O: Objective> {
 
 /// Saves the training as often as asked and at its end, and the best weights.
 pub(crate) struct Checkpointing {
-    checkpoints: Checkpoints,
     /// The step of the last checkpoint.
-    saved: u64,
+    pub(crate) saved: u64,
 }
 
 impl Checkpointing {
-    /// Goes on after a checkpoint of a step.
-    pub(crate) fn new(checkpoints: Checkpoints, saved: u64) -> Checkpointing {
-        Checkpointing { checkpoints, saved }
-    }
-
     fn save<O: Objective>(&mut self, training: &mut Training<O>) -> Result<()> {
         training.read_numbers()?;
         training.settings.ranks.check_weights(training.network)?;
         let state = training.state_now();
-        let path = self.checkpoints.save(training.network, &training.optimizer, &state, training.settings)?;
+        let path = training.checkpoints.save(training.network, &training.optimizer, &state, training.settings)?;
         self.saved = state.position.step;
         training.telemetry.event(&TrainEvent::Checkpoint { step: self.saved, path })
     }
 
-    fn save_best<O: Objective>(&mut self, training: &Training<O>) -> Result<()> {
+    fn save_best<O: Objective>(&self, training: &mut Training<O>) -> Result<()> {
         match O::BEST_WITHOUT_OPTIMIZER {
-            true => self.checkpoints.save_weights(training.network),
+            true => training.checkpoints.save_weights(training.network),
             false => {
                 let state = training.state_now();
-                self.checkpoints.save_best(training.network, &training.optimizer, &state, training.settings)
+                training.checkpoints.save_best(training.network, &training.optimizer, &state, training.settings)
             }
         }
     }
 
     /// Waits until all is on the disk, which may be slow.
-    fn finish<O: Objective>(&mut self, training: &Training<O>) -> Result<()> {
-        self.checkpoints.finish()?;
+    fn finish<O: Objective>(&self, training: &mut Training<O>) -> Result<()> {
+        training.checkpoints.finish()?;
         training.settings.ranks.wait_for_first()
     }
 }
@@ -91,13 +85,13 @@ impl<O: Objective> Callback<O> for Checkpointing {
             self.save(training)?;
         }
         match end {
-            None => self.checkpoints.drop_copies(),
+            None => training.checkpoints.drop_copies(),
             Some(End::Interrupted) => self.finish(training)?,
             Some(End::Finished) => {
                 self.finish(training)?;
                 // A training that went on from a file whose loss it never reached, or ended there, has saved no best ones.
                 let ranks = &training.settings.ranks;
-                if ranks.any(ranks.is_first() && !best_path(self.checkpoints.folder()).is_file())? {
+                if ranks.any(ranks.is_first() && !best_path(training.checkpoints.folder()).is_file())? {
                     self.save_best(training)?;
                     self.finish(training)?;
                 }

@@ -61,13 +61,13 @@ pub fn train(
 /// The pieces of a training. An epoch has every piece once.
 pub struct Language {
     train: Dataset,
-    /// Of each training piece, where steps are made by it.
+    /// Of each training piece, where steps are made by length.
     lengths: Option<Vec<u64>>,
     eval: Option<Dataset>,
     seed: u64,
     step_size: usize,
     part_size: usize,
-    /// Of a step, on all ranks.
+    /// Micro-batches of a step, on all ranks.
     parts: usize,
     patch_sampling: Option<usize>,
     architecture: Architecture,
@@ -104,7 +104,7 @@ impl Language {
         })
     }
 
-    /// Predicts some patches alone, drawn from the places of all the part's pieces together.
+    /// A batch that predicts `wanted` patches alone, drawn from all patches of its pieces.
     fn sampled(&self, patches: &[Patches], wanted: usize, id: MicroBatchId) -> Result<Batch> {
         let starts: Vec<usize> = patches
             .iter()
@@ -146,7 +146,7 @@ impl Objective for Language {
         in_order(self.examples(Split::Eval), self.part_size)
     }
 
-    /// Evaluation pieces are always seen in the cut and key of epoch 0, so that evaluations compare.
+    /// Evaluation pieces always have the cut and the key of epoch 0, so that evaluations compare.
     fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<Batch>> {
         let (pieces, sampling) = match (id.split, &self.eval) {
             (Split::Eval, Some(eval)) => (eval, None),
@@ -157,7 +157,7 @@ impl Objective for Language {
             None => Batch::new(&patches, self.architecture.patch_length)?,
             Some(wanted) => self.sampled(&patches, wanted, id)?,
         };
-        Ok(part(&self.architecture, batch))
+        Ok(micro_batch(&self.architecture, batch))
     }
 
     fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {
@@ -169,8 +169,8 @@ impl Objective for Language {
     }
 }
 
-/// A batch as a part of a step: its loss is a mean over characters.
-pub fn part(architecture: &Architecture, batch: Batch) -> MicroBatch<Batch> {
+/// A batch as a micro-batch: its loss is a mean over characters.
+pub fn micro_batch(architecture: &Architecture, batch: Batch) -> MicroBatch<Batch> {
     MicroBatch { weight: batch.tokens, work: work(architecture, &batch), input: batch }
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn work(architecture: &Architecture, batch: &Batch) -> Workload {
     Workload::of(counts, |n| architecture.patch_operations(n), |n| architecture.character_operations(n))
 }
 
-/// The negative log-probability of a batch's characters.
+/// The negative log-probability of a batch's characters, summed.
 pub fn loss(network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
     let loss = network.loss(&batch.to_device(network.device())?, mode)?;
     Ok(Loss { sum: loss.sum, values: None })

@@ -49,7 +49,7 @@ pub fn train(
     crate::train::train(settings, &objective, model, folder, stop, observer)
 }
 
-/// Pieces of which M3 writes the patches that it does not see. An epoch has every piece once.
+/// Pieces whose masked patches M3 predicts. An epoch has every piece once.
 pub struct MaskedPatches {
     train: Vec<Source>,
     eval: Vec<Source>,
@@ -62,7 +62,7 @@ pub struct MaskedPatches {
 }
 
 impl MaskedPatches {
-    /// Lists the pieces, and splits them. Which are evaluated on depends on their names and the seed alone.
+    /// Lists the pieces, and splits off those to evaluate with: which they are depends on the names and the seed alone.
     pub fn open(settings: &Settings, m3: &M3Settings, model: &M3) -> Result<MaskedPatches> {
         for (name, portion) in [("mask_ratio", m3.mask_ratio), ("eval_split", m3.eval_split)] {
             if !(0.0..=1.0).contains(&portion) || (name == "mask_ratio" && portion == 0.0) {
@@ -94,8 +94,8 @@ impl MaskedPatches {
         })
     }
 
-    /// A piece as it is seen in an epoch: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it
-    /// is its beginning, and nothing is hidden.
+    /// A piece as an epoch has it: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it is the
+    /// piece's beginning, unmasked.
     fn piece(&self, id: MicroBatchId, index: usize) -> Result<Masked> {
         let (pieces, masking, purpose) = match id.split {
             Split::Train => (&self.train, Masking::Train, Purpose::Piece),
@@ -109,7 +109,7 @@ impl MaskedPatches {
             Split::Train => Some(&mut pick),
             Split::Eval => None,
         };
-        // Errors of reading name the file themselves.
+        // Errors of reading name the file already.
         let text = training_text(piece)?;
         let patches =
             self.patchiliser.encode_cut(&text, self.architecture.patch_length as usize, cut).map_err(named)?;
@@ -138,7 +138,7 @@ impl Objective for MaskedPatches {
 
     fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<M3Batch>> {
         let mut pieces = examples.iter().map(|&i| self.piece(id, i)).collect::<Result<Vec<_>>>()?;
-        // Pieces of one length lie together and share their attention.
+        // Pieces of one length that lie together share one attention call.
         pieces.sort_by_key(|piece| piece.input.len());
         let input = M3Batch::new(&pieces, self.architecture.patch_size, self.architecture.patch_length)?;
         let counts = (pieces.len() as i64, input.patches, input.predicted(), input.tokens);
@@ -157,8 +157,8 @@ impl Objective for MaskedPatches {
     }
 }
 
-/// The pieces of a folder, a packed corpus or an index, those that match the glob where there is one, in the order of
-/// their names or of the index.
+/// The pieces of a folder, a packed corpus or an index that match the glob, or all without one, in the order of their names
+/// or of the index.
 fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<Source>> {
     if path.is_file() && !is_pack(path) {
         let entries = read_index(path, pattern)?;

@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::objective::{Objective, Split, Trainable};
 use crate::optimizer::Optimizer;
 use crate::ranks::Ranks;
-use crate::report::{Outcome, TrainReport};
+use crate::report::Outcome;
 use crate::settings::{Length, Settings};
 use crate::state::{TrainPosition, TrainState};
 use crate::telemetry::Telemetry;
@@ -34,55 +34,9 @@ pub fn train<O: Objective>(
 ) -> Result<Outcome> {
     settings.check()?;
     check_ranks(settings, &**objective, network)?;
-    let ranks = &settings.ranks;
-    let checkpoints = Checkpoints::open(folder, settings.keep_checkpoints, ranks.is_first())?;
-    let files = checkpoints.folder().to_owned();
-    let mut optimizer = Optimizer::new(network, settings);
-    let mut state = resume(settings, &**objective, network, &mut optimizer, &files)?;
-    let resumed_from = state.position.step;
-    let steps = rest_of_epoch(&**objective, &state.position);
-    let steps_per_epoch = objective.epoch(0).len() as u64;
-    let total_steps = total_steps(settings.length, &state.position, steps_per_epoch, steps.len() as u64);
-    state.position.total_steps = total_steps;
-    optimizer.set_learning_rates(&learning_rates(settings, &state.position));
-    let mut telemetry = Telemetry::resume(ranks.is_first().then_some(folder), resumed_from, observer)?;
-    let [train_pieces, eval_pieces] = [Split::Train, Split::Eval].map(|split| objective.examples(split));
-    telemetry.event(&TrainEvent::Started { train_pieces, eval_pieces, steps_per_epoch, total_steps, resumed_from })?;
-    for message in torch_ext::kernels::ready(network.device(), settings.precision.kind())? {
-        telemetry.event(&TrainEvent::Warning { step: resumed_from, message })?;
-    }
     let threads = LoaderThreads::new(settings.workers, network.device());
-    let at = (state.position.epoch, state.position.step_in_epoch);
-    let mut training = Training {
-        settings,
-        objective,
-        network,
-        optimizer,
-        clock: Clock::resume(state.seconds),
-        speed: Speed::default(),
-        last: LastStep::default(),
-        state,
-        telemetry,
-        epoch: Loader::train(&threads, objective, at, &steps, ranks, settings.accumulation_steps),
-        threads: &threads,
-        stop,
-        stopping: false,
-        in_flight: Vec::new(),
-    };
-    drop(steps);
-    // At each moment they are called in this order.
-    let mut callbacks: Vec<Box<dyn Callback<O>>> = vec![
-        Box::new(Overfitting),
-        Box::new(Epochs),
-        Box::new(Checkpointing::new(checkpoints, resumed_from)),
-        Box::new(EarlyStopping),
-    ];
-    if let Some(steps) = settings.profile.filter(|_| ranks.is_first()) {
-        let turns = ProfiledTurns::new(steps, folder.join("profile.json"), network.device());
-        callbacks.push(Box::new(Profiling(turns)));
-    }
-    callbacks.push(Box::new(Metrics::default()));
-
+    let mut training = begin(settings, objective, network, folder, stop, observer, &threads)?;
+    let mut callbacks = callbacks(&training, folder);
     loop {
         if training.state.position.evaluation_due
             && let Some(evaluation) = training.evaluate()?
@@ -102,7 +56,7 @@ pub fn train<O: Objective>(
             callback.before_step(&mut training, end)?;
         }
         match end {
-            Some(End::Finished) => return Ok(Outcome::Finished(TrainReport::of(&training.state_now(), &files))),
+            Some(End::Finished) => return Ok(Outcome::Finished(training.report())),
             Some(End::Interrupted) => return Ok(Outcome::Interrupted),
             None => {}
         }
@@ -111,6 +65,23 @@ pub fn train<O: Objective>(
             callback.after_step(&mut training)?;
         }
     }
+}
+
+/// What happens between steps. At each moment the callbacks are called in this order.
+fn callbacks<O: Objective>(training: &Training<O>, folder: &Path) -> Vec<Box<dyn Callback<O>>> {
+    let (settings, saved) = (training.settings, training.state.position.step);
+    let profile = settings.profile.filter(|_| settings.ranks.is_first()).map(|steps| {
+        let turns = ProfiledTurns::new(steps, folder.join("profile.json"), training.network.device());
+        Box::new(Profiling(turns)) as Box<dyn Callback<O>>
+    });
+    let callbacks: [Box<dyn Callback<O>>; 5] = [
+        Box::new(Overfitting),
+        Box::new(Epochs),
+        Box::new(Checkpointing { saved }),
+        Box::new(EarlyStopping),
+        Box::new(Metrics::default()),
+    ];
+    profile.into_iter().chain(callbacks).collect()
 }
 
 /// Refuses ranks that are not of one training.
@@ -122,6 +93,52 @@ fn check_ranks<O: Objective>(settings: &Settings, objective: &O, network: &O::Ne
     ranks.check_same("settings", &format!("{same:?}"))?;
     ranks.check_same("pieces", &format!("{examples:?}"))?;
     ranks.check_same("parameters", &format!("{shapes:?}"))
+}
+
+/// Resumes a training, or starts it.
+fn begin<'a, O: Objective>(
+    settings: &'a Settings,
+    objective: &'a Arc<O>,
+    network: &'a O::Network,
+    folder: &Path,
+    stop: &'a AtomicBool,
+    observer: &'a mut dyn Observer,
+    threads: &'a LoaderThreads,
+) -> Result<Training<'a, O>> {
+    let ranks = &settings.ranks;
+    let checkpoints = Checkpoints::open(folder, settings.keep_checkpoints, ranks.is_first())?;
+    let mut optimizer = Optimizer::new(network, settings);
+    let mut state = resume(settings, &**objective, network, &mut optimizer, checkpoints.folder())?;
+    let resumed_from = state.position.step;
+    let steps = rest_of_epoch(&**objective, &state.position);
+    let steps_per_epoch = objective.epoch(0).len() as u64;
+    let total_steps = total_steps(settings.length, &state.position, steps_per_epoch, steps.len() as u64);
+    state.position.total_steps = total_steps;
+    optimizer.set_learning_rates(&learning_rates(settings, &state.position));
+    let mut telemetry = Telemetry::resume(ranks.is_first().then_some(folder), resumed_from, observer)?;
+    let [train_pieces, eval_pieces] = [Split::Train, Split::Eval].map(|split| objective.examples(split));
+    telemetry.event(&TrainEvent::Started { train_pieces, eval_pieces, steps_per_epoch, total_steps, resumed_from })?;
+    for message in torch_ext::kernels::ready(network.device(), settings.precision.kind())? {
+        telemetry.event(&TrainEvent::Warning { step: resumed_from, message })?;
+    }
+    let at = (state.position.epoch, state.position.step_in_epoch);
+    Ok(Training {
+        settings,
+        objective,
+        network,
+        optimizer,
+        checkpoints,
+        telemetry,
+        clock: Clock::resume(state.seconds),
+        speed: Speed::default(),
+        last: LastStep::default(),
+        state,
+        threads,
+        epoch: Loader::train(threads, objective, at, &steps, ranks, settings.accumulation_steps),
+        stop,
+        stopping: false,
+        in_flight: Vec::new(),
+    })
 }
 
 /// Where the training begins: after the newest checkpoint, after the original's file, or at the start. On all ranks

@@ -1,9 +1,11 @@
 //! A training under way: what the loop and its callbacks work on.
+use crate::checkpoint::Checkpoints;
 use crate::clock::{Clock, Speed};
 use crate::event::TrainEvent;
 use crate::loader::{Loader, LoaderThreads, StepInput};
 use crate::objective::{Objective, Split, Trainable};
 use crate::optimizer::Optimizer;
+use crate::report::TrainReport;
 use crate::settings::Settings;
 use crate::state::TrainState;
 use crate::step::{PendingStep, begin_step, finish_steps};
@@ -25,6 +27,7 @@ pub(crate) struct Training<'a, O: Objective> {
     pub(crate) objective: &'a Arc<O>,
     pub(crate) network: &'a O::Network,
     pub(crate) optimizer: Optimizer,
+    pub(crate) checkpoints: Checkpoints,
     /// As of the last step begun; of steps whose numbers were not read yet the numbers are missing.
     pub(crate) state: TrainState,
     pub(crate) clock: Clock,
@@ -221,5 +224,9 @@ impl<O: Objective> Training<'_, O> {
     /// The state as it is to be saved.
     pub(crate) fn state_now(&self) -> TrainState {
         TrainState { seconds: self.clock.seconds(), ..self.state.clone() }
+    }
+
+    pub(crate) fn report(&self) -> TrainReport {
+        TrainReport::of(&self.state_now(), self.checkpoints.folder())
     }
 }

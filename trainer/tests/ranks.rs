@@ -55,7 +55,7 @@ fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
         let mine = settings.ranks.shard(&of_step);
         let parts = mine.chunks(mine.len() / accumulation).map(|part| {
             let part: Vec<_> = part.iter().map(|&i| pieces[i].clone()).collect();
-            language::part(model.architecture(), Batch::new(&part, 64).unwrap())
+            language::micro_batch(model.architecture(), Batch::new(&part, 64).unwrap())
         });
         let of = |batch, mode| language::loss(&model, batch, mode);
         let done = run_step(&settings, &mut optimizer, parts.collect(), step as u64, of).unwrap();
@@ -438,7 +438,7 @@ fn a_peer_that_ends_in_its_step_is_told_as_a_peer() {
         let settings = Settings { batch_size: 1, ranks, ..settings(Precision::Fp32) };
         let mut optimizer = Optimizer::new(&model, &settings);
         optimizer.join(&settings.ranks).unwrap();
-        let part = vec![language::part(model.architecture(), Batch::new(&pieces[..1], 64).unwrap())];
+        let part = vec![language::micro_batch(model.architecture(), Batch::new(&pieces[..1], 64).unwrap())];
         let loss = |batch, mode| match rank {
             0 => language::loss(&model, batch, mode),
             _ => Err(trainer::Error::Internal("as the test wants".to_owned())),

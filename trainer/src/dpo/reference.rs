@@ -18,20 +18,20 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use torch_ext::Autocast;
 
-/// Time between two writings of what has been computed.
-const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// Time between two saves.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Log-probabilities in nats, by what a piece's patches hash to.
+/// Log-probabilities in nats, by the hash of a piece's patches.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Reference {
-    /// Of the weights, and the type that they ran in.
+    /// Of the weights and of the precision.
     fingerprint: String,
     log_probabilities: BTreeMap<String, f64>,
 }
 
 impl Reference {
-    /// Of every piece's beginning and of every cut that the steps draw: read from `folder`, and computed with `network`
-    /// where they are not there or are another network's. Nothing if told to stop; what has been done is kept.
+    /// The log-probabilities of every piece's beginning and of every cut that the steps draw. They are read from `folder`;
+    /// those that are missing, or another network's, are computed. Nothing if told to stop: what was computed is saved.
     pub(super) fn prepare(
         preferences: &Preferences,
         settings: &Settings,
@@ -50,7 +50,7 @@ impl Reference {
         let needed = needed(preferences, settings, steps)?;
         let total = needed.len();
         let mut written = Instant::now();
-        // Always in the same batches, so that an interruption does not show in the last bits.
+        // Always in the same batches: the last bits do not depend on interruptions.
         let at_once = pieces_at_once(settings) * ranks.size();
         for (i, batch) in needed.chunks(at_once).enumerate() {
             if batch.iter().any(|(key, _)| !reference.log_probabilities.contains_key(key)) {
@@ -62,7 +62,7 @@ impl Reference {
                 if ranks.is_first() {
                     observer.event(&TrainEvent::Reference { done, total });
                 }
-                if ranks.is_first() && (done == total || stopped || written.elapsed() > WRITE_EVERY) {
+                if ranks.is_first() && (done == total || stopped || written.elapsed() > SAVE_INTERVAL) {
                     reference.write(&path)?;
                     written = Instant::now();
                 }
@@ -74,7 +74,7 @@ impl Reference {
         Ok(Some(reference))
     }
 
-    /// What is in the file, if it is this network's.
+    /// Reads the file, if it is this network's.
     fn open(path: &Path, fingerprint: String) -> Reference {
         let read = || serde_json::from_slice::<Reference>(&std::fs::read(path).ok()?).ok();
         let of_this = read().filter(|reference| reference.fingerprint == fingerprint);
@@ -108,7 +108,7 @@ pub(super) fn pieces_at_once(settings: &Settings) -> usize {
     2 * settings.batch_size / settings.accumulation_steps
 }
 
-/// Log-probabilities in evaluation mode, in the training's precision, so that its rounding does not count as change.
+/// Log-probabilities in evaluation mode. In the training's precision, so that rounding does not count as change.
 pub(super) fn log_probabilities(network: &NotaGen, settings: &Settings, pieces: &[Patches]) -> Result<Vec<f64>> {
     let _no_grad = tch::no_grad_guard();
     let batch = Batch::new(pieces, network.architecture().patch_length)?.to_device(network.device())?;

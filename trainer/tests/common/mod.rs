@@ -42,7 +42,7 @@ pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<MicroB
     let batch: Vec<Patches> = (0..BATCH).map(|i| pieces[(step * BATCH + i) % pieces.len()].clone()).collect();
     batch
         .chunks(BATCH / accumulation)
-        .map(|part| language::part(&architecture(), Batch::new(part, 64).unwrap()))
+        .map(|part| language::micro_batch(&architecture(), Batch::new(part, 64).unwrap()))
         .collect()
 }
 

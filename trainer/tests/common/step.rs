@@ -84,7 +84,7 @@ pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &StepShape)
         let most = how.predicted.unwrap_or(u64::MAX) as usize;
         let length = architecture.patch_length as usize;
         let batch = Batch::of_targets(&pieces, architecture.patch_length, |p, place| p * (length - 1) + place <= most)?;
-        let step = vec![language::part(&architecture, batch)];
+        let step = vec![language::micro_batch(&architecture, batch)];
         let begun = Instant::now();
         run_step(&settings, &mut optimizer, step, number, |batch, mode| language::loss(&model, batch, mode))?;
         seconds = begun.elapsed().as_secs_f64();
