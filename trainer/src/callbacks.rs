@@ -1,9 +1,7 @@
 //! What a training does beside its steps: callbacks with one trait.
-use crate::Result;
 use crate::checkpoint::best_path;
-use crate::event::TrainEvent;
-use crate::objective::Objective;
 use crate::training::{End, Evaluation, Training};
+use crate::{Objective, Result, TrainEvent};
 use std::sync::atomic::Ordering;
 use torch_ext::ProfiledTurns;
 

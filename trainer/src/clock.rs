@@ -1,5 +1,5 @@
 //! The seconds of a training, and the speed of its steps.
-use crate::objective::Workload;
+use crate::Workload;
 use std::time::{Duration, Instant};
 
 /// Counts the seconds of a training, those before an interruption included.

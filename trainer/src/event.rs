@@ -1,5 +1,5 @@
 //! What a training tells of itself while it runs.
-use crate::optimizer::GradientExchange;
+use crate::GradientExchange;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,8 +1,6 @@
 //! Steps, read and encoded ahead of the training by worker threads.
-use crate::objective::{MicroBatch, MicroBatchId, Objective, Split};
-use crate::ranks::Ranks;
 use crate::stream::{Purpose, stream};
-use crate::{Error, Result};
+use crate::{Error, MicroBatch, MicroBatchId, Objective, Ranks, Result, Split};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rand::seq::SliceRandom;
 use std::cell::Cell;
@@ -136,15 +134,8 @@ impl<'a, O: Objective> Loader<'a, O> {
     ) -> Loader<'a, O> {
         let sizes = steps.iter().map(Vec::len).collect();
         let mine = steps.iter().map(|examples| ranks.shard(examples).to_vec()).collect();
-        let first_index = (ranks.rank() * parts) as u64;
-        Loader::new(
-            threads,
-            objective,
-            MicroBatchId { split: Split::Train, epoch, step: first, index: first_index },
-            mine,
-            sizes,
-            parts,
-        )
+        let first = MicroBatchId { split: Split::Train, epoch, step: first, index: (ranks.rank() * parts) as u64 };
+        Loader::new(threads, objective, first, mine, sizes, parts)
     }
 
     /// The batches of an evaluation, dealt out to the ranks in turn: those of this rank.

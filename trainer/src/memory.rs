@@ -1,6 +1,6 @@
 //! How much memory a training takes, counted from the sizes of the network. `trainer/tests/memory.rs` compares it with
 //! counted allocations; docs/performance.md has the figures.
-use crate::settings::Precision;
+use crate::Precision;
 use model::Architecture;
 use serde::Serialize;
 

@@ -1,9 +1,7 @@
 //! Reads the numbers of steps once in `log_every`, and logs their means.
-use crate::Result;
 use crate::callbacks::Callback;
-use crate::event::TrainEvent;
-use crate::objective::Objective;
 use crate::training::Training;
+use crate::{Objective, Result, TrainEvent};
 use tch::Device;
 
 /// The most steps whose numbers are on the device, however rarely is logged.

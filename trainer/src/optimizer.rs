@@ -1,9 +1,6 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
-use crate::objective::Trainable;
-use crate::ranks::Ranks;
-use crate::settings::{Precision, Settings};
 use crate::shards::Shards;
-use crate::{Error, Result};
+use crate::{Error, Precision, Ranks, Result, Settings, Trainable};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};

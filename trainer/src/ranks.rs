@@ -1,7 +1,6 @@
 //! The processes that train together, and what they exchange.
-use crate::objective::Trainable;
 use crate::stream::{self, Purpose};
-use crate::{Error, Result};
+use crate::{Error, Result, Trainable};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How a training ends.
+use crate::TrainState;
 use crate::checkpoint::{best_path, step_path};
-use crate::state::TrainState;
 use std::path::{Path, PathBuf};
 
 /// How a training ended.

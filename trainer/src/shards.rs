@@ -1,7 +1,6 @@
 //! The optimizer's state in shards (ZeRO-1): one rank keeps a parameter's moments, takes its steps, and broadcasts the new
 //! weights.
-use crate::Result;
-use crate::ranks::Ranks;
+use crate::{Ranks, Result};
 use std::cmp::Reverse;
 use tch::Tensor;
 

@@ -1,7 +1,6 @@
 //! What a checkpoint says beside weights and moments: where the training is, how its evaluations went, and what it has
 //! added up.
-use crate::settings::Settings;
-use crate::step::StepResult;
+use crate::{Settings, StepResult};
 use serde::{Deserialize, Serialize};
 
 /// All of it, as the JSON file beside a checkpoint has it: one flat object.

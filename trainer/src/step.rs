@@ -1,11 +1,6 @@
 //! One optimizer step. It never waits for the device: its numbers stay there until someone reads them.
-use crate::loader::StepInput;
-use crate::objective::{Loss, Workload};
-use crate::optimizer::{Optimizer, StepReport};
-use crate::ranks::Ranks;
-use crate::settings::Settings;
 use crate::stream::{self, Purpose};
-use crate::{Error, Result};
+use crate::{Error, Loss, Optimizer, Ranks, Result, Settings, StepInput, StepReport, Workload};
 use model::{Checkpointing, Mode};
 use tch::{Kind, Tensor};
 use torch_ext::{Autocast, Span};

@@ -1,9 +1,8 @@
 //! Events in files: `metrics.jsonl`, and scalars for TensorBoard.
-use crate::Result;
 use crate::error::At;
-use crate::event::{Observer, TrainEvent};
 use crate::files::write_atomically;
 use crate::tensorboard;
+use crate::{Observer, Result, TrainEvent};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};

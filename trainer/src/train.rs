@@ -1,19 +1,14 @@
 //! The one loop of every training: steps, and what callbacks do between them.
 use crate::callbacks::{Callback, Checkpointing, EarlyStopping, Epochs, Overfitting, Profiling};
-use crate::checkpoint::{Checkpoints, resume_newest, resume_original};
 use crate::clock::{Clock, Speed};
-use crate::event::{Observer, TrainEvent};
 use crate::loader::{Loader, LoaderThreads};
 use crate::metrics::Metrics;
-use crate::objective::{Objective, Split, Trainable};
-use crate::optimizer::Optimizer;
-use crate::ranks::Ranks;
-use crate::report::Outcome;
-use crate::settings::{Length, Settings};
-use crate::state::{TrainPosition, TrainState};
 use crate::telemetry::Telemetry;
 use crate::training::{End, LastStep, Training};
-use crate::{Error, Result};
+use crate::{
+    Checkpoints, Error, Length, Objective, Observer, Optimizer, Outcome, Ranks, Result, Settings, Split, TrainEvent,
+    TrainPosition, TrainState, Trainable, resume_newest, resume_original,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

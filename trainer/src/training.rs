@@ -1,16 +1,11 @@
 //! A training under way: what the loop and its callbacks work on.
-use crate::checkpoint::Checkpoints;
 use crate::clock::{Clock, Speed};
-use crate::event::TrainEvent;
-use crate::loader::{Loader, LoaderThreads, StepInput};
-use crate::objective::{Objective, Split, Trainable};
-use crate::optimizer::Optimizer;
-use crate::report::TrainReport;
-use crate::settings::Settings;
-use crate::state::TrainState;
-use crate::step::{PendingStep, begin_step, finish_steps};
+use crate::loader::{Loader, LoaderThreads};
 use crate::telemetry::Telemetry;
-use crate::{Error, Result};
+use crate::{
+    Checkpoints, Error, Objective, Optimizer, PendingStep, Result, Settings, Split, StepInput, TrainEvent, TrainReport,
+    TrainState, Trainable, begin_step, finish_steps,
+};
 use model::Mode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,5 @@
 //! Copies of weights and moments in the CPU's memory, from which files are written while the training goes on.
-use crate::objective::Trainable;
-use crate::optimizer::Optimizer;
-use crate::{Error, Result};
+use crate::{Error, Optimizer, Result, Trainable};
 use model::pth::TensorValue;
 use model::weights::Moments;
 use std::collections::{BTreeMap, HashMap};

@@ -1,9 +1,6 @@
 //! Going on from a checkpoint: one of ours, with its state beside it, or a file of the original's.
 use super::folder::{state_path, step_files};
-use crate::objective::Trainable;
-use crate::optimizer::Optimizer;
-use crate::state::{EvalHistory, TrainPosition, TrainState};
-use crate::{Error, Result};
+use crate::{Error, EvalHistory, Optimizer, Result, TrainPosition, TrainState, Trainable};
 use model::pth::Value;
 use model::weights::Checkpoint;
 use std::path::Path;

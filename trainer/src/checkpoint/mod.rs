@@ -9,11 +9,7 @@ pub(crate) use folder::{best_path, step_path};
 pub use load::{resume_newest, resume_original};
 
 use crate::files::{BackgroundWriter, write_atomically};
-use crate::objective::Trainable;
-use crate::optimizer::Optimizer;
-use crate::settings::Settings;
-use crate::state::TrainState;
-use crate::{Error, Result};
+use crate::{Error, Optimizer, Result, Settings, TrainState, Trainable};
 use copies::Copies;
 use folder::{remove_old, state_path};
 use model::weights::{self, CheckpointParts, LrSchedule, OptimizerState, ParamGroup};
@@ -64,8 +60,9 @@ impl Checkpoints {
             let parts = self.parts(network, &state, settings);
             let text = serde_json::to_string(&state).map_err(|e| Error::Internal(e.to_string()))?;
             let (folder, keep, beside) = (self.folder.clone(), self.keep, state_path(&path));
-            let before = move || write_atomically(&beside, |part| std::fs::write(part, &text));
-            self.write(step, path.clone(), parts, before, move || remove_old(&folder, keep));
+            self.writer.begin(move || write_atomically(&beside, |part| std::fs::write(part, &text)));
+            self.write(step, path.clone(), parts);
+            self.writer.begin(move || remove_old(&folder, keep));
         }
         Ok(path)
     }
@@ -81,7 +78,7 @@ impl Checkpoints {
         self.copy(network, optimizer, state.position.step)?;
         if self.writes {
             let parts = self.parts(network, state, settings);
-            self.write(state.position.step, best_path(&self.folder), parts, || Ok(()), || Ok(()));
+            self.write(state.position.step, best_path(&self.folder), parts);
         }
         Ok(())
     }
@@ -137,24 +134,13 @@ impl Checkpoints {
     }
 
     /// Writes a step's file, or gives the one that there is another name.
-    fn write(
-        &mut self,
-        step: u64,
-        path: PathBuf,
-        parts: CheckpointParts,
-        before: impl FnOnce() -> Result<()> + Send + 'static,
-        after: impl FnOnce() -> Result<()> + Send + 'static,
-    ) {
+    fn write(&mut self, step: u64, path: PathBuf, parts: CheckpointParts) {
         let same = self.file.replace((step, path.clone())).filter(|(of, _)| *of == step);
-        self.writer.begin(move || {
-            before()?;
-            match same {
-                Some((_, file)) if file != path => write_atomically(&path, |part| {
-                    std::fs::hard_link(&file, part).or_else(|_| std::fs::copy(&file, part).map(drop))
-                })?,
-                _ => weights::save_checkpoint(&path, &parts)?,
-            }
-            after()
+        self.writer.begin(move || match same {
+            Some((_, file)) if file != path => write_atomically(&path, |part| {
+                std::fs::hard_link(&file, part).or_else(|_| std::fs::copy(&file, part).map(drop))
+            }),
+            _ => Ok(weights::save_checkpoint(&path, &parts)?),
         });
     }
 

@@ -2,11 +2,8 @@
 //! memory while the policy is trained.
 use super::preferences::Preferences;
 use crate::error::At;
-use crate::event::{Observer, TrainEvent};
 use crate::files::write_atomically;
-use crate::objective::Trainable;
-use crate::settings::{Precision, Settings};
-use crate::{Error, Result};
+use crate::{Error, Observer, Precision, Result, Settings, TrainEvent, Trainable};
 use model::patches::Patches;
 use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
