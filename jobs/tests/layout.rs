@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 
 /// Circles that are still to be broken, by crate. A new one fails, and one that is gone has to be taken out here.
 const KNOWN: [(&str, &[&[&str]]); 5] =
-    [("model", &[]), ("trainer", &[&["checkpoint", "train"]]), ("notation", &[]), ("demo", &[]), ("torch-ext", &[])];
+    [("model", &[]), ("trainer", &[]), ("notation", &[]), ("demo", &[]), ("torch-ext", &[])];
 
 type Module = Vec<String>;
 

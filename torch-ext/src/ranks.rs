@@ -121,6 +121,16 @@ impl ProcessGroup {
         self.collective("barrier", |group| unsafe { te_group_barrier(group) })
     }
 
+    /// Waits until rank 0 is here too, as long as it lives: for work of rank 0 alone, which may take longer than the
+    /// time-out of a collective.
+    pub fn wait_for_first(&self) -> Result<()> {
+        let key = format!("here/{}", self.world.begun.fetch_add(1, Ordering::Relaxed));
+        match self.rank() {
+            0 => self.world.set(&key, ""),
+            _ => self.world.wait(&key, 0).map(drop),
+        }
+    }
+
     /// Runs a collective, and says whose fault its failure is.
     pub(crate) fn collective(&self, name: &str, call: impl FnOnce(Ptr) -> *mut c_char) -> Result<()> {
         self.exchange(name, |group| (call(group), true))

@@ -11,7 +11,7 @@ use common::{Arguments, Clock, Outcome as Ended};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::Kind;
-use trainer::{DpoSettings, Event, Length, Observer, Outcome, Precision, Schedule, Settings};
+use trainer::{DpoSettings, Length, Observer, Outcome, Precision, Schedule, Settings, TrainEvent};
 
 fn main() -> ExitCode {
     common::run("dpo", measure)
@@ -86,10 +86,10 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &TrainEvent) {
         match event {
-            Event::Started { .. } => self.started = self.clock.now(),
-            Event::Step { step, .. } => {
+            TrainEvent::Started { .. } => self.started = self.clock.now(),
+            TrainEvent::Step { step, .. } => {
                 self.last = self.clock.now();
                 if *step == self.warmup {
                     self.first = self.last;

@@ -7,11 +7,11 @@ mod step;
 use std::error::Error;
 
 use model::Architecture;
-use trainer::{Precision, memory::Step};
+use trainer::{Precision, memory::StepShape};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut architecture = Architecture::sized(64, 2, 1, 128);
-    let mut how = Step {
+    let mut how = StepShape {
         pieces: 1,
         predicted: None,
         precision: Precision::Fp32,

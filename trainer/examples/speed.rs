@@ -14,9 +14,10 @@ use model::{Architecture, Batch, Mode, NotaGen};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tch::{Device, Tensor};
-use trainer::memory::{Memory, Step};
+use trainer::memory::{StepShape, TrainMemory};
 use trainer::{
-    Event, Length, Loss, Objective, Observer, Outcome, Part, Place, Precision, Ranks, Schedule, Set, Settings,
+    Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Precision, Ranks, Schedule, Settings, Split,
+    TrainEvent,
 };
 
 const STEPS: u64 = 16;
@@ -116,7 +117,7 @@ impl Run {
         let rate = rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>();
         let a = network.architecture();
         let a_patch = a.patch_operations(a.patch_length as f64) + 16.0 * a.character_operations(16.0);
-        let step = Step {
+        let step = StepShape {
             pieces: self.batch as u64,
             predicted: None,
             precision: self.precision,
@@ -128,7 +129,7 @@ impl Run {
         Ok(serde_json::json!({
             "run": name, "device": format!("{:?}", network.device()), "patches_per_second": rate,
             "teraflops": (!self.varied).then_some(rate * 3.0 * a_patch / 1e12), "data_wait": watch.data_wait,
-            "memory": watch.memory, "memory_peak": watch.memory_peak, "memory_planned": Memory::of(a, &step).device(),
+            "memory": watch.memory, "memory_peak": watch.memory_peak, "memory_planned": TrainMemory::of(a, &step).device(),
             "skipped": watch.skipped, "loss": watch.loss,
         }))
     }
@@ -145,8 +146,8 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn event(&mut self, event: &Event) {
-        if let Event::Step { patches_per_second, data_wait, memory, memory_peak, skipped, loss, .. } = event {
+    fn event(&mut self, event: &TrainEvent) {
+        if let TrainEvent::Step { patches_per_second, data_wait, memory, memory_peak, skipped, loss, .. } = event {
             self.rates.push(*patches_per_second);
             (self.data_wait, self.memory, self.memory_peak) = (*data_wait, *memory, *memory_peak);
             (self.skipped, self.loss) = (*skipped, *loss);
@@ -186,18 +187,18 @@ impl Objective for Random {
     type Network = NotaGen;
     type Input = Batch;
 
-    fn examples(&self, set: Set) -> usize {
-        if set == Set::Train { STEPS as usize * self.batch } else { 0 }
+    fn examples(&self, split: Split) -> usize {
+        if split == Split::Train { STEPS as usize * self.batch } else { 0 }
     }
 
     fn epoch(&self, _: u64) -> Vec<Vec<usize>> {
-        trainer::in_order(self.examples(Set::Train), self.batch)
+        trainer::in_order(self.examples(Split::Train), self.batch)
     }
 
-    fn load(&self, _: Place, examples: &[usize]) -> trainer::Result<Part<Batch>> {
+    fn load(&self, _: MicroBatchId, examples: &[usize]) -> trainer::Result<MicroBatch<Batch>> {
         let pieces = examples.iter().map(|&i| self.piece(i as u64 + 1)).collect::<trainer::Result<Vec<_>>>()?;
         let batch = Batch::new(&pieces, self.architecture.patch_length)?;
-        Ok(trainer::language::part(&self.architecture, batch))
+        Ok(trainer::language::micro_batch(&self.architecture, batch))
     }
 
     fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tch::Device;
 use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
 use trainer::{
-    BatchBy, Event, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
+    BatchBy, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
+    TrainEvent,
 };
 
 const WARM_UP: u64 = 3;
@@ -107,8 +108,8 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn event(&mut self, event: &Event) {
-        if let Event::Step { step, loss, .. } = event {
+    fn event(&mut self, event: &TrainEvent) {
+        if let TrainEvent::Step { step, loss, .. } = event {
             self.last = Some(Instant::now());
             self.loss = *loss;
             if *step == WARM_UP {

@@ -22,13 +22,13 @@ pub struct Dataset {
     patch_length: usize,
 }
 
-/// A pattern on the names of pieces.
+/// Compiles a glob on the names of pieces.
 pub fn glob(pattern: &str) -> Result<GlobMatcher> {
-    let glob = Glob::new(pattern).map_err(|error| Error::Settings(format!("pieces: {error}")))?;
+    let glob = Glob::new(pattern).map_err(|error| Error::Config(format!("pieces: {error}")))?;
     Ok(glob.compile_matcher())
 }
 
-/// The entries of an index, those that match the glob where there is one. An index without any is an error.
+/// The entries of an index that match the glob, or all without one. It is an error if there are none.
 pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<IndexEntry>> {
     let glob = pattern.map(glob).transpose()?;
     let mut entries = index::read(path)?;
@@ -44,7 +44,7 @@ pub fn read_index(path: &Path, pattern: Option<&str>) -> Result<Vec<IndexEntry>>
 }
 
 impl Dataset {
-    /// `patch_length` is the model's context in patches. A packed corpus that cannot be used is an error.
+    /// Opens the corpus. `patch_length` is the model's context in patches.
     pub fn new(
         entries: Vec<IndexEntry>,
         seed: u64,
@@ -56,7 +56,7 @@ impl Dataset {
         Ok(Dataset { entries, corpus, seed, key_augmentation, patchiliser, patch_length })
     }
 
-    /// Pieces.
+    /// How many pieces there are.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -66,15 +66,15 @@ impl Dataset {
         self.entries.is_empty()
     }
 
-    /// How long each piece is beside the others: bytes, up to what fills a context.
+    /// The length of each piece in bytes, up to what fills a context: for comparing pieces.
     pub fn lengths(&self) -> Result<Vec<u64>> {
-        // Of pieces that are cut it does not matter how long they are. A full patch is the most that one byte less can do.
+        // All pieces that are cut count as equally long. A context holds this many bytes at most.
         let most = (self.patch_length * self.patchiliser.patch_size()) as u64;
         let length = |entry: &IndexEntry| Ok(self.corpus.size(entry, entry.key().unwrap_or(Key::ALL[0]))?.min(most));
         self.entries.iter().map(length).collect()
     }
 
-    /// A piece as it is seen in an epoch: its key and its cut depend on (seed, epoch, index) alone.
+    /// A piece as an epoch has it: its key and its cut depend on (seed, epoch, index) alone.
     pub fn piece(&self, epoch: u64, index: usize) -> Result<Patches> {
         let entry = &self.entries[index];
         let mut rng = stream(self.seed, Purpose::Piece, [epoch, index as u64]);
@@ -88,7 +88,7 @@ impl Dataset {
 
 /// The key to train a piece in (the original's `NotaGenDataset.__getitem__`, in `pretrain` and `finetune`).
 fn key(entry: &IndexEntry, augmentation: KeyAugmentation, rng: &mut ChaCha8Rng) -> Key {
-    // `read_index` has checked that there is one.
+    // `read_index` has checked that the key is valid.
     let own = entry.key().unwrap_or(Key::ALL[0]);
     match augmentation {
         KeyAugmentation::None => own,

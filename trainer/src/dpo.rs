@@ -3,11 +3,11 @@
 mod preferences;
 mod reference;
 
+use crate::event::Observer;
 use crate::language::work;
-use crate::objective::{Loss, Objective, Part, Place, Set};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split};
+use crate::report::{Outcome, TrainReport};
 use crate::settings::{Length, Settings};
-use crate::telemetry::Observer;
-use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
 use model::{Architecture, Batch, Mode, NotaGen};
@@ -21,7 +21,7 @@ use tch::{Kind, Tensor};
 
 pub use preferences::Preferences;
 
-/// A fall of the chosen pieces' log-probability that rounding can make up, in nats a piece.
+/// A fall of the chosen pieces' log-probability that may be rounding alone, in nats a piece.
 const ROUNDING: f64 = 0.1;
 
 /// What pairs the network learns from, and how much.
@@ -43,7 +43,7 @@ pub struct DpoSettings {
 pub struct DpoReport {
     /// Optimizer steps.
     pub steps: u64,
-    /// Steps left out because of a gradient that was not finite.
+    /// Steps skipped because a gradient was not finite.
     pub skipped: u64,
     /// Chosen pieces.
     pub chosen: usize,
@@ -51,13 +51,13 @@ pub struct DpoReport {
     pub rejected: usize,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Mean loss over all pairs at the end, without dropout, long pieces from their beginning. It began at ln 2.
+    /// Mean loss over all pairs at the end, without dropout, of long pieces' beginnings. At the start it was ln 2.
     pub loss: f64,
-    /// Portion of all pairs whose chosen piece gained more than its rejected one.
+    /// Portion of all pairs whose chosen piece's log-probability grew more than the rejected one's.
     pub accuracy: f64,
     /// Mean of beta times the difference of the gains: the margin of the implicit rewards.
     pub margin: f64,
-    /// Portion of all pairs in which lambda acts at the end.
+    /// Portion of all pairs whose chosen piece is less likely than for the reference at the end: lambda acts on them.
     pub lambda_share: f64,
     /// Mean log-probability of the chosen pieces at the start, in nats.
     pub chosen_logp_start: f64,
@@ -67,7 +67,7 @@ pub struct DpoReport {
     pub rejected_logp_start: f64,
     /// The same at the end.
     pub rejected_logp_end: f64,
-    /// Seconds of training, the reference left out.
+    /// Seconds of training, without those for the reference.
     pub seconds: f64,
     /// The weights at the end, alone, as the original saves them.
     pub best: PathBuf,
@@ -75,10 +75,10 @@ pub struct DpoReport {
     pub last: PathBuf,
 }
 
-/// Trains `model`, which is the reference as it comes, on pairs; see [`train::train`]. Settings count in pairs and
+/// Trains `model` on pairs; see [`train()`](crate::train()). As it is given, it is the reference. Settings count in pairs and
 /// steps.
 ///
-/// The folder gets `reference.json` besides. Errors before the first step where a piece cannot be used.
+/// The folder also gets `reference.json`. A piece that cannot be used is an error before the first step.
 pub fn train(
     settings: &Settings,
     dpo: &DpoSettings,
@@ -104,16 +104,16 @@ pub fn train(
         steps,
         architecture: a.clone(),
     });
-    match train::train(settings, &objective, model, folder, stop, observer)? {
+    match crate::train::train(settings, &objective, model, folder, stop, observer)? {
         Outcome::Finished(report) => objective.report(settings, model, report, stop),
         Outcome::Interrupted => Ok(Outcome::Interrupted),
     }
 }
 
 impl DpoSettings {
-    /// Refuses what cannot work; gives the number of steps.
+    /// Refuses what cannot work, and gives the number of steps.
     fn check(&self, settings: &Settings) -> Result<u64> {
-        let wrong = |message: &str| Err(Error::Settings(message.to_owned()));
+        let wrong = |message: &str| Err(Error::Config(message.to_owned()));
         if !(self.beta.is_finite() && self.beta > 0.0) {
             return wrong("beta is not above 0");
         }
@@ -127,7 +127,7 @@ impl DpoSettings {
     }
 }
 
-/// Pairs of one part: chosen pieces first, each with the reference's log-probability.
+/// Pairs of a micro-batch: chosen pieces first, each with the reference's log-probability.
 pub struct Pairs {
     batch: Batch,
     /// (2 pairs) in float32.
@@ -160,29 +160,29 @@ impl Objective for Dpo {
         "lambda_share",
     ];
     const DRAWN: bool = true;
-    const WEIGHTS_ALONE: bool = true;
+    const BEST_WITHOUT_OPTIMIZER: bool = true;
 
-    fn examples(&self, set: Set) -> usize {
-        match set {
-            Set::Train => self.preferences.chosen() + self.preferences.rejected(),
-            Set::Eval => 0,
+    fn examples(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.preferences.chosen() + self.preferences.rejected(),
+            Split::Eval => 0,
         }
     }
 
-    /// One epoch of all steps: an example is a place in its step.
+    /// One epoch has all steps. An example is the index of a pair in its step.
     fn epoch(&self, _: u64) -> Vec<Vec<usize>> {
         vec![(0..self.step_size).collect(); self.steps as usize]
     }
 
-    fn load(&self, at: Place, places: &[usize]) -> Result<Part<Pairs>> {
-        let pairs = places.iter().map(|&place| self.preferences.pair(self.seed, at.step, place));
+    fn load(&self, id: MicroBatchId, indices: &[usize]) -> Result<MicroBatch<Pairs>> {
+        let pairs = indices.iter().map(|&index| self.preferences.pair(self.seed, id.step, index));
         let (chosen, rejected): (Vec<Patches>, Vec<Patches>) =
             pairs.collect::<Result<Vec<_>>>()?.into_iter().map(|[chosen, rejected]| (chosen, rejected)).unzip();
         let pieces = [chosen, rejected].concat();
         let reference = pieces.iter().map(|piece| self.reference.of(piece)).collect::<Result<Vec<_>>>()?;
         let batch = Batch::new(&pieces, self.architecture.patch_length)?;
-        let (weight, work) = (places.len() as i64, work(&self.architecture, &batch));
-        Ok(Part { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
+        let (weight, work) = (indices.len() as i64, work(&self.architecture, &batch));
+        Ok(MicroBatch { input: Pairs { batch, reference: reference::tensor(&reference) }, weight, work })
     }
 
     fn tensors(pairs: &mut Pairs) -> Vec<&mut Tensor> {
@@ -244,12 +244,12 @@ pub fn loss(policy: &Tensor, reference: &Tensor, beta: f64, lambda: f64) -> Resu
 }
 
 impl Dpo {
-    /// Where the trained network stands against the reference, over all pairs.
+    /// Compares the trained network with the reference, over all pairs.
     fn report(
         &self,
         settings: &Settings,
         model: &NotaGen,
-        report: train::Report,
+        report: TrainReport,
         stop: &AtomicBool,
     ) -> Result<Outcome<DpoReport>> {
         let pieces = self.preferences.beginnings().collect::<Result<Vec<_>>>()?;
@@ -259,7 +259,7 @@ impl Dpo {
             if settings.ranks.any(stop.load(Ordering::Relaxed))? {
                 return Ok(Outcome::Interrupted);
             }
-            end.extend(settings.ranks.deal(round, |batch| log_probabilities(model, settings, batch))?);
+            end.extend(settings.ranks.map_shards(round, |batch| log_probabilities(model, settings, batch))?);
         }
         let chosen = self.preferences.chosen();
         let gains: Vec<f64> = end.iter().zip(&start).map(|(end, start)| end - start).collect();

@@ -1,11 +1,11 @@
 //! Pre-training, post-training and fine-tuning: the next character of pieces of music (the original's `train-gen.py`).
 use crate::data::{Dataset, read_index};
+use crate::event::Observer;
 use crate::loader::{in_order, shuffled, shuffled_by_length};
-use crate::objective::{Loss, Network, Objective, Part, Place, Set, Work};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Workload};
+use crate::report::Outcome;
 use crate::settings::{KeyAugmentation, Settings};
 use crate::stream::{Purpose, stream};
-use crate::telemetry::Observer;
-use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
 use model::{Architecture, Batch, Mode, NotaGen};
@@ -13,7 +13,7 @@ use rand::seq::index;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// What pieces the network learns from, and how they are seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub enum BatchBy {
     Length,
 }
 
-/// Trains `model` on pieces of music; see [`train::train`].
+/// Trains `model` on pieces of music; see [`train()`](crate::train()).
 pub fn train(
     settings: &Settings,
     language: &LanguageSettings,
@@ -55,19 +55,19 @@ pub fn train(
 ) -> Result<Outcome> {
     settings.check()?;
     let objective = Arc::new(Language::open(settings, language, model)?);
-    train::train(settings, &objective, model, folder, stop, observer)
+    crate::train::train(settings, &objective, model, folder, stop, observer)
 }
 
 /// The pieces of a training. An epoch has every piece once.
 pub struct Language {
     train: Dataset,
-    /// Of each training piece, where steps are made by it.
+    /// Of each training piece, where steps are made by length.
     lengths: Option<Vec<u64>>,
     eval: Option<Dataset>,
     seed: u64,
     step_size: usize,
     part_size: usize,
-    /// Of a step, on all ranks.
+    /// Micro-batches of a step, on all ranks.
     parts: usize,
     patch_sampling: Option<usize>,
     architecture: Architecture,
@@ -77,7 +77,7 @@ impl Language {
     /// Reads the indexes. Errors name the index and the entry.
     pub fn open(settings: &Settings, language: &LanguageSettings, model: &NotaGen) -> Result<Language> {
         if language.patch_sampling == Some(0) {
-            return Err(Error::Settings("patch_sampling is counted from 1".to_owned()));
+            return Err(Error::Config("patch_sampling is counted from 1".to_owned()));
         }
         let architecture = model.architecture();
         let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
@@ -104,8 +104,8 @@ impl Language {
         })
     }
 
-    /// Predicts some patches alone, drawn from the places of all the part's pieces together.
-    fn sampled(&self, patches: &[Patches], wanted: usize, at: Place) -> Result<Batch> {
+    /// A batch that predicts `wanted` patches alone, drawn from all patches of its pieces.
+    fn sampled(&self, patches: &[Patches], wanted: usize, id: MicroBatchId) -> Result<Batch> {
         let starts: Vec<usize> = patches
             .iter()
             .scan(0, |total, piece| {
@@ -115,7 +115,7 @@ impl Language {
             })
             .collect();
         let total = patches.iter().map(|piece| piece.len() - 1).sum();
-        let mut rng = stream(self.seed, Purpose::Sampling, [at.epoch, at.step * self.parts as u64 + at.part]);
+        let mut rng = stream(self.seed, Purpose::Sampling, [id.epoch, id.step * self.parts as u64 + id.index]);
         let mut chosen = vec![false; total];
         for place in index::sample(&mut rng, total, wanted.min(total)) {
             chosen[place] = true;
@@ -128,10 +128,10 @@ impl Objective for Language {
     type Network = NotaGen;
     type Input = Batch;
 
-    fn examples(&self, set: Set) -> usize {
-        match set {
-            Set::Train => self.train.len(),
-            Set::Eval => self.eval.as_ref().map_or(0, Dataset::len),
+    fn examples(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train.len(),
+            Split::Eval => self.eval.as_ref().map_or(0, Dataset::len),
         }
     }
 
@@ -143,21 +143,21 @@ impl Objective for Language {
     }
 
     fn evaluation(&self) -> Vec<Vec<usize>> {
-        in_order(self.examples(Set::Eval), self.part_size)
+        in_order(self.examples(Split::Eval), self.part_size)
     }
 
-    /// Evaluation pieces are always seen in the cut and key of epoch 0, so that evaluations compare.
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Batch>> {
-        let (pieces, sampling) = match (place.set, &self.eval) {
-            (Set::Eval, Some(eval)) => (eval, None),
+    /// Evaluation pieces always have the cut and the key of epoch 0, so that evaluations compare.
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<Batch>> {
+        let (pieces, sampling) = match (id.split, &self.eval) {
+            (Split::Eval, Some(eval)) => (eval, None),
             _ => (&self.train, self.patch_sampling),
         };
-        let patches = examples.iter().map(|&i| pieces.piece(place.epoch, i)).collect::<Result<Vec<_>>>()?;
+        let patches = examples.iter().map(|&i| pieces.piece(id.epoch, i)).collect::<Result<Vec<_>>>()?;
         let batch = match sampling {
             None => Batch::new(&patches, self.architecture.patch_length)?,
-            Some(wanted) => self.sampled(&patches, wanted, place)?,
+            Some(wanted) => self.sampled(&patches, wanted, id)?,
         };
-        Ok(part(&self.architecture, batch))
+        Ok(micro_batch(&self.architecture, batch))
     }
 
     fn tensors(batch: &mut Batch) -> Vec<&mut Tensor> {
@@ -169,40 +169,18 @@ impl Objective for Language {
     }
 }
 
-/// A batch as a part of a step: its loss is a mean over characters.
-pub fn part(architecture: &Architecture, batch: Batch) -> Part<Batch> {
-    Part { weight: batch.tokens, work: work(architecture, &batch), input: batch }
+/// A batch as a micro-batch: its loss is a mean over characters.
+pub fn micro_batch(architecture: &Architecture, batch: Batch) -> MicroBatch<Batch> {
+    MicroBatch { weight: batch.tokens, work: work(architecture, &batch), input: batch }
 }
 
-pub(crate) fn work(architecture: &Architecture, batch: &Batch) -> Work {
+pub(crate) fn work(architecture: &Architecture, batch: &Batch) -> Workload {
     let counts = (batch.pieces, batch.patches, batch.predicted(), batch.tokens);
-    Work::of(counts, |n| architecture.patch_operations(n), |n| architecture.character_operations(n))
+    Workload::of(counts, |n| architecture.patch_operations(n), |n| architecture.character_operations(n))
 }
 
-/// The negative log-probability of a batch's characters.
+/// The negative log-probability of a batch's characters, summed.
 pub fn loss(network: &NotaGen, batch: Batch, mode: Mode) -> Result<Loss> {
     let loss = network.loss(&batch.to_device(network.device())?, mode)?;
     Ok(Loss { sum: loss.sum, values: None })
-}
-
-impl Network for NotaGen {
-    fn device(&self) -> Device {
-        self.device()
-    }
-
-    fn parameters(&self) -> &[(String, Tensor)] {
-        self.parameters()
-    }
-
-    fn uses(&self, parameter: &str) -> bool {
-        parameter != model::UNUSED_PARAMETER
-    }
-
-    fn state_dict(&self) -> Vec<(String, Tensor)> {
-        self.state_dict()
-    }
-
-    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
-        self.load(get)
-    }
 }

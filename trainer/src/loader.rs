@@ -1,8 +1,6 @@
 //! Steps, read and encoded ahead of the training by worker threads.
-use crate::objective::{Objective, Part, Place, Set};
-use crate::ranks::Ranks;
 use crate::stream::{Purpose, stream};
-use crate::{Error, Result};
+use crate::{Error, MicroBatch, MicroBatchId, Objective, Ranks, Result, Split};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rand::seq::SliceRandom;
 use std::cell::Cell;
@@ -13,13 +11,13 @@ use std::thread::JoinHandle;
 use tch::Device;
 
 /// Steps that are read ahead for each worker.
-const AHEAD: usize = 3;
+const PREFETCH: usize = 3;
 
 /// Steps whose examples are sorted by length together.
-const STEPS_OF_A_BUCKET: usize = 64;
+const STEPS_PER_BUCKET: usize = 64;
 
-/// One optimizer step, in parts.
-pub type Step<I> = Vec<Part<I>>;
+/// The micro-batches of one optimizer step.
+pub type StepInput<I> = Vec<MicroBatch<I>>;
 
 /// Steps over every example once, in an order that depends on (seed, epoch) alone. The last may be smaller.
 pub fn shuffled(examples: usize, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
@@ -31,10 +29,10 @@ pub fn shuffled(examples: usize, batch_size: usize, seed: u64, epoch: u64) -> Ve
 /// Steps whose examples are of like length, over every example once, in an order that depends on (seed, epoch) alone. The
 /// last may be smaller.
 ///
-/// Examples are drawn as by [`shuffled`], into buckets of many steps; within a bucket they are put together by length, and
-/// the steps of all buckets are drawn again, so that short and long ones alternate.
+/// Examples are shuffled as by [`shuffled`], into buckets of many steps. A bucket is sorted by length and cut into steps.
+/// The steps of all buckets are shuffled again, so that short and long ones alternate.
 pub fn shuffled_by_length(lengths: &[u64], batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-    let mut order = shuffled(lengths.len(), batch_size * STEPS_OF_A_BUCKET, seed, epoch);
+    let mut order = shuffled(lengths.len(), batch_size * STEPS_PER_BUCKET, seed, epoch);
     for bucket in &mut order {
         bucket.sort_by_key(|&example| lengths[example]);
     }
@@ -54,48 +52,48 @@ pub fn in_order(examples: usize, batch_size: usize) -> Vec<Vec<usize>> {
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that read and encode examples, for all epochs and evaluations of a training.
-pub struct Workers {
+pub struct LoaderThreads {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
-    /// Where the examples go: for a CUDA device they are put into memory that it reads by itself.
+    /// Where the examples go: for a CUDA device they are packed into pinned memory, which it reads by itself.
     device: Device,
-    /// Why that cannot be done, and whether it was told.
+    /// Why no memory can be pinned, and whether that was told.
     unpinned: Arc<OnceLock<String>>,
     told: Cell<bool>,
 }
 
-impl Workers {
-    /// So many threads, one at least.
-    pub fn new(count: usize, device: Device) -> Workers {
+impl LoaderThreads {
+    /// Starts so many threads, one at least.
+    pub fn new(count: usize, device: Device) -> LoaderThreads {
         let (send, receive) = unbounded::<Job>();
         let work = |receive: Receiver<Job>| move || receive.iter().for_each(|job| job());
         let threads = (0..count.max(1)).map(|_| std::thread::spawn(work(receive.clone()))).collect();
-        Workers { jobs: Some(send), threads, device, unpinned: Arc::default(), told: Cell::new(false) }
+        LoaderThreads { jobs: Some(send), threads, device, unpinned: Arc::default(), told: Cell::new(false) }
     }
 
-    /// Why batches are copied while the device waits, where they are: told once.
+    /// Why batches are copied while the device waits, if they are: told once.
     pub fn warning(&self) -> Option<String> {
         let error = self.unpinned.get().filter(|_| !self.told.replace(self.unpinned.get().is_some()))?;
         Some(format!("batches are copied to the device while it waits: no memory can be pinned for them ({error})"))
     }
 
-    /// What a job gives, when it is done: nothing where its thread ended with it.
+    /// Runs a job on one of the threads. Its result comes through the channel, which closes if the thread panics.
     fn begin<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
         let (send, receive) = bounded(1);
         if let Some(jobs) = &self.jobs {
-            // No one waits for a job of a loader that is gone, and none is done where all threads are.
+            // No one waits for the jobs of a loader that is gone; without threads the channel closes.
             let _ = jobs.send(Box::new(move || drop(send.send(job()))));
         }
         receive
     }
 }
 
-impl Drop for Workers {
+impl Drop for LoaderThreads {
     /// Waits for the threads: one inside libtorch while the process ends would crash.
     fn drop(&mut self) {
         self.jobs = None;
         for thread in self.threads.drain(..) {
-            // One that panicked has been told where its steps were missing.
+            // The loader has reported one that panicked, where its step was missing.
             let _ = thread.join();
         }
     }
@@ -103,14 +101,14 @@ impl Drop for Workers {
 
 /// The steps of an epoch in their order.
 pub struct Loader<'a, O: Objective> {
-    workers: &'a Workers,
+    threads: &'a LoaderThreads,
     objective: Arc<O>,
-    first: Place,
+    first: MicroBatchId,
     parts: usize,
     steps: VecDeque<Vec<usize>>,
     /// Steps that are being read, in their order.
-    begun: VecDeque<Receiver<Result<Step<O::Input>>>>,
-    /// Whether no one wants them any more.
+    begun: VecDeque<Receiver<Result<StepInput<O::Input>>>>,
+    /// Whether the loader is gone, and no one wants the steps any more.
     dropped: Arc<AtomicBool>,
     /// Examples of the steps, those of all ranks.
     sizes: Vec<usize>,
@@ -124,9 +122,10 @@ impl<O: Objective> Drop for Loader<'_, O> {
 }
 
 impl<'a, O: Objective> Loader<'a, O> {
-    /// A rank's share of the steps of an epoch from `first` on, each in `parts`; a step may have none for it.
+    /// This rank's shard of the steps of an epoch from `first` on, each in `parts` micro-batches. A step may have none for
+    /// it.
     pub fn train(
-        workers: &'a Workers,
+        threads: &'a LoaderThreads,
         objective: &Arc<O>,
         (epoch, first): (u64, u64),
         steps: &[Vec<usize>],
@@ -134,31 +133,31 @@ impl<'a, O: Objective> Loader<'a, O> {
         parts: usize,
     ) -> Loader<'a, O> {
         let sizes = steps.iter().map(Vec::len).collect();
-        let mine = steps.iter().map(|examples| ranks.share(examples).to_vec()).collect();
-        let part = (ranks.rank() * parts) as u64;
-        Loader::new(workers, objective, Place { set: Set::Train, epoch, step: first, part }, mine, sizes, parts)
+        let mine = steps.iter().map(|examples| ranks.shard(examples).to_vec()).collect();
+        let first = MicroBatchId { split: Split::Train, epoch, step: first, index: (ranks.rank() * parts) as u64 };
+        Loader::new(threads, objective, first, mine, sizes, parts)
     }
 
-    /// A rank's share of the batches of an evaluation.
-    pub fn eval(workers: &'a Workers, objective: &Arc<O>, ranks: &Ranks) -> Loader<'a, O> {
-        let place = Place { set: Set::Eval, epoch: 0, step: 0, part: 0 };
+    /// The batches of an evaluation, dealt out to the ranks in turn: those of this rank.
+    pub fn eval(threads: &'a LoaderThreads, objective: &Arc<O>, ranks: &Ranks) -> Loader<'a, O> {
+        let id = MicroBatchId { split: Split::Eval, epoch: 0, step: 0, index: 0 };
         let batches = objective.evaluation();
         let mine: VecDeque<_> = batches.into_iter().skip(ranks.rank()).step_by(ranks.size()).collect();
         let sizes = mine.iter().map(Vec::len).collect();
-        Loader::new(workers, objective, place, mine, sizes, 1)
+        Loader::new(threads, objective, id, mine, sizes, 1)
     }
 
     fn new(
-        workers: &'a Workers,
+        threads: &'a LoaderThreads,
         objective: &Arc<O>,
-        first: Place,
+        first: MicroBatchId,
         steps: VecDeque<Vec<usize>>,
         sizes: Vec<usize>,
         parts: usize,
     ) -> Loader<'a, O> {
         let (objective, begun, dropped) = (objective.clone(), VecDeque::new(), Arc::default());
-        let mut loader = Loader { workers, objective, first, parts, steps, begun, dropped, sizes, given: 0 };
-        for _ in 0..workers.threads.len() * AHEAD {
+        let mut loader = Loader { threads, objective, first, parts, steps, begun, dropped, sizes, given: 0 };
+        for _ in 0..threads.threads.len() * PREFETCH {
             loader.begin();
         }
         loader
@@ -167,12 +166,12 @@ impl<'a, O: Objective> Loader<'a, O> {
     /// Begins to read the next step that is not read yet.
     fn begin(&mut self) {
         let Some(examples) = self.steps.pop_front() else { return };
-        let place = Place { step: self.first.step + (self.given + self.begun.len()) as u64, ..self.first };
+        let id = MicroBatchId { step: self.first.step + (self.given + self.begun.len()) as u64, ..self.first };
         let (objective, dropped, parts) = (self.objective.clone(), self.dropped.clone(), self.parts);
-        let unpinned = self.workers.device.is_cuda().then(|| self.workers.unpinned.clone());
-        self.begun.push_back(self.workers.begin(move || match dropped.load(Ordering::Relaxed) {
+        let unpinned = self.threads.device.is_cuda().then(|| self.threads.unpinned.clone());
+        self.begun.push_back(self.threads.begin(move || match dropped.load(Ordering::Relaxed) {
             true => Ok(Vec::new()),
-            false => load(&*objective, place, &examples, parts, unpinned.as_deref()),
+            false => load(&*objective, id, &examples, parts, unpinned.as_deref()),
         }));
     }
 
@@ -188,33 +187,33 @@ impl<'a, O: Objective> Loader<'a, O> {
 }
 
 impl<O: Objective> Iterator for Loader<'_, O> {
-    type Item = Result<Step<O::Input>>;
+    type Item = Result<StepInput<O::Input>>;
 
-    fn next(&mut self) -> Option<Result<Step<O::Input>>> {
+    fn next(&mut self) -> Option<Result<StepInput<O::Input>>> {
         let step = self.begun.pop_front()?;
         self.given += 1;
         self.begin();
-        Some(step.recv().unwrap_or_else(|_| Err(Error::Settings("a thread that reads pieces has ended".to_owned()))))
+        Some(step.recv().unwrap_or_else(|_| Err(Error::Internal("a thread that reads pieces has died".to_owned()))))
     }
 }
 
 fn load<O: Objective>(
     objective: &O,
-    step: Place,
+    first: MicroBatchId,
     examples: &[usize],
     parts: usize,
     unpinned: Option<&OnceLock<String>>,
-) -> Result<Step<O::Input>> {
+) -> Result<StepInput<O::Input>> {
     let chunks = examples.chunks(examples.len().div_ceil(parts).max(1)).enumerate();
-    let load = |(part, chunk)| -> Result<Part<O::Input>> {
-        let mut part = objective.load(Place { part: step.part + part as u64, ..step }, chunk)?;
+    let load = |(i, chunk)| -> Result<MicroBatch<O::Input>> {
+        let mut batch = objective.load(MicroBatchId { index: first.index + i as u64, ..first }, chunk)?;
         if let Some(unpinned) = unpinned
             && unpinned.get().is_none()
-            && let Err(error) = torch_ext::pack(&mut O::tensors(&mut part.input), true)
+            && let Err(error) = torch_ext::pack(&mut O::tensors(&mut batch.input), true)
         {
             let _ = unpinned.set(error.to_string());
         }
-        Ok(part)
+        Ok(batch)
     };
     chunks.map(load).collect()
 }
@@ -225,12 +224,12 @@ mod tests {
 
     #[test]
     fn jobs_run_in_any_thread_and_what_is_missing_is_told_once() {
-        let workers = Workers::new(2, Device::Cpu);
-        let begun: Vec<_> = (0..20).map(|i| workers.begin(move || i * i)).collect();
+        let threads = LoaderThreads::new(2, Device::Cpu);
+        let begun: Vec<_> = (0..20).map(|i| threads.begin(move || i * i)).collect();
         assert!(begun.iter().enumerate().all(|(i, job)| job.recv() == Ok(i * i)));
-        assert_eq!(workers.warning(), None);
-        workers.unpinned.set("no card".to_owned()).unwrap();
-        assert!(workers.warning().is_some_and(|text| text.ends_with("(no card)")) && workers.warning().is_none());
+        assert_eq!(threads.warning(), None);
+        threads.unpinned.set("no card".to_owned()).unwrap();
+        assert!(threads.warning().is_some_and(|text| text.ends_with("(no card)")) && threads.warning().is_none());
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Training of M3 by masked patches (arXiv 2410.13267, section 3.2; the original's `train_m3.py`).
 use crate::data::{glob, read_index};
+use crate::event::Observer;
 use crate::loader::{in_order, shuffled};
-use crate::objective::{Loss, Network, Objective, Part, Place, Set, Work};
+use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Workload};
+use crate::report::Outcome;
 use crate::settings::Settings;
 use crate::stream::{Purpose, stream};
-use crate::telemetry::Observer;
-use crate::train::{self, Outcome};
 use crate::{Error, Result};
 use model::Mode;
-use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, UNUSED_PARAMETERS, mask, training_text};
+use model::m3::{M3, M3Architecture, M3Batch, Masked, Masking, Patchiliser, mask, training_text};
 use notation::corpus::{IndexedCorpus, PieceSource, list};
 use notation::index::IndexEntry;
 use notation::pack::is_pack;
@@ -17,7 +17,7 @@ use rand::seq::SliceRandom;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// What pieces M3 learns from, and how much of them is masked.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub struct M3Settings {
     pub mask_ratio: f64,
 }
 
-/// Trains `model` by masked patches; see [`train::train`].
+/// Trains `model` by masked patches; see [`train()`](crate::train()).
 pub fn train(
     settings: &Settings,
     m3: &M3Settings,
@@ -46,10 +46,10 @@ pub fn train(
 ) -> Result<Outcome> {
     settings.check()?;
     let objective = Arc::new(MaskedPatches::open(settings, m3, model)?);
-    train::train(settings, &objective, model, folder, stop, observer)
+    crate::train::train(settings, &objective, model, folder, stop, observer)
 }
 
-/// Pieces of which M3 writes the patches that it does not see. An epoch has every piece once.
+/// Pieces whose masked patches M3 predicts. An epoch has every piece once.
 pub struct MaskedPatches {
     train: Vec<PieceSource>,
     eval: Vec<PieceSource>,
@@ -62,11 +62,11 @@ pub struct MaskedPatches {
 }
 
 impl MaskedPatches {
-    /// Lists the pieces, and splits them. Which are evaluated on depends on their names and the seed alone.
+    /// Lists the pieces, and splits off those to evaluate with: which they are depends on the names and the seed alone.
     pub fn open(settings: &Settings, m3: &M3Settings, model: &M3) -> Result<MaskedPatches> {
         for (name, portion) in [("mask_ratio", m3.mask_ratio), ("eval_split", m3.eval_split)] {
             if !(0.0..=1.0).contains(&portion) || (name == "mask_ratio" && portion == 0.0) {
-                return Err(Error::Settings(format!("{name} is {portion}: it must be a portion of 1")));
+                return Err(Error::Config(format!("{name} is {portion}: it must be a portion of 1")));
             }
         }
         let mut train = pieces(&m3.train, m3.pieces.as_deref())?;
@@ -79,7 +79,7 @@ impl MaskedPatches {
             }
         };
         if train.is_empty() {
-            return Err(Error::Settings(format!("eval_split is {}: no piece is left to train on", m3.eval_split)));
+            return Err(Error::Config(format!("eval_split is {}: no piece is left to train on", m3.eval_split)));
         }
         let architecture = model.architecture();
         Ok(MaskedPatches {
@@ -94,22 +94,22 @@ impl MaskedPatches {
         })
     }
 
-    /// A piece as it is seen in an epoch: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it
-    /// is its beginning, and nothing is hidden.
-    fn piece(&self, place: Place, index: usize) -> Result<Masked> {
-        let (pieces, masking, purpose) = match place.set {
-            Set::Train => (&self.train, Masking::Train, Purpose::Piece),
-            Set::Eval => (&self.eval, Masking::Eval, Purpose::Split),
+    /// A piece as an epoch has it: its cut and its mask depend on (seed, epoch, index) alone. In evaluations it is the
+    /// piece's beginning, unmasked.
+    fn piece(&self, id: MicroBatchId, index: usize) -> Result<Masked> {
+        let (pieces, masking, purpose) = match id.split {
+            Split::Train => (&self.train, Masking::Train, Purpose::Piece),
+            Split::Eval => (&self.eval, Masking::Eval, Purpose::Split),
         };
         let piece = &pieces[index];
         let named = |source| Error::Piece { path: piece.path(), source };
-        let mut rng = stream(self.seed, purpose, [place.epoch, 1 + index as u64]);
+        let mut rng = stream(self.seed, purpose, [id.epoch, 1 + index as u64]);
         let mut pick = |n| rng.random_range(0..n);
-        let cut: Option<&mut dyn FnMut(usize) -> usize> = match place.set {
-            Set::Train => Some(&mut pick),
-            Set::Eval => None,
+        let cut: Option<&mut dyn FnMut(usize) -> usize> = match id.split {
+            Split::Train => Some(&mut pick),
+            Split::Eval => None,
         };
-        // Errors of reading name the file themselves.
+        // Errors of reading name the file already.
         let text = training_text(piece)?;
         let patches =
             self.patchiliser.encode_cut(&text, self.architecture.patch_length as usize, cut).map_err(named)?;
@@ -121,10 +121,10 @@ impl Objective for MaskedPatches {
     type Network = M3;
     type Input = M3Batch;
 
-    fn examples(&self, set: Set) -> usize {
-        match set {
-            Set::Train => self.train.len(),
-            Set::Eval => self.eval.len(),
+    fn examples(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train.len(),
+            Split::Eval => self.eval.len(),
         }
     }
 
@@ -136,15 +136,15 @@ impl Objective for MaskedPatches {
         in_order(self.eval.len(), self.part_size)
     }
 
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<M3Batch>> {
-        let mut pieces = examples.iter().map(|&i| self.piece(place, i)).collect::<Result<Vec<_>>>()?;
-        // Pieces of one length lie together and share their attention.
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<M3Batch>> {
+        let mut pieces = examples.iter().map(|&i| self.piece(id, i)).collect::<Result<Vec<_>>>()?;
+        // Pieces of one length that lie together share one attention call.
         pieces.sort_by_key(|piece| piece.input.len());
         let input = M3Batch::new(&pieces, self.architecture.patch_size, self.architecture.patch_length)?;
         let counts = (pieces.len() as i64, input.patches, input.predicted(), input.tokens);
         let a = &self.architecture;
-        let work = Work::of(counts, |n| a.patch_operations(n), |n| a.character_operations(n));
-        Ok(Part { weight: input.tokens, work, input })
+        let work = Workload::of(counts, |n| a.patch_operations(n), |n| a.character_operations(n));
+        Ok(MicroBatch { weight: input.tokens, work, input })
     }
 
     fn tensors(batch: &mut M3Batch) -> Vec<&mut Tensor> {
@@ -157,8 +157,8 @@ impl Objective for MaskedPatches {
     }
 }
 
-/// The pieces of a folder, a packed corpus or an index, those that match the glob where there is one, in the order of
-/// their names or of the index.
+/// The pieces of a folder, a packed corpus or an index that match the glob, or all without one, in the order of their names
+/// or of the index.
 fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<PieceSource>> {
     if path.is_file() && !is_pack(path) {
         let entries = read_index(path, pattern)?;
@@ -174,26 +174,4 @@ fn pieces(path: &Path, pattern: Option<&str>) -> Result<Vec<PieceSource>> {
         return Err(Error::Empty { path: path.to_owned(), pattern: pattern.map(str::to_owned) });
     }
     Ok(found)
-}
-
-impl Network for M3 {
-    fn device(&self) -> Device {
-        self.device()
-    }
-
-    fn parameters(&self) -> &[(String, Tensor)] {
-        self.parameters()
-    }
-
-    fn uses(&self, parameter: &str) -> bool {
-        !UNUSED_PARAMETERS.contains(&parameter)
-    }
-
-    fn state_dict(&self) -> Vec<(String, Tensor)> {
-        self.state_dict()
-    }
-
-    fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
-        self.load(get)
-    }
 }

@@ -1,21 +1,21 @@
-//! What a training takes of a device's memory, counted from the sizes of the network. Held against counted allocations in
-//! `trainer/tests/memory.rs`; docs/performance.md has the figures.
-use crate::settings::Precision;
+//! How much memory a training takes, counted from the sizes of the network. `trainer/tests/memory.rs` compares it with
+//! counted allocations; docs/performance.md has the figures.
+use crate::Precision;
 use model::Architecture;
 use serde::Serialize;
 
 /// What goes through the network together, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct StepShape {
     /// Pieces of full length.
     pub pieces: u64,
     /// Patches that are predicted, of all pieces together (`patch_sampling`); all if not given.
     pub predicted: Option<u64>,
-    /// The type of the arithmetic.
+    /// The type of matrix products.
     pub precision: Precision,
-    /// Whether activations are computed again in the backward pass.
+    /// Whether activations are checkpointed: computed again in the backward pass.
     pub checkpointing: bool,
-    /// Whether the network drops out.
+    /// Whether there is dropout.
     pub dropout: bool,
     /// Whether the optimizer's state is in the host's memory.
     pub offload: bool,
@@ -25,36 +25,36 @@ pub struct Step {
 
 /// Bytes of a training at its peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct TrainMemory {
     /// In float32.
     pub weights: u64,
     /// In float32; kept between steps.
     pub gradients: u64,
     /// AdamW's two moments in float32.
     pub moments: u64,
-    /// The weights of matrix products in the type of the arithmetic, where that is another.
+    /// The weights of matrix products in their type, where it is not float32.
     pub casts: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
-    /// What comes and goes while the backward pass runs.
+    /// What the backward pass needs for a while.
     pub passing: u64,
-    /// Of all these, what is in the host's memory and not the device's.
+    /// Of all this, what is in the host's memory and not in the device's.
     pub host: u64,
 }
 
-impl Memory {
-    /// Of the device.
+impl TrainMemory {
+    /// Bytes on the device.
     pub fn device(&self) -> u64 {
         self.total() - self.host
     }
 
-    /// Of device and host together.
+    /// Bytes on device and host together.
     pub fn total(&self) -> u64 {
         self.weights + self.gradients + self.moments + self.casts + self.activations + self.passing
     }
 
-    /// Of a training with full contexts and full patches.
-    pub fn of(a: &Architecture, step: &Step) -> Memory {
+    /// The memory of a training with full contexts and full patches.
+    pub fn of(a: &Architecture, step: &StepShape) -> TrainMemory {
         let parameters = u64::try_from(a.parameter_count()).unwrap_or(0);
         let size = |number: i64| u64::try_from(number).unwrap_or(0);
         let [hidden, length, patch_size] = [a.hidden_size, a.patch_length, a.patch_size].map(size);
@@ -65,14 +65,14 @@ impl Memory {
             Stack { layers: size(a.char_layers), tokens: predicted * patch_size, context: patch_size, hidden };
         let half = step.precision != Precision::Fp32;
         let casts = |layers: u64| if half { 2 * 12 * hidden * hidden * layers } else { 0 };
-        // The patch embedding, turned round.
+        // The patch embedding, transposed.
         let embedding = 4 * 128 * patch_size * hidden;
         // Logits, their logarithms and gradients in float32: before the blocks' backward passes begin.
         let logits = characters.tokens * (128 * (step.width() + 12) + hidden * step.width());
         let [kept_patch, kept_characters] = [&patch, &characters].map(|stack| stack.kept(step));
         let [passing_patch, passing_characters] = [&patch, &characters].map(|stack| stack.passing(step));
         let moments = 8 * parameters;
-        let memory = Memory {
+        let memory = TrainMemory {
             weights: 4 * parameters,
             gradients: 4 * parameters,
             moments,
@@ -84,16 +84,16 @@ impl Memory {
         if !step.checkpointing {
             return memory;
         }
-        // Forward all weights are cast; backward one block is computed again, with its weights.
+        // The forward pass casts all weights; the backward pass computes one block again, with its casts.
         let again = [&patch, &characters].map(|stack| stack.block(step) + stack.passing(step) + casts(1));
         let again = again[0].max(again[1]).max(logits);
         // On a card the casts of the forward pass were still there (measured on an H100 and an H200).
         let passing = if step.cpu { again.saturating_sub(memory.casts) } else { again };
-        Memory { passing, ..memory }
+        TrainMemory { passing, ..memory }
     }
 }
 
-impl Step {
+impl StepShape {
     /// Bytes of a number in a matrix product.
     fn width(&self) -> u64 {
         if self.precision == Precision::Fp32 { 4 } else { 2 }
@@ -103,7 +103,7 @@ impl Step {
 /// One of the two decoders.
 struct Stack {
     layers: u64,
-    /// Of a step's part.
+    /// Tokens of a micro-batch.
     tokens: u64,
     /// Tokens of one sequence.
     context: u64,
@@ -111,10 +111,10 @@ struct Stack {
 }
 
 impl Stack {
-    /// What one block keeps: two states of the residual stream in float32; in the type of the arithmetic the outputs of
-    /// two norms, queries, keys, values, what is attended to, and the wide layer before and after its activation; means
-    /// and deviations of two norms, a number a head of attention, and which numbers drop out.
-    fn block(&self, step: &Step) -> u64 {
+    /// What one block keeps. In float32: two states of the residual stream. In the type of matrix products: the outputs of two
+    /// norms, queries, keys, values, the output of attention, and the wide layer before and after its activation. Besides:
+    /// means and deviations of two norms, a number per head of attention, and the masks of dropout.
+    fn block(&self, step: &StepShape) -> u64 {
         let width = step.width();
         let dropped = match (step.dropout, step.cpu) {
             (false, _) => 0,
@@ -126,8 +126,8 @@ impl Stack {
         self.tokens * (self.hidden * vectors + 16 + 4 * heads) + self.attention(step)
     }
 
-    /// Only a CPU's kernel that drops out writes attention down: after softmax, what drops out, and what is left.
-    fn attention(&self, step: &Step) -> u64 {
+    /// Only a CPU's kernel with dropout keeps the attention weights: after softmax, the mask, and after dropout.
+    fn attention(&self, step: &StepShape) -> u64 {
         if !(step.cpu && step.dropout) {
             return 0;
         }
@@ -135,15 +135,15 @@ impl Stack {
         self.tokens * (self.context * heads * 3 + 2 * self.hidden) * step.width()
     }
 
-    /// What all blocks keep, and the state behind them.
-    fn kept(&self, step: &Step) -> u64 {
+    /// What all blocks keep, and the state after the last.
+    fn kept(&self, step: &StepShape) -> u64 {
         let block = if step.checkpointing { 4 * self.hidden * self.tokens } else { self.block(step) };
         self.layers * block + self.tokens * self.hidden * 4
     }
 
-    /// Gradients of a block's residual stream, of the output of its wide half and of its wide layer; the one behind the
-    /// activation takes the place of what the activation gave.
-    fn passing(&self, step: &Step) -> u64 {
+    /// Gradients of a block's residual stream, of the output of its wide half and of its wide layer. The one after the
+    /// activation overwrites the activation's output.
+    fn passing(&self, step: &StepShape) -> u64 {
         let cast = if step.width() == 4 { 0 } else { step.width() };
         self.tokens * self.hidden * (4 + cast + 4 * step.width())
     }

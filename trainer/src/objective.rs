@@ -4,8 +4,8 @@ use model::Mode;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
-/// A network that can be trained, saved and gone on with.
-pub trait Network {
+/// A network that can be trained, saved and resumed.
+pub trait Trainable {
     /// Where its parameters are.
     fn device(&self) -> Device;
 
@@ -25,42 +25,71 @@ pub trait Network {
     fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()>;
 }
 
-/// Examples to learn from, or to measure with.
+macro_rules! trainable {
+    ($network:ty, $unused:expr) => {
+        impl Trainable for $network {
+            fn device(&self) -> Device {
+                self.device()
+            }
+
+            fn parameters(&self) -> &[(String, Tensor)] {
+                self.parameters()
+            }
+
+            fn uses(&self, parameter: &str) -> bool {
+                !$unused.contains(&parameter)
+            }
+
+            fn state_dict(&self) -> Vec<(String, Tensor)> {
+                self.state_dict()
+            }
+
+            fn load(&self, get: &mut dyn FnMut(&str) -> Result<Option<Tensor>>) -> Result<()> {
+                self.load(get)
+            }
+        }
+    };
+}
+
+trainable!(model::NotaGen, [model::UNUSED_PARAMETER]);
+trainable!(model::m3::M3, model::m3::UNUSED_PARAMETERS);
+
+/// What examples are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Set {
-    /// Learned from.
+pub enum Split {
+    /// To learn from.
     Train,
-    /// Evaluated on.
+    /// To evaluate with.
     Eval,
 }
 
-/// A part of a step.
+/// Which micro-batch of a training it is: everything random in it depends on this and the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Whose examples they are.
-    pub set: Set,
+pub struct MicroBatchId {
+    /// What its examples are for.
+    pub split: Split,
     /// Counted from 0; 0 in evaluations.
     pub epoch: u64,
     /// Step of the epoch, counted from 0.
     pub step: u64,
-    /// Part of the step, counted from 0 over the parts of all ranks.
-    pub part: u64,
+    /// Micro-batch of the step, counted from 0 over all ranks.
+    pub index: u64,
 }
 
-/// What a part of a step is made of.
+/// Examples that go through the network together: a part of an optimizer step.
 #[derive(Debug)]
-pub struct Part<I> {
+pub struct MicroBatch<I> {
     /// What the loss is computed from.
     pub input: I,
     /// How many things the loss is the mean of: characters, pairs.
     pub weight: i64,
-    /// What it takes, for the speed.
-    pub work: Work,
+    /// What there is to compute, for the speed.
+    pub work: Workload,
 }
 
 /// What there is to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Work {
+pub struct Workload {
     /// Patches that go through the network.
     pub patches: f64,
     /// Characters whose probability is computed.
@@ -69,54 +98,54 @@ pub struct Work {
     pub operations: f64,
 }
 
-impl std::ops::AddAssign for Work {
-    fn add_assign(&mut self, other: Work) {
+impl std::ops::AddAssign for Workload {
+    fn add_assign(&mut self, other: Workload) {
         self.patches += other.patches;
         self.tokens += other.tokens;
         self.operations += other.operations;
     }
 }
 
-impl Work {
-    /// Of so many pieces' patches, of which `predicted` have `tokens` characters together.
+impl Workload {
+    /// Of so many patches of so many pieces; `predicted` of the patches are predicted, with `tokens` characters in all.
     pub(crate) fn of(
         (pieces, patches, predicted, tokens): (i64, i64, i64, i64),
         of_patch: impl Fn(f64) -> f64,
         of_character: impl Fn(f64) -> f64,
-    ) -> Work {
+    ) -> Workload {
         let [pieces, patches, predicted, tokens] = [pieces, patches, predicted, tokens].map(|count| count as f64);
         let forward =
             patches * of_patch(patches / pieces.max(1.0)) + tokens * of_character(tokens / predicted.max(1.0));
-        Work { patches, tokens, operations: 3.0 * forward }
+        Workload { patches, tokens, operations: 3.0 * forward }
     }
 }
 
-/// The loss of a part.
+/// The loss of a micro-batch.
 #[derive(Debug)]
 pub struct Loss {
-    /// Summed over the part's weight: a float32 scalar.
+    /// Summed over the micro-batch's weight: a float32 scalar.
     pub sum: Tensor,
-    /// The objective's other numbers, each summed over the part's weight; nothing where it has none.
+    /// The objective's other numbers, each summed over the micro-batch's weight, if it has any.
     pub values: Option<Tensor>,
 }
 
-/// What a network is to learn. Everything random in it depends on places alone, so that a training goes on after an
-/// interruption as if there had been none.
+/// What a network is to learn. Everything random in it depends on the seed and the [`MicroBatchId`] alone, so that a
+/// training that was interrupted goes on to the same weights.
 pub trait Objective: Send + Sync + 'static {
-    /// What learns.
-    type Network: Network;
-    /// What a worker thread makes of examples.
+    /// The network that learns.
+    type Network: Trainable;
+    /// What a loader thread makes of examples.
     type Input: Send + 'static;
 
     /// Names of the numbers besides the loss, in the order of [`Loss::values`].
     const VALUES: &'static [&'static str] = &[];
-    /// Whether the examples of a step are places of that step and not of a list that an epoch goes through.
+    /// Whether the examples of a step are drawn anew, and not taken from a list that an epoch goes through.
     const DRAWN: bool = false;
     /// Whether the best weights are saved alone, without the optimizer.
-    const WEIGHTS_ALONE: bool = false;
+    const BEST_WITHOUT_OPTIMIZER: bool = false;
 
-    /// Examples in a set.
-    fn examples(&self, set: Set) -> usize;
+    /// How many examples there are.
+    fn examples(&self, split: Split) -> usize;
 
     /// The examples of every step of an epoch, those of all ranks ([`crate::Settings::step_size`]).
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>>;
@@ -126,8 +155,8 @@ pub trait Objective: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Makes a part of a step, on a worker thread.
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Self::Input>>;
+    /// Makes a micro-batch of examples, on a loader thread.
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<Self::Input>>;
 
     /// The tensors of what [`Objective::load`] makes: they go to the network's device together, before the loss.
     fn tensors(input: &mut Self::Input) -> Vec<&mut Tensor> {
@@ -135,10 +164,10 @@ pub trait Objective: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The loss of a part. Runs under autocast.
+    /// The loss of a micro-batch. Runs under autocast.
     fn loss(&self, network: &Self::Network, input: Self::Input, mode: Mode) -> Result<Loss>;
 
-    /// What a person should know about the means of a log window.
+    /// A warning about the means of a log window, by the names in [`Objective::VALUES`].
     fn warning(&self, values: &BTreeMap<String, f64>) -> Option<String> {
         let _ = values;
         None

@@ -1,9 +1,6 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
-use crate::objective::Network;
-use crate::ranks::Ranks;
-use crate::settings::{Precision, Settings};
 use crate::shards::Shards;
-use crate::{Error, Result};
+use crate::{Error, Precision, Ranks, Result, Settings, Trainable};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};
@@ -25,29 +22,29 @@ pub struct StepReport {
     pub scale: f64,
 }
 
-/// The same while the device may still be at it: float32 scalars there, until the next step.
+/// A [`StepReport`] whose numbers are on the device: float32 scalars, valid until the next step.
 #[derive(Debug)]
-pub(crate) struct Stepped {
+pub(crate) struct PendingReport {
     pub(crate) grad_norm: Tensor,
     /// 1 where a gradient is not finite, and 0 else.
     pub(crate) found_inf: Tensor,
     pub(crate) scale: Tensor,
 }
 
-/// An exchange of gradients between ranks.
+/// How the gradients of a step were exchanged between ranks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Exchange {
+pub struct GradientExchange {
     /// Seconds of the backward pass, until the last gradient was there.
     pub backward: f64,
     /// Seconds from then until the last sum was there: for the exchange, and for ranks with longer pieces.
     pub waited: f64,
     /// Bucket by bucket, in the order in which their gradients were there.
-    pub buckets: Vec<Exchanged>,
+    pub buckets: Vec<BucketExchange>,
 }
 
 /// A bucket of gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Exchanged {
+pub struct BucketExchange {
     /// Bytes that travelled from each rank.
     pub bytes: i64,
     /// Seconds from the beginning of the backward pass until it was sent.
@@ -56,19 +53,19 @@ pub struct Exchanged {
     pub reduced: f64,
 }
 
-impl From<&torch_ext::Bucket> for Exchanged {
-    fn from(bucket: &torch_ext::Bucket) -> Exchanged {
-        Exchanged { bytes: bucket.bytes, ready: bucket.ready, reduced: bucket.reduced }
+impl From<&torch_ext::Bucket> for BucketExchange {
+    fn from(bucket: &torch_ext::Bucket) -> BucketExchange {
+        BucketExchange { bytes: bucket.bytes, ready: bucket.ready, reduced: bucket.reduced }
     }
 }
 
 /// The optimizer with its loss scale.
 pub struct Optimizer {
-    /// Places in the network's `parameters()` of those that are trained: PyTorch keeps no state for the rest.
-    pub places: Vec<usize>,
+    /// Indices in the network's `parameters()` of those that are trained: PyTorch keeps no state for the rest.
+    pub indices: Vec<usize>,
     device: Device,
     params: Vec<Tensor>,
-    /// The moments, in the order of `places`; none where another rank keeps a parameter's.
+    /// The moments, in the order of `indices`; none where another rank keeps a parameter's.
     pub state: AdamWState,
     /// Where the moments are, if not beside the parameters.
     state_on: Option<Device>,
@@ -91,12 +88,12 @@ struct Scaler {
     growth: (f64, f64, i64),
 }
 
-/// The learning rates of the steps to come, on the device: which is next depends on how many were void, which the device
-/// alone knows in time.
+/// The learning rates of the steps to come, on the device: which is next depends on how many steps were skipped, which the
+/// device alone knows in time.
 struct Rates {
-    /// One a step that is not void; the last one stays.
+    /// One for each step that is not skipped; the last one stays.
     all: Tensor,
-    /// (1): the place of the next, in int64.
+    /// (1): the index of the next, in int64.
     next: Tensor,
 }
 
@@ -114,7 +111,7 @@ impl Rates {
         Ok(self.all.f_index_select(0, &self.next)?)
     }
 
-    /// A step was taken, unless it is void.
+    /// Goes to the next rate, unless the step was skipped.
     fn advance(&mut self, found_inf: &Tensor) -> Result<()> {
         let next = self.next.f_add_scalar(1)?.f_sub(&found_inf.f_to_kind(Kind::Int64)?)?;
         self.next = next.f_clamp_max(self.all.numel() as i64 - 1)?;
@@ -123,20 +120,20 @@ impl Rates {
 }
 
 impl Optimizer {
-    /// A fresh optimizer. Its learning rate is the settings' until it is told others.
-    pub fn new(network: &impl Network, settings: &Settings) -> Optimizer {
-        let (places, params): (Vec<usize>, Vec<Tensor>) = network
+    /// A fresh optimizer. Its learning rate is the settings' until [`Optimizer::set_learning_rates`].
+    pub fn new(network: &impl Trainable, settings: &Settings) -> Optimizer {
+        let (indices, params): (Vec<usize>, Vec<Tensor>) = network
             .parameters()
             .iter()
             .enumerate()
             .filter(|(_, (name, _))| network.uses(name))
-            .map(|(place, (_, tensor))| (place, tensor.shallow_clone()))
+            .map(|(index, (_, tensor))| (index, tensor.shallow_clone()))
             .unzip();
         let state_on = settings.optimizer_offload.then_some(Device::Cpu);
         let state = AdamWState::new(&params, state_on);
         let (weight_decay, max_grad_norm) = (settings.weight_decay, settings.max_grad_norm);
         let mut optimizer = Optimizer {
-            places,
+            indices,
             device: network.device(),
             params,
             state,
@@ -168,9 +165,9 @@ impl Optimizer {
         self.scaler = Some(Scaler { scale, growth_tracker, growth });
     }
 
-    /// Takes the learning rates of the steps to come, from the next on. Void steps leave theirs to the one after; behind
-    /// the last rate that one stays.
-    pub fn follow(&mut self, rates: &[f64]) {
+    /// Sets the learning rates of the steps to come, from the next on. A skipped step leaves its rate to the one after it;
+    /// after the last rate that one stays.
+    pub fn set_learning_rates(&mut self, rates: &[f64]) {
         if !rates.is_empty() {
             self.rates = Rates::new(rates, self.device);
         }
@@ -203,18 +200,18 @@ impl Optimizer {
         })
     }
 
-    /// From here on gradients are the sums over the ranks, and the weights and moments are those of rank 0.
-    pub fn spread(&mut self, ranks: &Ranks) -> Result<()> {
+    /// Joins the ranks: from here on gradients are sums over them. The moments and the loss scale of rank 0 are broadcast.
+    pub fn join(&mut self, ranks: &Ranks) -> Result<()> {
         let Some(group) = ranks.group() else { return Ok(()) };
         self.shards = self.shard.then(|| Shards::new(&self.params, ranks));
         for param in 0..self.params.len() {
-            ranks.spread(&self.state.of(param), 0)?;
+            ranks.broadcast(&self.state.of(param), 0)?;
             if self.shards.as_ref().is_some_and(|shards| !shards.is_mine(param)) {
                 self.state.forget(param);
             }
         }
         let scale = self.scale().unwrap_or_default();
-        let text = ranks.tell(&serde_json::to_string(&scale).unwrap_or_default())?;
+        let text = ranks.broadcast_text(&serde_json::to_string(&scale).unwrap_or_default())?;
         if let Ok((scale, tracker)) = serde_json::from_str(&text) {
             self.restore_scale(scale, tracker);
         }
@@ -222,8 +219,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Adds the gradients of a loss. With the step's `last` part they are exchanged while they come up; a rank without a
-    /// part takes part in that with none.
+    /// Adds the gradients of a loss. With the step's `last` micro-batch they are exchanged while they are computed. A rank
+    /// without a micro-batch gives no loss, and takes part with gradients of zero.
     pub fn backward(&self, loss: Option<&Tensor>, last: bool) -> Result<()> {
         let loss = match (loss, &self.reducer) {
             (Some(loss), _) => self.scaled(loss)?,
@@ -234,20 +231,21 @@ impl Optimizer {
         reducer.backward(&loss).map_err(Error::peer)
     }
 
-    /// What the last exchange of gradients did; nothing alone.
-    pub fn exchange(&self) -> Option<Exchange> {
-        let buckets: Vec<Exchanged> = self.reducer.as_ref()?.trace().ok()?.iter().map(Exchanged::from).collect();
+    /// How the gradients of the last step were exchanged; nothing with one rank.
+    pub fn exchange(&self) -> Option<GradientExchange> {
+        let buckets: Vec<BucketExchange> =
+            self.reducer.as_ref()?.trace().ok()?.iter().map(BucketExchange::from).collect();
         // Libtorch's backward pass ends with the exchange: what it takes is the time to the last gradient.
-        let last = |of: fn(&Exchanged) -> f64| buckets.iter().map(of).fold(0.0, f64::max);
+        let last = |of: fn(&BucketExchange) -> f64| buckets.iter().map(of).fold(0.0, f64::max);
         let (backward, end) = (last(|bucket| bucket.ready), last(|bucket| bucket.reduced));
-        Some(Exchange { backward, waited: end - backward, buckets })
+        Some(GradientExchange { backward, waited: end - backward, buckets })
     }
 
-    /// Unscales, clips, steps and clears the gradients, without a wait. A gradient that is not finite voids the step.
-    pub(crate) fn step(&mut self) -> Result<Stepped> {
+    /// Unscales, clips, steps and clears the gradients, without a wait. The step is skipped if a gradient is not finite.
+    pub(crate) fn step(&mut self) -> Result<PendingReport> {
         let grads: Vec<Tensor> = self.params.iter().map(Tensor::grad).collect();
         if grads.iter().any(|grad| !grad.defined()) {
-            return Err(Error::Settings("a parameter has no gradient".to_owned()));
+            return Err(Error::Internal("a parameter has no gradient".to_owned()));
         }
         let found_inf = Tensor::f_zeros([], (Kind::Float, self.device))?;
         if let Some(scaler) = &self.scaler {
@@ -257,7 +255,7 @@ impl Optimizer {
             Some(max) => torch_ext::clip_by_norm(&grads, max)?,
             None => torch_ext::total_norm(&grads)?,
         };
-        // The norm times one, and whether it is finite, by the one kernel that tells the other kernels.
+        // The norm times one: the kernel also sets `found_inf` where it is not finite, which the next kernels read.
         torch_ext::unscale(std::slice::from_ref(&grad_norm), &found_inf, &self.one)?;
         let lr = self.rates.now()?;
         let weight_decay = self.weight_decay;
@@ -271,9 +269,9 @@ impl Optimizer {
             }
             None => self.one.shallow_clone(),
         };
-        // Gradients may be views into the buckets of the exchange: they are overwritten, and not let go of.
+        // Gradients may be views into the buckets of the exchange: they are overwritten, not freed.
         torch_ext::zero(&grads)?;
-        Ok(Stepped { grad_norm, found_inf, scale })
+        Ok(PendingReport { grad_norm, found_inf, scale })
     }
 
     fn advance(&self, grads: &[Tensor], step: AdamWStep) -> Result<()> {
@@ -284,10 +282,10 @@ impl Optimizer {
         let [steps, exp_avgs, exp_avg_sqs] = [steps, exp_avgs, exp_avg_sqs].map(|all| shards.mine(all));
         let mine = AdamWState { steps, exp_avgs, exp_avg_sqs };
         torch_ext::fused_adamw(&shards.mine(&self.params), &shards.mine(grads), &mine, step)?;
-        shards.spread(&self.params)
+        shards.broadcast(&self.params)
     }
 
-    /// A parameter's step counter and moments, whichever rank keeps them: all ranks ask together.
+    /// A parameter's step counter and moments, whichever rank keeps them. All ranks ask together.
     pub(crate) fn moments(&self, param: usize) -> Result<[Tensor; 3]> {
         let here = self.state.of(param);
         let Some(shards) = &self.shards else { return Ok(here) };
@@ -295,7 +293,7 @@ impl Optimizer {
             true => here,
             false => AdamWState::new(&self.params[param..=param], self.state_on).of(0),
         };
-        shards.ranks().spread(&found, shards.owner(param))?;
+        shards.ranks().broadcast(&found, shards.owner(param))?;
         Ok(found)
     }
 }

@@ -1,4 +1,4 @@
-//! Preferences between generated pieces, by their likeness to reference pieces (the original's `RL/data.py` and
+//! Preferences between generated pieces, by how similar they are to reference pieces (the original's `RL/data.py` and
 //! `clamp2/statistics.py`; NotaGen, section 3.3).
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
@@ -13,7 +13,7 @@ pub fn scores(reference: &Tensor, generated: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::try_from(scores.f_squeeze_dim(1)?)?)
 }
 
-/// For each generated feature the reference that is most like it, and how much: (index, cosine similarity).
+/// For each generated feature the most similar reference: (index, cosine similarity).
 pub fn nearest(reference: &Tensor, generated: &Tensor) -> Result<Vec<(usize, f64)>> {
     check(reference, generated)?;
     let table = directions(generated)?.f_matmul(&directions(reference)?.f_transpose(0, 1)?)?;
@@ -22,19 +22,19 @@ pub fn nearest(reference: &Tensor, generated: &Tensor) -> Result<Vec<(usize, f64
     Ok(index.into_iter().map(|index| index as usize).zip(value).collect())
 }
 
-/// The places of `scores` from the highest to the lowest; equal ones keep their order.
+/// The indices of `scores` from the highest to the lowest; equal ones keep their order.
 pub fn ranking(scores: &[f64]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).collect();
     places.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     places
 }
 
-/// How many of `pieces` the portion `select` is.
+/// How many pieces the portion `select` of `pieces` is, rounded down.
 pub fn portion(pieces: usize, select: f64) -> usize {
     (pieces as f64 * select) as usize
 }
 
-/// The average of scores, and how they are spread.
+/// The average of scores, and their distribution.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Distribution {
     /// The original's "average CLaMP 2 score".
@@ -47,12 +47,12 @@ pub struct Distribution {
     pub histogram: Histogram,
 }
 
-/// Counts between edges.
+/// Counts in bins.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Histogram {
-    /// One more than counts.
+    /// The bins' edges, one more than there are counts.
     pub edges: Vec<f64>,
-    /// Pieces from one edge to the next; the last takes its upper edge in.
+    /// Pieces from one edge to the next; the last bin includes its upper edge.
     pub counts: Vec<u64>,
 }
 
@@ -61,12 +61,12 @@ pub const QUANTILES: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
 const BINS: usize = 20;
 
 impl Distribution {
-    /// Of at least one score.
+    /// The distribution of at least one score.
     pub fn of(scores: &[f64]) -> Result<Distribution> {
         let mut sorted = scores.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (Some(&lowest), Some(&highest)) = (sorted.first(), sorted.last()) else {
-            return Err(Error::Settings("no scores: there are no features".to_owned()));
+            return Err(Error::Config("no scores: there are no features".to_owned()));
         };
         let count = scores.len() as f64;
         let average = scores.iter().sum::<f64>() / count;
@@ -87,7 +87,7 @@ impl Distribution {
     }
 }
 
-/// Rows of length 1, in double precision. A feature of zeros is like nothing: its similarities are 0.
+/// Features as unit vectors, in double precision. A feature of zeros stays zero: its similarities are 0.
 fn directions(features: &Tensor) -> Result<Tensor> {
     let features = features.f_to_kind(Kind::Double)?;
     let norm = features.f_norm_scalaropt_dim(2.0, [1], true)?.f_clamp_min(f64::MIN_POSITIVE)?;
@@ -95,7 +95,7 @@ fn directions(features: &Tensor) -> Result<Tensor> {
 }
 
 fn check(reference: &Tensor, generated: &Tensor) -> Result<()> {
-    let wrong = |message: String| Err(Error::Settings(message));
+    let wrong = |message: String| Err(Error::Config(message));
     let ((references, width), (pieces, other)) = (reference.size2()?, generated.size2()?);
     if references == 0 || pieces == 0 {
         let which = if references == 0 { "reference" } else { "generated" };

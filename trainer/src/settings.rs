@@ -122,7 +122,7 @@ impl Settings {
 
     /// Refuses what cannot work, before anything is read.
     pub fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Settings(message));
+        let wrong = |message: String| Err(Error::Config(message));
         let (batch, parts) = (self.batch_size, self.accumulation_steps);
         if batch == 0 || parts == 0 || !batch.is_multiple_of(parts) {
             return wrong(format!("batch_size {batch} does not divide into accumulation_steps {parts}"));

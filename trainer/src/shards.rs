@@ -1,7 +1,6 @@
-//! The optimizer's state spread over the ranks (ZeRO-1): one rank keeps a parameter's moments, takes its steps, and tells
-//! the others the new weights.
-use crate::Result;
-use crate::ranks::Ranks;
+//! The optimizer's state in shards (ZeRO-1): one rank keeps a parameter's moments, takes its steps, and broadcasts the new
+//! weights.
+use crate::{Ranks, Result};
 use std::cmp::Reverse;
 use tch::Tensor;
 
@@ -16,12 +15,12 @@ impl Shards {
     /// The largest parameters first, each to the rank that has the least so far: the same on all ranks.
     pub(crate) fn new(params: &[Tensor], ranks: &Ranks) -> Shards {
         Shards {
-            owners: deal(&params.iter().map(Tensor::numel).collect::<Vec<_>>(), ranks.size()),
+            owners: assign(&params.iter().map(Tensor::numel).collect::<Vec<_>>(), ranks.size()),
             ranks: ranks.clone(),
         }
     }
 
-    /// Those that keep it.
+    /// The ranks that keep the state.
     pub(crate) fn ranks(&self) -> &Ranks {
         &self.ranks
     }
@@ -36,24 +35,25 @@ impl Shards {
         self.owner(param) == self.ranks.rank()
     }
 
-    /// Of one tensor a parameter, those of a rank's parameters.
+    /// Of a list with one tensor for each parameter, those of a rank's parameters.
     fn of(&self, rank: usize, all: &[Tensor]) -> Vec<Tensor> {
         let of = all.iter().zip(&self.owners).filter(|(_, owner)| **owner == rank);
         of.map(|(tensor, _)| tensor.shallow_clone()).collect()
     }
 
-    /// Of one tensor a parameter, those of this rank's parameters.
+    /// Of a list with one tensor for each parameter, those of this rank's parameters.
     pub(crate) fn mine(&self, all: &[Tensor]) -> Vec<Tensor> {
         self.of(self.ranks.rank(), all)
     }
 
-    /// Overwrites parameters with what their owners made of them.
-    pub(crate) fn spread(&self, params: &[Tensor]) -> Result<()> {
-        (0..self.ranks.size()).try_for_each(|rank| self.ranks.spread(&self.of(rank, params), rank))
+    /// Overwrites each parameter with that of its owner.
+    pub(crate) fn broadcast(&self, params: &[Tensor]) -> Result<()> {
+        (0..self.ranks.size()).try_for_each(|rank| self.ranks.broadcast(&self.of(rank, params), rank))
     }
 }
 
-fn deal(sizes: &[usize], ranks: usize) -> Vec<usize> {
+/// The owner of each parameter.
+fn assign(sizes: &[usize], ranks: usize) -> Vec<usize> {
     let (mut owners, mut held) = (vec![0; sizes.len()], vec![0; ranks]);
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&param| Reverse(sizes[param]));
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn every_rank_keeps_about_as_much() {
-        assert_eq!(deal(&[1, 8, 3, 4, 1], 2), [1, 0, 1, 1, 0]);
-        assert_eq!(deal(&[5, 5], 3), [0, 1]);
-        assert_eq!(deal(&[5, 5], 1), [0, 0]);
+        assert_eq!(assign(&[1, 8, 3, 4, 1], 2), [1, 0, 1, 1, 0]);
+        assert_eq!(assign(&[5, 5], 3), [0, 1]);
+        assert_eq!(assign(&[5, 5], 1), [0, 0]);
     }
 }

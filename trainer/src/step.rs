@@ -1,87 +1,82 @@
-//! One optimizer step, which never waits for the device: its numbers stay there until they are asked for.
-use crate::loader::Step;
-use crate::objective::{Loss, Work};
-use crate::optimizer::{Optimizer, StepReport};
-use crate::ranks::Ranks;
-use crate::settings::Settings;
+//! One optimizer step. It never waits for the device: its numbers stay there until someone reads them.
 use crate::stream::{self, Purpose};
-use crate::{Error, Result};
+use crate::{Error, Loss, Optimizer, Ranks, Result, Settings, StepInput, StepReport, Workload};
 use model::{Checkpointing, Mode};
 use tch::{Kind, Tensor};
 use torch_ext::{Autocast, Span};
 
-/// Numbers that an objective has besides the loss, at most.
-const MOST_VALUES: usize = 16;
+/// The most numbers that an objective may have besides the loss.
+const MAX_VALUES: usize = 16;
 
-/// What one optimizer step came to.
+/// The numbers of an optimizer step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Done {
+pub struct StepResult {
     /// The loss.
     pub loss: f64,
     /// The objective's other numbers.
     pub values: Vec<f64>,
-    /// What it took, on all ranks.
-    pub work: Work,
+    /// What was computed, on all ranks.
+    pub work: Workload,
     /// What the optimizer did.
     pub report: StepReport,
 }
 
-/// A step whose numbers are still on the device, perhaps not computed yet.
+/// A step that was begun: its numbers are still on the device, perhaps not computed yet.
 #[derive(Debug)]
-pub struct Begun {
-    /// What it takes, on all ranks.
-    pub work: Work,
+pub struct PendingStep {
+    /// What there is to compute, on all ranks.
+    pub work: Workload,
     /// Whether a rank was told to stop when it began.
     pub(crate) stopped: bool,
-    /// In float64: the norm, whether the step is void, the scale, the loss, and the objective's other numbers.
+    /// In float64: the norm, whether the step is skipped, the scale, the loss, and the objective's other numbers.
     numbers: Tensor,
-    /// Whether this rank had a part of it: one without does not know how many other numbers there are.
+    /// Whether this rank had a micro-batch of it: one without does not know how many other numbers there are.
     took_part: bool,
 }
 
-/// Begins one optimizer step over its parts, whose weights add up: characters weigh the same in whatever part they are.
+/// Begins one optimizer step over its micro-batches. Their weights add up: a character weighs the same in any of them.
 ///
-/// `number` is the step's, and `distinct_seeds` that of [`crate::Position`].
+/// `number` is the step's, and `distinct_seeds` that of [`crate::TrainState`].
 pub fn begin_step<I>(
     settings: &Settings,
     optimizer: &mut Optimizer,
-    step: Step<I>,
+    step: StepInput<I>,
     (number, distinct_seeds): (u64, bool),
     stop: bool,
     loss: impl Fn(I, Mode) -> Result<Loss>,
-) -> Result<Begun> {
+) -> Result<PendingStep> {
     let ranks = &settings.ranks;
-    let weight: i64 = step.iter().map(|part| part.weight).sum();
-    let mut work = Work::default();
-    for part in &step {
-        work += part.work;
+    let weight: i64 = step.iter().map(|batch| batch.weight).sum();
+    let mut work = Workload::default();
+    for batch in &step {
+        work += batch.work;
     }
-    // All that ranks tell each other before a step, in one exchange.
+    // All that ranks exchange before a step, in one all-reduce.
     let totals = ranks.sum(&[weight as f64, work.patches, work.tokens, work.operations, f64::from(stop)])?;
     let weight = totals[0] as i64;
-    let work = Work { patches: totals[1], tokens: totals[2], operations: totals[3] };
-    let (first_part, parts) = ((ranks.rank() * settings.accumulation_steps) as u64, step.len());
+    let work = Workload { patches: totals[1], tokens: totals[2], operations: totals[3] };
+    let (first, batches) = ((ranks.rank() * settings.accumulation_steps) as u64, step.len());
     let device = optimizer.device();
-    // Leaving the last region drops the casts of the weights: with one around all parts they are made once a step. Blocks
-    // that are computed again would find those that were made without gradients.
-    let casts = match parts > 1 && !settings.activation_checkpointing {
+    // Leaving the outermost region frees the casts of the weights: with one around all micro-batches they are made once a
+    // step. Activation checkpointing would then find casts that were made without gradients.
+    let casts = match batches > 1 && !settings.activation_checkpointing {
         true => Some(Autocast::new(device, Kind::Float)?),
         false => None,
     };
     let mut total: Option<Tensor> = None;
     let mut values: Option<Tensor> = None;
-    for (number_of_part, part) in step.into_iter().enumerate() {
-        let seed = stream::seed(settings.seed, Purpose::Dropout, [number, first_part + number_of_part as u64]) as i64;
+    for (i, batch) in step.into_iter().enumerate() {
+        let seed = stream::seed(settings.seed, Purpose::Dropout, [number, first + i as u64]) as i64;
         tch::manual_seed(seed);
         let autocast = settings.precision.kind();
         let how = Checkpointing { seed, autocast, distinct_seeds };
         let checkpointing = settings.activation_checkpointing.then_some(how);
         let region = (Span::new("forward"), Autocast::new(device, autocast)?);
-        let loss = loss(part.input, Mode { train: true, checkpointing })?;
+        let loss = loss(batch.input, Mode { train: true, checkpointing })?;
         drop(region);
         let mean = loss.sum.f_div_scalar(weight)?;
         let backward = Span::new("backward");
-        optimizer.backward(Some(&mean), number_of_part + 1 == parts)?;
+        optimizer.backward(Some(&mean), i + 1 == batches)?;
         drop(backward);
         let mean = mean.f_detach()?;
         total = Some(total.map_or(Ok(mean.shallow_clone()), |sum| sum.f_add(&mean))?);
@@ -91,7 +86,7 @@ pub fn begin_step<I>(
         }
     }
     drop(casts);
-    if parts == 0 {
+    if batches == 0 {
         optimizer.backward(None, true)?;
     }
     let span = Span::new("optimizer");
@@ -103,24 +98,24 @@ pub fn begin_step<I>(
     if let Some(values) = values {
         numbers = Tensor::f_cat(&[numbers, values], 0)?;
     }
-    Ok(Begun { work, stopped: totals[4] > 0.0, numbers, took_part: parts > 0 })
+    Ok(PendingStep { work, stopped: totals[4] > 0.0, numbers, took_part: batches > 0 })
 }
 
-/// Takes one optimizer step, and waits for it.
+/// Takes one optimizer step, and waits for its numbers.
 pub fn run_step<I>(
     settings: &Settings,
     optimizer: &mut Optimizer,
-    step: Step<I>,
+    step: StepInput<I>,
     number: u64,
     loss: impl Fn(I, Mode) -> Result<Loss>,
-) -> Result<Done> {
+) -> Result<StepResult> {
     let begun = begin_step(settings, optimizer, step, (number, true), false, loss)?;
     let done = finish_steps(&settings.ranks, &[begun])?.pop();
-    done.ok_or_else(|| Error::Settings("a step without numbers".to_owned()))
+    done.ok_or_else(|| Error::Internal("a step without numbers".to_owned()))
 }
 
-/// What steps came to, in one copy from the device and one exchange between the ranks.
-pub fn finish_steps(ranks: &Ranks, steps: &[Begun]) -> Result<Vec<Done>> {
+/// Waits for the numbers of steps: one copy from the device, and one all-reduce.
+pub fn finish_steps(ranks: &Ranks, steps: &[PendingStep]) -> Result<Vec<StepResult>> {
     if steps.is_empty() {
         return Ok(Vec::new());
     }
@@ -134,7 +129,7 @@ pub fn finish_steps(ranks: &Ranks, steps: &[Begun]) -> Result<Vec<Done>> {
         rest = after;
     }
     let summed = sums(ranks, steps, &rows)?;
-    let done = steps.iter().zip(rows).zip(summed).map(|((step, row), (loss, values))| Done {
+    let done = steps.iter().zip(rows).zip(summed).map(|((step, row), (loss, values))| StepResult {
         loss,
         values,
         work: step.work,
@@ -143,18 +138,18 @@ pub fn finish_steps(ranks: &Ranks, steps: &[Begun]) -> Result<Vec<Done>> {
     Ok(done.collect())
 }
 
-/// Adds up what the ranks found: losses and other numbers. The optimizer's numbers are those of all of them.
-fn sums(ranks: &Ranks, steps: &[Begun], rows: &[&[f64]]) -> Result<Vec<(f64, Vec<f64>)>> {
+/// Adds up losses and other numbers over the ranks. The optimizer's numbers are the same on all of them.
+fn sums(ranks: &Ranks, steps: &[PendingStep], rows: &[&[f64]]) -> Result<Vec<(f64, Vec<f64>)>> {
     if ranks.size() == 1 {
         return Ok(rows.iter().map(|row| (row[3], row[4..].to_vec())).collect());
     }
-    let mut numbers = Vec::with_capacity(rows.len() * (3 + MOST_VALUES));
+    let mut numbers = Vec::with_capacity(rows.len() * (3 + MAX_VALUES));
     for (step, row) in steps.iter().zip(rows) {
         let values = &row[4..];
         numbers.extend([row[3], f64::from(step.took_part), values.len() as f64]);
-        numbers.extend((0..MOST_VALUES).map(|i| values.get(i).copied().unwrap_or(0.0)));
+        numbers.extend((0..MAX_VALUES).map(|i| values.get(i).copied().unwrap_or(0.0)));
     }
     let numbers = ranks.sum(&numbers)?;
     let of = |row: &[f64]| (row[0], row[3..3 + (row[2] / row[1]) as usize].to_vec());
-    Ok(numbers.chunks(3 + MOST_VALUES).map(of).collect())
+    Ok(numbers.chunks(3 + MAX_VALUES).map(of).collect())
 }

@@ -14,9 +14,10 @@ pub(crate) enum Purpose {
     Sampling = 4,
     Pair = 5,
     Split = 6,
+    Digest = 7,
 }
 
-/// The number that seeds the stream of a purpose at a place.
+/// The seed of a purpose's stream at a place: the two numbers say where in the training.
 pub(crate) fn seed(seed: u64, purpose: Purpose, place: [u64; 2]) -> u64 {
     [purpose as u64, place[0], place[1]].iter().fold(mix(seed), |state, &part| mix(state ^ mix(part)))
 }

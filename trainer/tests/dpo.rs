@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{DpoReport, DpoSettings, Event, Length, Observer, Outcome, Precision, Settings, dpo};
+use trainer::{DpoReport, DpoSettings, Length, Observer, Outcome, Precision, Settings, TrainEvent, dpo};
 
 /// libtorch has one generator for the whole process, and dropout draws from it: one training at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -60,11 +60,11 @@ fn eight_steps(precision: Precision) -> Settings {
 struct Watch<'a> {
     stop: &'a AtomicBool,
     at: Option<usize>,
-    events: Vec<Event>,
+    events: Vec<TrainEvent>,
 }
 
 impl Observer for Watch<'_> {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &TrainEvent) {
         if self.at == Some(self.events.len()) {
             self.stop.store(true, Ordering::Relaxed);
         }
@@ -92,7 +92,7 @@ impl Run {
     }
 
     /// Stopped at an event, or to the end.
-    fn go(&self, at: Option<usize>) -> (trainer::Result<Outcome<DpoReport>>, Vec<Event>) {
+    fn go(&self, at: Option<usize>) -> (trainer::Result<Outcome<DpoReport>>, Vec<TrainEvent>) {
         let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let stop = AtomicBool::new(false);
         let mut watch = Watch { stop: &stop, at, events: Vec::new() };
@@ -102,7 +102,7 @@ impl Run {
         (outcome, watch.events)
     }
 
-    fn finish(&self) -> (DpoReport, Vec<Event>) {
+    fn finish(&self) -> (DpoReport, Vec<TrainEvent>) {
         match self.go(None) {
             (Ok(Outcome::Finished(report)), events) => (report, events),
             (other, _) => panic!("{other:?}"),
@@ -132,12 +132,12 @@ fn stopped_at_any_event_it_goes_on_to_the_same_weights() {
     let (report, events) = whole.finish();
     let (weights, steps) = whole.results();
     assert_eq!(steps.iter().map(|step| step["step"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 6, 8]);
-    let references = events.iter().filter(|event| matches!(event, Event::Reference { .. })).count();
+    let references = events.iter().filter(|event| matches!(event, TrainEvent::Reference { .. })).count();
     assert!(references >= 3, "{references} batches of the reference");
     for (at, event) in events.iter().enumerate() {
         let stopped = Run::new(eight_steps(Precision::Fp32), 0.1);
         let (outcome, _) = stopped.go(Some(at));
-        if !matches!(event, Event::Checkpoint { step: 8, .. }) {
+        if !matches!(event, TrainEvent::Checkpoint { step: 8, .. }) {
             assert!(matches!(outcome, Ok(Outcome::Interrupted)), "{:?}: {outcome:?}", event);
         }
         let (again, _) = stopped.finish();
@@ -165,7 +165,7 @@ fn a_reference_that_is_lost_broken_or_anothers_is_computed_again() {
         let run = Run::new(eight_steps(Precision::Fp32), 0.1);
         // After the checkpoint of step 4.
         let (_, events) = run.go(None);
-        let at = events.iter().position(|event| matches!(event, Event::Checkpoint { step: 4, .. })).unwrap();
+        let at = events.iter().position(|event| matches!(event, TrainEvent::Checkpoint { step: 4, .. })).unwrap();
         let run = Run::new(eight_steps(Precision::Fp32), 0.1);
         assert!(matches!(run.go(Some(at)).0, Ok(Outcome::Interrupted)));
         let path = run.stage().join("reference.json");
@@ -174,7 +174,7 @@ fn a_reference_that_is_lost_broken_or_anothers_is_computed_again() {
             Some(content) => std::fs::write(&path, content).unwrap(),
         }
         let (_, events) = run.finish();
-        assert!(events.iter().any(|event| matches!(event, Event::Reference { .. })));
+        assert!(events.iter().any(|event| matches!(event, TrainEvent::Reference { .. })));
         assert!(run.results() == expected);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), good);
     }
@@ -186,8 +186,8 @@ fn it_learns_to_prefer_in_every_precision_and_says_how() {
         let run = Run::new(Settings { length: Length::Steps(30), log_every: 1, ..eight_steps(precision) }, 0.0);
         let (report, events) = run.finish();
         // In half precision the first steps overflow and are skipped.
-        let counted = |event: &&Event| matches!(event, Event::Step { values, .. } if !values.is_empty());
-        let Some(Event::Step { loss, values, .. }) = events.iter().find(counted) else { panic!("no step") };
+        let counted = |event: &&TrainEvent| matches!(event, TrainEvent::Step { values, .. } if !values.is_empty());
+        let Some(TrainEvent::Step { loss, values, .. }) = events.iter().find(counted) else { panic!("no step") };
         assert!((loss - 2f64.ln()).abs() < 0.1, "{precision:?}: the first loss is {loss}");
         let names: Vec<&str> = values.keys().map(String::as_str).collect();
         let all = [

@@ -7,7 +7,8 @@ use model::{Batch, NotaGen};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 use trainer::{
-    Done, DpoSettings, Event, Length, Loss, Optimizer, Outcome, Part, Precision, Settings, Work, dpo, run_step,
+    DpoSettings, Length, Loss, MicroBatch, Optimizer, Outcome, Precision, Settings, StepResult, TrainEvent, Workload,
+    dpo, run_step,
 };
 
 const BETA: f64 = 0.1;
@@ -107,10 +108,10 @@ fn steps(run: &str, parts: usize, share: f64) {
             let of_part: Vec<_> = order.iter().map(|&i| pieces[pairs[i] as usize].clone()).collect();
             let values: Vec<f32> = order.iter().map(|&i| reference[i] as f32).collect();
             let input = (Batch::new(&of_part, 64).unwrap(), Tensor::from_slice(&values));
-            Part { input, weight: places.len() as i64, work: Work::default() }
+            MicroBatch { input, weight: places.len() as i64, work: Workload::default() }
         };
         let step_of = if parts == 1 { vec![part(&[0, 1])] } else { vec![part(&[0]), part(&[1])] };
-        let Done { loss, report, values, .. } =
+        let StepResult { loss, report, values, .. } =
             run_step(&settings, &mut optimizer, step_of, step as u64, loss).unwrap();
         let (expected, norm) = (numbers(of("loss"))[step], numbers(of("grad_norm"))[step]);
         assert!((loss / expected - 1.0).abs() < 1e-4, "{run}, step {step}: loss {loss} here, {expected} in PyTorch");
@@ -168,8 +169,8 @@ fn a_training_from_files_is_the_originals() {
 struct Events(Vec<f64>);
 
 impl trainer::Observer for Events {
-    fn event(&mut self, event: &Event) {
-        if let Event::Step { loss, .. } = event {
+    fn event(&mut self, event: &TrainEvent) {
+        if let TrainEvent::Step { loss, .. } = event {
             self.0.push(*loss);
         }
     }

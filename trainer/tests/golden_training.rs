@@ -4,7 +4,7 @@ mod common;
 
 use common::{BATCH, golden, network, parts, pieces, settings};
 use tch::Kind;
-use trainer::{Done, Optimizer, Precision, Settings, language, run_step, schedule_factor};
+use trainer::{Optimizer, Precision, Settings, StepResult, language, run_step, schedule_factor};
 
 const STEPS: usize = 50;
 
@@ -29,7 +29,7 @@ fn compare(
     let (losses, norms, scales, rates, skips) =
         (of("loss"), of("grad_norm"), of("scale"), of("learning_rate"), of("skipped"));
     let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
-    optimizer.follow(&(0..STEPS as u64).map(rate).collect::<Vec<_>>());
+    optimizer.set_learning_rates(&(0..STEPS as u64).map(rate).collect::<Vec<_>>());
     let (mut scheduled, mut worst) = (0, 0f64);
     for step in 0..STEPS {
         let parts = parts(&pieces, step, accumulation);
@@ -39,7 +39,8 @@ fn compare(
             assert_eq!(optimizer.scale().unwrap().0, scales[step], "{run}, step {step}: scale");
         }
         let of = |batch, mode| language::loss(&model, batch, mode);
-        let Done { loss, report: done, .. } = run_step(&settings, &mut optimizer, parts, step as u64, of).unwrap();
+        let StepResult { loss, report: done, .. } =
+            run_step(&settings, &mut optimizer, parts, step as u64, of).unwrap();
         scheduled += u64::from(!done.skipped);
         let off = (loss / losses[step] - 1.0).abs();
         worst = worst.max(off);

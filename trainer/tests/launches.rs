@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Calls, count_calls};
 use trainer::{
-    Loss, Network, Optimizer, Part, Precision, Result, Settings, Work, begin_step, dpo, finish_steps, language,
-    run_step,
+    Loss, MicroBatch, Optimizer, Precision, Result, Settings, Trainable, Workload, begin_step, dpo, finish_steps,
+    language, run_step,
 };
 
 type Counted = BTreeMap<String, Calls>;
@@ -27,7 +27,7 @@ fn all(calls: &Counted, names: &[&str]) -> usize {
 
 /// Waits for a device. The CPU's AdamW asks for the learning rate and for the counter of each parameter, which a GPU's kernel
 /// reads by itself.
-fn waits(calls: &Counted, network: &impl Network) -> usize {
+fn waits(calls: &Counted, network: &impl Trainable) -> usize {
     let parameters = network.parameters().iter().filter(|(name, _)| network.uses(name)).count();
     all(calls, &WAITS) - (parameters + 1)
 }
@@ -42,8 +42,8 @@ fn launches(calls: &Counted) -> usize {
 /// What the third step of a course calls: the first ones make gradients.
 fn third_step<I>(
     settings: &Settings,
-    network: &impl Network,
-    step: impl Fn(usize) -> Vec<Part<I>>,
+    network: &impl Trainable,
+    step: impl Fn(usize) -> Vec<MicroBatch<I>>,
     loss: impl Fn(I, Mode) -> Result<Loss>,
 ) -> Counted {
     let mut optimizer = Optimizer::new(network, settings);
@@ -88,7 +88,7 @@ fn no_step_of_a_preference_training_waits() {
     let step = |step: usize| {
         let batch = Batch::new(&[pieces[step].clone(), pieces[step + 1].clone()], 64).unwrap();
         let input = (batch, Tensor::from_slice(&[-60f32, -70.0]));
-        vec![Part { input, weight: 1, work: Work::default() }]
+        vec![MicroBatch { input, weight: 1, work: Workload::default() }]
     };
     let loss = |(batch, reference): (Batch, Tensor), mode| {
         dpo::loss(&model.log_probability(&batch, mode)?, &reference, 0.1, 10.0)
@@ -100,7 +100,7 @@ fn no_step_of_a_preference_training_waits() {
 /// Many rows of weights.
 struct Rows(Vec<(String, Tensor)>);
 
-impl Network for Rows {
+impl Trainable for Rows {
     fn device(&self) -> Device {
         Device::Cpu
     }
@@ -128,7 +128,7 @@ fn launches_of_a_step_do_not_grow_with_the_parameters() {
             Ok(Loss { sum: Tensor::f_cat(&rows, 0)?.f_sum(Kind::Float)?, values: None })
         };
         let settings = Settings { max_grad_norm: Some(1.0), ..settings(precision) };
-        let step = |_| vec![Part { input: (), weight: 1, work: Work::default() }];
+        let step = |_| vec![MicroBatch { input: (), weight: 1, work: Workload::default() }];
         third_step(&settings, &network, step, loss)
     };
     for (precision, budget) in [Precision::Fp32, Precision::Fp16].into_iter().zip(LAUNCHES) {

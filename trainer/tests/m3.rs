@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{Event, Length, M3Settings, Observer, Outcome, Precision, Report, Settings, m3};
+use trainer::{Length, M3Settings, Observer, Outcome, Precision, Settings, TrainEvent, TrainReport, m3};
 
 const PIECES: usize = 20;
 /// Dropout is drawn from the process's one generator: trainings of several tests at once would share it.
@@ -44,8 +44,8 @@ struct Watch<'a> {
 }
 
 impl Observer for Watch<'_> {
-    fn event(&mut self, event: &Event) {
-        if let Event::Step { step, loss, .. } = event {
+    fn event(&mut self, event: &TrainEvent) {
+        if let TrainEvent::Step { step, loss, .. } = event {
             self.losses.push(*loss);
             if *step == self.after {
                 self.stop.store(true, Ordering::Relaxed);
@@ -75,7 +75,7 @@ fn run(pieces: &Path, folder: &Path, after: u64) -> (M3, Outcome, Vec<f64>) {
     (model, outcome, watch.losses)
 }
 
-fn report(outcome: Outcome) -> Report {
+fn report(outcome: Outcome) -> TrainReport {
     match outcome {
         Outcome::Finished(report) => report,
         Outcome::Interrupted => panic!("interrupted"),

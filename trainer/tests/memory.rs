@@ -5,14 +5,14 @@ mod step;
 
 use model::Architecture;
 use torch_ext::Allocations;
-use trainer::{Precision, memory::Step};
+use trainer::{Precision, memory::StepShape};
 
 #[test]
 fn memory_is_as_counted() {
     // Threads that wait spin, and take the processors from the tests beside this one.
     tch::set_num_threads(1);
     let allocations = Allocations::count().unwrap();
-    let plain = Step {
+    let plain = StepShape {
         pieces: 1,
         predicted: None,
         precision: Precision::Fp32,
@@ -21,17 +21,17 @@ fn memory_is_as_counted() {
         offload: false,
         cpu: true,
     };
-    let half = Step { precision: Precision::Bf16, ..plain };
+    let half = StepShape { precision: Precision::Bf16, ..plain };
     let (wide, deep) = (Architecture::sized(32, 2, 1, 192), Architecture::sized(64, 3, 2, 128));
     let mut ratios = Vec::new();
     for sizes in [&wide, &deep] {
         for how in [
             plain,
             half,
-            Step { checkpointing: true, pieces: 2, ..plain },
-            Step { checkpointing: true, pieces: 2, ..half },
-            Step { dropout: true, ..plain },
-            Step { predicted: Some(40), pieces: 2, ..half },
+            StepShape { checkpointing: true, pieces: 2, ..plain },
+            StepShape { checkpointing: true, pieces: 2, ..half },
+            StepShape { dropout: true, ..plain },
+            StepShape { predicted: Some(40), pieces: 2, ..half },
         ] {
             let measured = step::measure(&allocations, sizes, &how).unwrap();
             println!("{measured}");

@@ -13,8 +13,9 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Precision, Ranks, Report,
-    Result, Set, Settings, Work, in_order, language, run_step, shuffled, train,
+    ErrorKind, Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Optimizer, Outcome, Precision, Ranks,
+    Result, Settings, Split, TrainEvent, TrainReport, Trainable, Workload, in_order, language, run_step, shuffled,
+    train,
 };
 
 /// Runs `work` on every rank and returns what they give, by rank.
@@ -23,15 +24,16 @@ fn ranks<T: Send + 'static>(size: usize, work: impl Fn(Ranks) -> T + Send + Sync
     let (port, work) = (server.port(), Arc::new(work));
     let start = |rank| {
         let work = work.clone();
-        thread::spawn(move || {
-            let (host, timeout) = ("127.0.0.1".to_owned(), Duration::from_secs(300));
-            let join = JoinOptions { host, port, serve: false, rank, size, timeout, prefix: "test".to_owned() };
-            let world = Arc::new(World::join(&join).unwrap());
-            work(Ranks::of(Arc::new(ProcessGroup::new(&world, Device::Cpu).unwrap())))
-        })
+        thread::spawn(move || work(join(port, rank, size, Duration::from_secs(300))))
     };
     let threads: Vec<_> = (0..size).map(start).collect();
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+fn join(port: u16, rank: usize, size: usize, timeout: Duration) -> Ranks {
+    let (host, prefix) = ("127.0.0.1".to_owned(), "test".to_owned());
+    let world = Arc::new(World::join(&JoinOptions { host, port, serve: false, rank, size, timeout, prefix }).unwrap());
+    Ranks::of(Arc::new(ProcessGroup::new(&world, Device::Cpu).unwrap()))
 }
 
 /// Losses, norms of the gradients, and the weights after twenty steps.
@@ -46,14 +48,14 @@ fn twenty_steps(ranks: Ranks, step_size: usize, settings: &Settings) -> Course {
     let accumulation = settings.accumulation_steps;
     let model = network();
     let mut optimizer = Optimizer::new(&model, &settings);
-    optimizer.spread(&settings.ranks).unwrap();
+    optimizer.join(&settings.ranks).unwrap();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for step in 0..20 {
         let of_step: Vec<usize> = (0..step_size).map(|i| (step * step_size + i) % pieces.len()).collect();
-        let mine = settings.ranks.share(&of_step);
+        let mine = settings.ranks.shard(&of_step);
         let parts = mine.chunks(mine.len() / accumulation).map(|part| {
             let part: Vec<_> = part.iter().map(|&i| pieces[i].clone()).collect();
-            language::part(model.architecture(), Batch::new(&part, 64).unwrap())
+            language::micro_batch(model.architecture(), Batch::new(&part, 64).unwrap())
         });
         let of = |batch, mode| language::loss(&model, batch, mode);
         let done = run_step(&settings, &mut optimizer, parts.collect(), step as u64, of).unwrap();
@@ -150,7 +152,7 @@ impl Row {
     }
 }
 
-impl Network for Row {
+impl Trainable for Row {
     fn device(&self) -> Device {
         Device::Cpu
     }
@@ -185,8 +187,8 @@ impl Objective for Fit {
     type Network = Row;
     type Input = (Vec<usize>, bool);
 
-    fn examples(&self, set: Set) -> usize {
-        if set == Set::Train { self.examples } else { 5 }
+    fn examples(&self, split: Split) -> usize {
+        if split == Split::Train { self.examples } else { 5 }
     }
 
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
@@ -197,16 +199,16 @@ impl Objective for Fit {
         in_order(5, 2)
     }
 
-    fn load(&self, place: Place, examples: &[usize]) -> Result<Part<Self::Input>> {
-        if place.set == Set::Train {
-            self.seen.lock().unwrap().extend(examples.iter().map(|&example| (place.epoch, example)));
+    fn load(&self, id: MicroBatchId, examples: &[usize]) -> Result<MicroBatch<Self::Input>> {
+        if id.split == Split::Train {
+            self.seen.lock().unwrap().extend(examples.iter().map(|&example| (id.epoch, example)));
         }
-        let broken = place.set == Set::Train && self.broken.is_some_and(|broken| examples.contains(&broken));
+        let broken = id.split == Split::Train && self.broken.is_some_and(|broken| examples.contains(&broken));
         let weight = examples.iter().map(|example| *example as i64 + 1).sum();
-        Ok(Part {
+        Ok(MicroBatch {
             input: (examples.to_vec(), broken),
             weight,
-            work: Work { patches: examples.len() as f64, ..Work::default() },
+            work: Workload { patches: examples.len() as f64, ..Workload::default() },
         })
     }
 
@@ -226,8 +228,8 @@ impl Objective for Fit {
 struct StopAt<'a>(Option<u64>, &'a AtomicBool);
 
 impl Observer for StopAt<'_> {
-    fn event(&mut self, event: &Event) {
-        if let (Event::Step { step, .. }, Some(at)) = (event, self.0)
+    fn event(&mut self, event: &TrainEvent) {
+        if let (TrainEvent::Step { step, .. }, Some(at)) = (event, self.0)
             && *step >= at
         {
             self.1.store(true, Ordering::Relaxed);
@@ -274,7 +276,7 @@ fn fit(ranks: Ranks, folder: &Path, how: How) -> Trained {
     Trained { outcome, weights: network.values(), seen }
 }
 
-fn report(trained: &Trained) -> Report {
+fn report(trained: &Trained) -> TrainReport {
     match &trained.outcome {
         Outcome::Finished(report) => report.clone(),
         Outcome::Interrupted => panic!("it was interrupted"),
@@ -388,4 +390,60 @@ fn ranks_of_other_settings_are_refused() {
             .to_string()
     });
     assert!(errors.iter().all(|error| error == "the settings of rank 1 are not those of rank 0"), "{errors:?}");
+}
+
+/// After how long a rank of the test below takes another for dead.
+const SHORT: Duration = Duration::from_secs(8);
+
+/// Takes longer than that at the end of the first epoch.
+struct Slow;
+
+impl Observer for Slow {
+    fn event(&mut self, _: &TrainEvent) {}
+
+    fn epoch(&mut self, epoch: u64) {
+        thread::sleep(if epoch == 1 { SHORT + Duration::from_secs(3) } else { Duration::ZERO });
+    }
+}
+
+#[test]
+fn rank_0_may_take_longer_at_the_end_of_an_epoch_than_a_peer_may_be_silent() {
+    let (server, folder) = (Server::start().unwrap(), tempfile::tempdir().unwrap());
+    let start = |rank: usize| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "a_rank_of_the_test_above", "--ignored", "--nocapture"]).env("RANK", rank.to_string());
+        command.env("PORT", server.port().to_string()).env("FOLDER", folder.path()).spawn().unwrap()
+    };
+    for mut rank in [0, 1].map(start) {
+        assert!(rank.wait().unwrap().success());
+    }
+}
+
+#[test]
+#[ignore = "one of the two processes of the test above"]
+fn a_rank_of_the_test_above() {
+    let get = |name| std::env::var(name).unwrap();
+    let ranks = join(get("PORT").parse().unwrap(), get("RANK").parse().unwrap(), 2, SHORT);
+    let settings = Settings { batch_size: 1, length: Length::Epochs(2), ranks, ..settings(Precision::Fp32) };
+    let objective = Arc::new(Fit { examples: 4, step_size: 2, seen: Arc::default(), broken: None });
+    let stop = AtomicBool::new(false);
+    let outcome = train(&settings, &objective, &Row::new(), Path::new(&get("FOLDER")), &stop, &mut Slow).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+}
+
+#[test]
+fn a_peer_that_ends_in_its_step_is_told_as_a_peer() {
+    let kinds = ranks(2, |ranks| {
+        let (rank, model, pieces) = (ranks.rank(), network(), pieces(&golden()));
+        let settings = Settings { batch_size: 1, ranks, ..settings(Precision::Fp32) };
+        let mut optimizer = Optimizer::new(&model, &settings);
+        optimizer.join(&settings.ranks).unwrap();
+        let part = vec![language::micro_batch(model.architecture(), Batch::new(&pieces[..1], 64).unwrap())];
+        let loss = |batch, mode| match rank {
+            0 => language::loss(&model, batch, mode),
+            _ => Err(trainer::Error::Internal("as the test wants".to_owned())),
+        };
+        run_step(&settings, &mut optimizer, part, 0, loss).unwrap_err().kind()
+    });
+    assert_eq!(kinds, [ErrorKind::Peer, ErrorKind::Internal]);
 }

@@ -7,7 +7,10 @@ use model::NotaGen;
 use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
-use trainer::{Checkpoints, Optimizer, Position, Precision, Settings, language, run_step, schedule_factor};
+use trainer::{
+    Checkpoints, Optimizer, Precision, Settings, TrainPosition, TrainState, language, resume_newest, resume_original,
+    run_step, schedule_factor,
+};
 
 const AT: u64 = 20;
 const FURTHER: u64 = 5;
@@ -15,7 +18,7 @@ const FURTHER: u64 = 5;
 fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: u64, count: u64) -> Vec<f64> {
     let pieces = pieces(&golden());
     let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
-    optimizer.follow(&(from..from + count).map(rate).collect::<Vec<_>>());
+    optimizer.set_learning_rates(&(from..from + count).map(rate).collect::<Vec<_>>());
     (from..from + count)
         .map(|step| {
             let batch = parts(&pieces, step as usize, 1);
@@ -58,8 +61,9 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     let folder = tempfile::tempdir().unwrap();
     let (model, mut optimizer) = fresh(&settings);
     steps(&model, &mut optimizer, &settings, 0, AT);
-    let mut checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
-    let at = Position { step: AT, scheduled: AT, epoch: AT, ..Position::default() };
+    let mut checkpoints = Checkpoints::open(folder.path(), 2, true).unwrap();
+    let position = TrainPosition { step: AT, scheduled: AT, epoch: AT, ..TrainPosition::default() };
+    let at = TrainState { position, ..TrainState::default() };
     let saved = checkpoints.save(&model, &optimizer, &at, &settings).unwrap();
     checkpoints.finish().unwrap();
     let ours = steps(&model, &mut optimizer, &settings, AT, FURTHER);
@@ -78,8 +82,9 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     // Back from the file that PyTorch wrote, against having stayed here.
     let stayed = steps(&model, &mut optimizer, &settings, AT + FURTHER, FURTHER);
     let (model, mut optimizer) = fresh(&settings);
-    let position = checkpoints.resume_from(&back, &model, &mut optimizer, 1).unwrap();
-    assert_eq!((position.step, position.scheduled, position.best_eval_loss), (25, 25, Some(1.5)));
+    let state = resume_original(&back, &model, &mut optimizer, 1).unwrap();
+    let (position, best) = (state.position, state.evaluations.best_eval_loss);
+    assert_eq!((position.step, position.scheduled, best), (25, 25, Some(1.5)));
     let returned = steps(&model, &mut optimizer, &settings, position.step, FURTHER);
     for (stayed, returned) in stayed.iter().zip(&returned) {
         assert!((stayed / returned - 1.0).abs() < 1e-5, "{stayed} stayed, {returned} returned");
@@ -90,10 +95,10 @@ fn five_further_steps_are_the_same_in_pytorch_and_here() {
     std::fs::write(&half_written, b"half").unwrap();
     let without_weights = folder.path().join("checkpoints/step_000000030.json");
     std::fs::write(&without_weights, b"{}").unwrap();
-    let checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
+    let checkpoints = Checkpoints::open(folder.path(), 2, true).unwrap();
     assert!(!half_written.exists() && !without_weights.exists());
     let (model, mut optimizer) = fresh(&settings);
-    let position = checkpoints.resume(&model, &mut optimizer).unwrap().unwrap();
-    assert_eq!(position, at);
+    let state = resume_newest(checkpoints.folder(), &model, &mut optimizer).unwrap().unwrap();
+    assert_eq!(state, at);
     assert_eq!(steps(&model, &mut optimizer, &settings, AT, FURTHER), ours);
 }

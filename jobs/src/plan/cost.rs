@@ -4,7 +4,7 @@ use std::path::Path;
 use model::Architecture;
 use serde::Serialize;
 
-use trainer::memory::{Memory, Step};
+use trainer::memory::{StepShape, TrainMemory};
 
 use crate::recipe::{Dpo, Training};
 
@@ -40,9 +40,9 @@ impl Cost {
             (None, Some(epochs), Some(per_epoch)) => Some(u64::from(epochs) * per_epoch),
             _ => None,
         };
-        let memory = Memory::of(
+        let memory = TrainMemory::of(
             architecture,
-            &Step {
+            &StepShape {
                 pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
                 predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
                 precision: training.precision.unwrap_or_default().dtype().into(),
@@ -57,9 +57,9 @@ impl Cost {
 
     /// The cost of a resolved DPO stage: both pieces of a pair go through the network together.
     pub fn of_dpo(dpo: &Dpo, architecture: &Architecture, cpu: bool) -> Cost {
-        let memory = Memory::of(
+        let memory = TrainMemory::of(
             architecture,
-            &Step {
+            &StepShape {
                 pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
                 predicted: None,
                 precision: dpo.precision.unwrap_or_default().dtype().into(),
@@ -72,7 +72,7 @@ impl Cost {
         Cost { steps: Some(dpo.steps.get()), ..Cost::of_memory(architecture, &memory) }
     }
 
-    fn of_memory(architecture: &Architecture, memory: &Memory) -> Cost {
+    fn of_memory(architecture: &Architecture, memory: &TrainMemory) -> Cost {
         Cost {
             parameters: u64::try_from(architecture.parameter_count()).unwrap_or(0),
             flops_per_patch: flops_per_patch(architecture),

@@ -1,7 +1,7 @@
 //! What every stage that trains has in common: the course of its steps, its end, and what people see of it.
 use serde_json::{Map, Value, json};
 use tch::Device;
-use trainer::{Event, Length, Observer, Outcome, Ranks, Settings};
+use trainer::{ErrorKind, Length, Observer, Outcome, Ranks, Settings, TrainEvent};
 
 use crate::{
     common::{
@@ -92,13 +92,13 @@ pub fn ended(outcome: trainer::Result<Outcome>) -> Result<Ended> {
 
 impl From<trainer::Error> for Failure {
     fn from(error: trainer::Error) -> Failure {
-        let hint = error.hint();
-        let failure = match &error {
-            trainer::Error::Peer(message) => Failure::failed(message).of_peer(),
-            trainer::Error::Settings(message) => Failure::usage(message),
-            other => Failure::failed(other.to_string()),
+        let failure = match error.kind() {
+            ErrorKind::Config => Failure::usage(error.to_string()),
+            ErrorKind::Peer => Failure::failed(error.to_string()).of_peer(),
+            ErrorKind::OutOfMemory => Failure::failed(format!("out of memory: {error}")),
+            ErrorKind::Data | ErrorKind::NotFinite | ErrorKind::Internal => Failure::failed(error.to_string()),
         };
-        failure.hint_if(hint)
+        failure.hint_if(error.hint())
     }
 }
 
@@ -129,13 +129,13 @@ impl Observer for Watch<'_> {
         }
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &TrainEvent) {
         if let Ok(fields) = serde_json::to_value(event) {
             let name = fields["event"].as_str().unwrap_or("event").to_owned();
             self.reporter.event(&name, fields);
         }
         match event {
-            Event::Started { train_pieces, eval_pieces, steps_per_epoch, total_steps, resumed_from } => {
+            TrainEvent::Started { train_pieces, eval_pieces, steps_per_epoch, total_steps, resumed_from } => {
                 self.total_steps = *total_steps;
                 let resumed = match resumed_from {
                     0 => String::new(),
@@ -146,7 +146,18 @@ impl Observer for Watch<'_> {
                      {total_steps} steps, {steps_per_epoch} an epoch{resumed}"
                 ));
             }
-            Event::Step { step, epoch, loss, patches_per_second, mfu, data_wait, memory, skipped, seconds, .. } => {
+            TrainEvent::Step {
+                step,
+                epoch,
+                loss,
+                patches_per_second,
+                mfu,
+                data_wait,
+                memory,
+                skipped,
+                seconds,
+                ..
+            } => {
                 let left = seconds / *step as f64 * self.total_steps.saturating_sub(*step) as f64;
                 let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
                 let used = mfu.map_or_else(String::new, |mfu| format!(" ({:.0} % of the device)", mfu * 100.0));
@@ -161,21 +172,21 @@ impl Observer for Watch<'_> {
                 );
                 self.reporter.progress(*step, Some(self.total_steps), &text);
             }
-            Event::Skipped { step, loss } => {
+            TrainEvent::Skipped { step, loss } => {
                 self.reporter.say(format!("step {step} skipped: loss {loss} or its gradient is not finite"));
             }
-            Event::Evaluated { step, epoch, train_loss, eval_loss, best, .. } => {
+            TrainEvent::Evaluated { step, epoch, train_loss, eval_loss, best, .. } => {
                 let best = if *best { ", the best so far" } else { "" };
                 self.reporter.say(format!(
                     "step {step}, epoch {epoch}: train loss {train_loss:.4}, eval loss {eval_loss:.4}{best}"
                 ));
             }
-            Event::Profiled { path, .. } => {
+            TrainEvent::Profiled { path, .. } => {
                 self.reporter.say(format!("profile: {}, a Chrome trace for ui.perfetto.dev", path.display()));
             }
-            Event::Warning { step, message } => self.reporter.say(format!("warning: step {step}: {message}")),
-            Event::Checkpoint { .. } | Event::Reference { .. } | Event::Exchange { .. } => {}
-            Event::StoppedEarly { step, best_epoch } => {
+            TrainEvent::Warning { step, message } => self.reporter.say(format!("warning: step {step}: {message}")),
+            TrainEvent::Checkpoint { .. } | TrainEvent::Reference { .. } | TrainEvent::Exchange { .. } => {}
+            TrainEvent::StoppedEarly { step, best_epoch } => {
                 self.reporter.say(format!("stops at step {step}: no better evaluation since epoch {best_epoch}"));
             }
         }

@@ -14,14 +14,14 @@ struct Lists {
     rejected: Vec<PathBuf>,
 }
 
-/// Every piece of a preference file, read and encoded once to see that it can be.
+/// Every piece of a preference file. Each was encoded once, to see that it can be used.
 #[derive(Debug)]
 pub struct Preferences {
     /// Chosen pieces first.
     texts: Vec<String>,
-    /// How many they are.
+    /// How many of them are chosen ones.
     chosen: usize,
-    /// Whether a piece is longer than the context, and so is cut anew each time it is drawn.
+    /// Whether each piece is longer than the context: then it is cut anew each time it is drawn.
     long: Vec<bool>,
     patchiliser: Patchiliser,
     patch_length: usize,
@@ -64,12 +64,12 @@ impl Preferences {
         Ok(())
     }
 
-    /// Chosen pieces.
+    /// How many pieces were chosen.
     pub fn chosen(&self) -> usize {
         self.chosen
     }
 
-    /// Rejected pieces.
+    /// How many pieces were rejected.
     pub fn rejected(&self) -> usize {
         self.texts.len() - self.chosen
     }
@@ -79,7 +79,7 @@ impl Preferences {
         (0..self.texts.len()).map(|piece| self.encode(piece, &mut |_| 0))
     }
 
-    /// The pair at a place of a step: uniform over all pairs, with replacement. A long piece is cut as in the
+    /// The pair at an index of a step, drawn uniformly from all pairs, with replacement. A long piece is cut as in the
     /// original's `encode`, at its beginning, its end or in between.
     pub(super) fn pair(&self, seed: u64, step: u64, place: usize) -> Result<[Patches; 2]> {
         let mut rng = stream(seed, Purpose::Pair, [step, place as u64]);
@@ -88,7 +88,7 @@ impl Preferences {
         Ok([self.encode(chosen, &mut pick)?, self.encode(rejected, &mut pick)?])
     }
 
-    /// As [`Preferences::pair`]; without encoding a pair of which neither piece is long.
+    /// As [`Preferences::pair`], for pairs with a long piece alone: nothing is encoded for the others.
     pub(super) fn pair_with_cut(&self, seed: u64, step: u64, place: usize) -> Result<Option<[Patches; 2]>> {
         let pieces = self.drawn(&mut stream(seed, Purpose::Pair, [step, place as u64]));
         if pieces.iter().any(|&piece| self.long[piece]) { self.pair(seed, step, place).map(Some) } else { Ok(None) }

@@ -2,36 +2,33 @@
 //! memory while the policy is trained.
 use super::preferences::Preferences;
 use crate::error::At;
-use crate::objective::Network;
-use crate::settings::{Precision, Settings};
-use crate::telemetry::{Event, Observer};
-use crate::{Error, Result};
+use crate::files::write_atomically;
+use crate::{Error, Observer, Precision, Result, Settings, TrainEvent, Trainable};
 use model::patches::Patches;
 use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use torch_ext::Autocast;
 
-/// Time between two writings of what has been computed.
-const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// Time between two saves.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Log-probabilities in nats, by what a piece's patches hash to.
+/// Log-probabilities in nats, by the hash of a piece's patches.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Reference {
-    /// Of the weights, and the type that they ran in.
+    /// Of the weights and of the precision.
     fingerprint: String,
     log_probabilities: BTreeMap<String, f64>,
 }
 
 impl Reference {
-    /// Of every piece's beginning and of every cut that the steps draw: read from `folder`, and computed with `network`
-    /// where they are not there or are another network's. Nothing if told to stop; what has been done is kept.
+    /// The log-probabilities of every piece's beginning and of every cut that the steps draw. They are read from `folder`;
+    /// those that are missing, or another network's, are computed. Nothing if told to stop: what was computed is saved.
     pub(super) fn prepare(
         preferences: &Preferences,
         settings: &Settings,
@@ -45,24 +42,24 @@ impl Reference {
         let ranks = &settings.ranks;
         let mut reference = Reference::open(&path, fingerprint(network, settings.precision)?);
         if ranks.size() > 1 {
-            reference = parse(&ranks.tell(&reference.text()?)?)?;
+            reference = parse(&ranks.broadcast_text(&reference.text()?)?)?;
         }
         let needed = needed(preferences, settings, steps)?;
         let total = needed.len();
         let mut written = Instant::now();
-        // Always in the same batches, so that an interruption does not show in the last bits.
+        // Always in the same batches: the last bits do not depend on interruptions.
         let at_once = pieces_at_once(settings) * ranks.size();
         for (i, batch) in needed.chunks(at_once).enumerate() {
             if batch.iter().any(|(key, _)| !reference.log_probabilities.contains_key(key)) {
                 let pieces: Vec<Patches> = batch.iter().map(|(_, piece)| piece.clone()).collect();
-                let values = ranks.deal(&pieces, |mine| log_probabilities(network, settings, mine))?;
+                let values = ranks.map_shards(&pieces, |mine| log_probabilities(network, settings, mine))?;
                 reference.log_probabilities.extend(batch.iter().map(|(key, _)| key.clone()).zip(values));
                 let done = (i * at_once + batch.len()).min(total);
                 let stopped = ranks.any(stop.load(Ordering::Relaxed))?;
                 if ranks.is_first() {
-                    observer.event(&Event::Reference { done, total });
+                    observer.event(&TrainEvent::Reference { done, total });
                 }
-                if ranks.is_first() && (done == total || stopped || written.elapsed() > WRITE_EVERY) {
+                if ranks.is_first() && (done == total || stopped || written.elapsed() > SAVE_INTERVAL) {
                     reference.write(&path)?;
                     written = Instant::now();
                 }
@@ -74,7 +71,7 @@ impl Reference {
         Ok(Some(reference))
     }
 
-    /// What is in the file, if it is this network's.
+    /// Reads the file, if it is this network's.
     fn open(path: &Path, fingerprint: String) -> Reference {
         let read = || serde_json::from_slice::<Reference>(&std::fs::read(path).ok()?).ok();
         let of_this = read().filter(|reference| reference.fingerprint == fingerprint);
@@ -82,27 +79,25 @@ impl Reference {
     }
 
     fn text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::Settings(error.to_string()))
+        serde_json::to_string(self).map_err(|error| Error::Internal(error.to_string()))
     }
 
     fn write(&self, path: &Path) -> Result<()> {
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         std::fs::create_dir_all(&folder).at(&folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&folder).at(&folder)?;
-        file.write_all(self.text()?.as_bytes()).at(path)?;
-        file.persist(path).map_err(|error| error.error).at(path)?;
-        Ok(())
+        let text = self.text()?;
+        write_atomically(path, |part| std::fs::write(part, &text))
     }
 
     /// The log-probability of a piece.
     pub(super) fn of(&self, piece: &Patches) -> Result<f64> {
         let known = self.log_probabilities.get(&key(piece)).copied();
-        known.ok_or_else(|| Error::Settings("a piece was not put before the reference".to_owned()))
+        known.ok_or_else(|| Error::Internal("the reference has no log-probability of a piece".to_owned()))
     }
 }
 
 fn parse(text: &str) -> Result<Reference> {
-    serde_json::from_str(text).map_err(|error| Error::Settings(error.to_string()))
+    serde_json::from_str(text).map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// Pieces that go through the network together: as many as in training.
@@ -110,7 +105,7 @@ pub(super) fn pieces_at_once(settings: &Settings) -> usize {
     2 * settings.batch_size / settings.accumulation_steps
 }
 
-/// Log-probabilities in evaluation mode, in the training's precision, so that its rounding does not count as change.
+/// Log-probabilities in evaluation mode. In the training's precision, so that rounding does not count as change.
 pub(super) fn log_probabilities(network: &NotaGen, settings: &Settings, pieces: &[Patches]) -> Result<Vec<f64>> {
     let _no_grad = tch::no_grad_guard();
     let batch = Batch::new(pieces, network.architecture().patch_length)?.to_device(network.device())?;
@@ -148,7 +143,7 @@ fn key(piece: &Patches) -> String {
 fn fingerprint(network: &NotaGen, precision: Precision) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(format!("{precision:?}"));
-    for (name, tensor) in Network::parameters(network) {
+    for (name, tensor) in Trainable::parameters(network) {
         hash.update(name);
         hash.update(format!("{:?}", tensor.size()));
         let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?;

@@ -5,7 +5,7 @@ use model::{Architecture, Batch, NotaGen};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
-use trainer::{Length, Part, Precision, Ranks, Schedule, Settings, language};
+use trainer::{Length, MicroBatch, Precision, Ranks, Schedule, Settings, language};
 
 pub const BATCH: usize = 4;
 
@@ -38,11 +38,11 @@ pub fn golden() -> HashMap<String, Tensor> {
 }
 
 /// The pieces of a step, as the golden script takes them.
-pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<Part<Batch>> {
+pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<MicroBatch<Batch>> {
     let batch: Vec<Patches> = (0..BATCH).map(|i| pieces[(step * BATCH + i) % pieces.len()].clone()).collect();
     batch
         .chunks(BATCH / accumulation)
-        .map(|part| language::part(&architecture(), Batch::new(part, 64).unwrap()))
+        .map(|part| language::micro_batch(&architecture(), Batch::new(part, 64).unwrap()))
         .collect()
 }
 

@@ -6,15 +6,15 @@ use tch::Device;
 use torch_ext::Allocations;
 use trainer::{
     Length, Optimizer, Precision, Ranks, Schedule, Settings, language,
-    memory::{Memory, Step},
+    memory::{StepShape, TrainMemory},
     run_step,
 };
 
 /// What was counted, and what was expected.
 pub struct Measured {
-    how: Step,
+    how: StepShape,
     pub peak: u64,
-    pub expected: Memory,
+    pub expected: TrainMemory,
     seconds: f64,
 }
 
@@ -27,7 +27,7 @@ impl Measured {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let gb = |bytes: u64| bytes as f64 / 1e9;
-        let Step { pieces, predicted, precision, checkpointing, dropout, .. } = self.how;
+        let StepShape { pieces, predicted, precision, checkpointing, dropout, .. } = self.how;
         write!(
             f,
             "{pieces} pieces, {predicted:?} predicted, {precision:?}, again {checkpointing}, dropout {dropout}: "
@@ -39,14 +39,14 @@ impl fmt::Display for Measured {
             gb(self.expected.total()),
             self.ratio()
         )?;
-        let Memory { weights, casts, activations, passing, .. } = self.expected;
+        let TrainMemory { weights, casts, activations, passing, .. } = self.expected;
         let [weights, casts, activations, passing] = [weights, casts, activations, passing].map(gb);
         write!(f, "weights {weights:.4}, casts {casts:.4}, activations {activations:.4}, passing {passing:.4}; ")?;
         write!(f, "{:.1} s a step", self.seconds)
     }
 }
 
-pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &Step) -> Result<Measured, Box<dyn Error>> {
+pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &StepShape) -> Result<Measured, Box<dyn Error>> {
     let architecture = Architecture { dropout: if how.dropout { 0.1 } else { 0.0 }, ..sizes.clone() };
     let settings = Settings {
         seed: 0,
@@ -84,11 +84,11 @@ pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &Step) -> R
         let most = how.predicted.unwrap_or(u64::MAX) as usize;
         let length = architecture.patch_length as usize;
         let batch = Batch::of_targets(&pieces, architecture.patch_length, |p, place| p * (length - 1) + place <= most)?;
-        let step = vec![language::part(&architecture, batch)];
+        let step = vec![language::micro_batch(&architecture, batch)];
         let begun = Instant::now();
         run_step(&settings, &mut optimizer, step, number, |batch, mode| language::loss(&model, batch, mode))?;
         seconds = begun.elapsed().as_secs_f64();
     }
     let (_, peak) = allocations.read();
-    Ok(Measured { how: *how, peak: peak - before, expected: Memory::of(sizes, how), seconds })
+    Ok(Measured { how: *how, peak: peak - before, expected: TrainMemory::of(sizes, how), seconds })
 }
