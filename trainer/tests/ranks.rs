@@ -408,7 +408,7 @@ impl Observer for Slow {
 
 #[test]
 fn rank_0_may_take_longer_at_the_end_of_an_epoch_than_a_peer_may_be_silent() {
-    let (server, folder) = (Server::start().unwrap(), tempfile::tempdir().unwrap());
+    let (server, folder) = (StoreServer::start().unwrap(), tempfile::tempdir().unwrap());
     let start = |rank: usize| {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "a_rank_of_the_test_above", "--ignored", "--nocapture"]).env("RANK", rank.to_string());
