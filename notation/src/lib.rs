@@ -19,6 +19,7 @@ pub mod duration;
 mod enclosed;
 mod error;
 pub mod export;
+pub mod files;
 pub mod grouping;
 pub mod index;
 pub mod interleave;

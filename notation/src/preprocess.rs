@@ -18,14 +18,17 @@ mod report;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files::{Flush, write_atomically};
 use crate::index::{Entry, file_name};
 use crate::musicxml::{self, Warning};
 use crate::pack;
@@ -45,16 +48,16 @@ const MOST_WARNINGS: usize = 10;
 /// Changes when the same input would give other output; older reports are not believed then.
 const VERSION: u32 = 1;
 
-/// Which keys to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The keys that pieces are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
-    /// Each piece's own.
+    /// Each piece's own: enough for key_augmentation none.
     #[default]
     Original,
     /// All fifteen.
     All,
-    /// None: pieces are moved to a key as they are read, see [`crate::corpus`]. All fifteen have to be possible.
+    /// None: training moves the packed or interleaved pieces as it reads them.
     None,
 }
 
@@ -503,9 +506,7 @@ fn write_indexes(options: &Options, listed: &Path, pieces: &[Piece]) -> Result<(
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.part"));
-    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(Error::io(path))
+    write_atomically(path, Flush::Later, |file| file.write_all(bytes)).map_err(Error::io(path))
 }
 
 fn remove(files: &[PathBuf]) -> Result<()> {

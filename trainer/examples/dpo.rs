@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trainer::{DpoSettings, Event, Length, Observer, Outcome, Precision, Schedule, Settings};
+use trainer::{DpoSettings, Dtype, Event, Observer, Outcome, Settings};
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -35,34 +35,22 @@ fn measure() -> Ended<()> {
     let device = torch_ext::device_named(&get("--device", "auto"))?;
     let model = model::weights::load(&PathBuf::from(get("--weights", "")), device)?;
     let settings = Settings {
-        seed: 0,
         precision: match precision.as_str() {
-            "bf16" => Precision::Bf16,
-            "fp16" => Precision::Fp16,
-            _ => Precision::Fp32,
+            "bf16" => Dtype::Bf16,
+            "fp16" => Dtype::Fp16,
+            _ => Dtype::Fp32,
         },
         learning_rate: 1e-6,
         batch_size: 1,
         accumulation_steps: 1,
-        length: Length::Steps(warmup + steps),
-        early_stopping: None,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
+        steps: Some(warmup + steps),
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         checkpoint_every: u64::MAX / 2,
         keep_checkpoints: 1,
-        evaluate_every: None,
         log_every: 1,
-        activation_checkpointing: false,
-        gradient_precision: Precision::Fp32,
-        shard_optimizer: false,
-        optimizer_offload: false,
-        resume_from: None,
-        peak: None,
-        profile: None,
         workers: 1,
-        ranks: trainer::Ranks::default(),
+        ..Settings::default()
     };
     // Dropout off on both sides, so that the losses compare.
     let preferences = PathBuf::from(get("--preferences", ""));

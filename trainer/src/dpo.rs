@@ -5,7 +5,7 @@ mod reference;
 
 use crate::language::work;
 use crate::objective::{Loss, Objective, Part, Place, Set};
-use crate::settings::{Length, Settings};
+use crate::settings::Settings;
 use crate::telemetry::Observer;
 use crate::train::{self, Outcome};
 use crate::{Error, Result};
@@ -120,9 +120,9 @@ impl DpoSettings {
         if !(self.lambda.is_finite() && self.lambda >= 0.0) {
             return wrong("lambda is below 0");
         }
-        match settings.length {
-            Length::Steps(steps) => Ok(steps),
-            Length::Epochs(_) => wrong("DPO is counted in steps, not in epochs: pairs are drawn, not gone through"),
+        match settings.steps {
+            Some(steps) => Ok(steps),
+            None => wrong("DPO is counted in steps, not in epochs: pairs are drawn, not gone through"),
         }
     }
 }

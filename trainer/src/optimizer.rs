@@ -1,7 +1,7 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
 use crate::objective::Network;
 use crate::ranks::Ranks;
-use crate::settings::{Precision, Settings};
+use crate::settings::{Dtype, Settings};
 use crate::shards::Shards;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -151,7 +151,7 @@ impl Optimizer {
             shard: settings.shard_optimizer,
             shards: None,
         };
-        if settings.precision == Precision::Fp16 {
+        if settings.precision == Dtype::Fp16 {
             optimizer.set_scaler(FIRST_SCALE, 0, GROWTH);
         }
         optimizer

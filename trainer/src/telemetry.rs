@@ -2,10 +2,11 @@
 use crate::Result;
 use crate::error::At;
 use crate::optimizer::Exchange;
+use notation::files::{Flush, write_atomically};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use tensorboard_rs::summary_writer::SummaryWriter;
 
@@ -200,15 +201,18 @@ impl<'a> Telemetry<'a> {
     pub(crate) fn resume(folder: &Path, step: u64, observer: &'a mut dyn Observer) -> Result<Telemetry<'a>> {
         let path = folder.join("metrics.jsonl");
         if path.exists() {
-            let mut kept = tempfile::NamedTempFile::new_in(folder).at(folder)?;
-            for line in BufReader::new(File::open(&path).at(&path)?).lines() {
-                let line = line.at(&path)?;
-                let of = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|v| v.get("step")?.as_u64());
-                if of.is_some_and(|of| of <= step && step > 0) {
-                    writeln!(kept, "{line}").at(&path)?;
+            let kept = write_atomically::<io::Error>(&path, Flush::Later, |kept| {
+                for line in BufReader::new(File::open(&path)?).lines() {
+                    let line = line?;
+                    let of =
+                        serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|v| v.get("step")?.as_u64());
+                    if of.is_some_and(|of| of <= step && step > 0) {
+                        writeln!(kept, "{line}")?;
+                    }
                 }
-            }
-            kept.persist(&path).map_err(|e| e.error).at(&path)?;
+                Ok(())
+            });
+            kept.at(&path)?;
         }
         let board = folder.join("tensorboard");
         if step == 0 && board.exists() {

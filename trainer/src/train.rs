@@ -5,7 +5,7 @@ use crate::loader::{Loader, Workers};
 use crate::objective::{Network, Objective, Set, Work};
 use crate::optimizer::Optimizer;
 use crate::ranks::Ranks;
-use crate::settings::{Length, Settings};
+use crate::settings::Settings;
 use crate::step::{Begun, begin_step, finish_steps};
 use crate::telemetry::{Event, Observer, Telemetry};
 use crate::{Error, Result};
@@ -334,10 +334,11 @@ impl Steps {
     /// From a position with so many steps left of its epoch.
     fn of(settings: &Settings, objective: &impl Objective, position: &Position, left: u64) -> Steps {
         let per_epoch = objective.epoch(0).len() as u64;
-        let total = match settings.length {
-            Length::Epochs(epochs) if position.epoch >= epochs => position.step,
-            Length::Epochs(epochs) => position.step + left + (epochs - position.epoch - 1) * per_epoch,
-            Length::Steps(steps) => steps,
+        let epochs = settings.epochs.unwrap_or(0);
+        let total = match settings.steps {
+            Some(steps) => steps,
+            None if position.epoch >= epochs => position.step,
+            None => position.step + left + (epochs - position.epoch - 1) * per_epoch,
         };
         Steps { per_epoch, total }
     }

@@ -6,9 +6,7 @@ use common::{network, pieces, root, settings};
 use model::{Batch, NotaGen};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-use trainer::{
-    Done, DpoSettings, Event, Length, Loss, Optimizer, Outcome, Part, Precision, Settings, Work, dpo, run_step,
-};
+use trainer::{Done, DpoSettings, Dtype, Event, Loss, Optimizer, Outcome, Part, Settings, Work, dpo, run_step};
 
 const BETA: f64 = 0.1;
 const LAMBDA: f64 = 10.0;
@@ -28,10 +26,10 @@ fn dpo_settings() -> Settings {
     Settings {
         learning_rate: 1e-5,
         batch_size: 2,
-        length: Length::Steps(STEPS as u64),
+        steps: Some(STEPS as u64),
         warmup_steps: 0,
         max_grad_norm: Some(1.0),
-        ..settings(Precision::Fp32)
+        ..settings(Dtype::Fp32)
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{Event, Length, M3Settings, Observer, Outcome, Precision, Report, Settings, m3};
+use trainer::{Dtype, Event, M3Settings, Observer, Outcome, Report, Settings, m3};
 
 const PIECES: usize = 20;
 /// Dropout is drawn from the process's one generator: trainings of several tests at once would share it.
@@ -55,8 +55,7 @@ impl Observer for Watch<'_> {
 }
 
 fn course() -> Settings {
-    let length = Length::Steps(24);
-    Settings { learning_rate: 2e-3, warmup_steps: 2, length, checkpoint_every: 5, ..settings(Precision::Fp32) }
+    Settings { learning_rate: 2e-3, warmup_steps: 2, steps: Some(24), checkpoint_every: 5, ..settings(Dtype::Fp32) }
 }
 
 fn run(pieces: &Path, folder: &Path, after: u64) -> (M3, Outcome, Vec<f64>) {
@@ -140,8 +139,7 @@ fn half_precision_learns_too_and_activations_may_be_computed_again() {
             pieces: Some("bach_*".into()),
             mask_ratio: 0.45,
         };
-        let settings =
-            Settings { precision: Precision::Bf16, length: Length::Steps(6), activation_checkpointing, ..course() };
+        let settings = Settings { precision: Dtype::Bf16, steps: Some(6), activation_checkpointing, ..course() };
         let stop = AtomicBool::new(false);
         let mut watch = Watch { stop: &stop, after: u64::MAX, losses: Vec::new() };
         report(m3::train(&settings, &m3, &model, &folder.path().join(name), &stop, &mut watch).unwrap());

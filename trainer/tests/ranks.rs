@@ -13,8 +13,8 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Group, Join, Server, World};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Precision, Ranks, Report,
-    Result, Set, Settings, Work, in_order, language, run_step, shuffled, train,
+    Dtype, Event, Loss, Network, Objective, Observer, Optimizer, Outcome, Part, Place, Ranks, Report, Result, Set,
+    Settings, Work, in_order, language, run_step, shuffled, train,
 };
 
 /// Runs `work` on every rank and returns what they give, by rank.
@@ -90,7 +90,7 @@ fn two_and_four_ranks_equal_one_process_step_by_step() {
     for (size, step_size, accumulation_steps, activation_checkpointing) in
         [(2, 2, 1, false), (2, 2, 1, true), (4, 8, 2, false)]
     {
-        let plain = settings(Precision::Fp32);
+        let plain = settings(Dtype::Fp32);
         let alone = twenty_steps(Ranks::default(), step_size, &plain);
         let of_ranks = Settings { accumulation_steps, activation_checkpointing, ..plain };
         for found in ranks(size, move |ranks| twenty_steps(ranks, step_size, &of_ranks)) {
@@ -108,7 +108,7 @@ fn are_equal(one: &Course, other: &Course) -> bool {
 fn an_optimizer_in_shards_takes_the_steps_of_a_whole_one_bit_for_bit() {
     for size in [2, 3] {
         let of = |shard_optimizer| {
-            let settings = Settings { shard_optimizer, ..settings(Precision::Fp32) };
+            let settings = Settings { shard_optimizer, ..settings(Dtype::Fp32) };
             ranks(size, move |ranks| twenty_steps(ranks, 6, &settings))
         };
         let (whole, shards) = (of(false), of(true));
@@ -119,11 +119,11 @@ fn an_optimizer_in_shards_takes_the_steps_of_a_whole_one_bit_for_bit() {
 #[test]
 fn gradients_may_travel_in_half_precision() {
     let of = |gradient_precision| {
-        let settings = Settings { gradient_precision, ..settings(Precision::Fp32) };
+        let settings = Settings { gradient_precision, ..settings(Dtype::Fp32) };
         ranks(2, move |ranks| twenty_steps(ranks, 2, &settings))
     };
-    let whole = of(Precision::Fp32);
-    for (precision, tolerance) in [(Precision::Fp16, 1e-5), (Precision::Bf16, 1e-4)] {
+    let whole = of(Dtype::Fp32);
+    for (precision, tolerance) in [(Dtype::Fp16, 1e-5), (Dtype::Bf16, 1e-4)] {
         let found = of(precision);
         assert!(are_equal(&found[0], &found[1]), "ranks differ");
         let worst = found[0].0.iter().zip(&whole[0].0).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
@@ -258,12 +258,13 @@ fn steps_of(step_size: usize) -> How {
 fn fit(ranks: Ranks, folder: &Path, how: How) -> Trained {
     let settings = Settings {
         batch_size: how.step_size / ranks.size(),
-        length: Length::Epochs(3),
+        epochs: Some(3),
+        steps: None,
         warmup_steps: 0,
         learning_rate: 0.01,
         shard_optimizer: how.shards,
         ranks,
-        ..settings(Precision::Fp32)
+        ..settings(Dtype::Fp32)
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let step_size = settings.step_size();
@@ -376,12 +377,8 @@ fn a_loss_that_is_not_finite_on_one_rank_is_skipped_on_all() {
 fn ranks_of_other_settings_are_refused() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let errors = ranks(2, move |ranks| {
-        let settings = Settings {
-            batch_size: 1,
-            learning_rate: 0.01 * (ranks.rank() + 1) as f64,
-            ranks,
-            ..settings(Precision::Fp32)
-        };
+        let settings =
+            Settings { batch_size: 1, learning_rate: 0.01 * (ranks.rank() + 1) as f64, ranks, ..settings(Dtype::Fp32) };
         let objective = Arc::new(Fit { examples: 10, step_size: 2, seen: Arc::default(), broken: None });
         train(&settings, &objective, &Row::new(), folder.path(), &AtomicBool::new(false), &mut ())
             .unwrap_err()

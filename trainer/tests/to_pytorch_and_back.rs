@@ -7,14 +7,14 @@ use model::NotaGen;
 use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
-use trainer::{Checkpoints, Optimizer, Position, Precision, Settings, language, run_step, schedule_factor};
+use trainer::{Checkpoints, Dtype, Optimizer, Position, Settings, language, run_step};
 
 const AT: u64 = 20;
 const FURTHER: u64 = 5;
 
 fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: u64, count: u64) -> Vec<f64> {
     let pieces = pieces(&golden());
-    let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
+    let rate = |step| settings.learning_rate * settings.factor(50, step);
     optimizer.follow(&(from..from + count).map(rate).collect::<Vec<_>>());
     (from..from + count)
         .map(|step| {
@@ -54,7 +54,7 @@ fn same_weights(ours: &NotaGen, theirs: impl Fn(&str) -> Tensor, tolerance: f64)
 
 #[test]
 fn five_further_steps_are_the_same_in_pytorch_and_here() {
-    let settings = settings(Precision::Fp32);
+    let settings = settings(Dtype::Fp32);
     let folder = tempfile::tempdir().unwrap();
     let (model, mut optimizer) = fresh(&settings);
     steps(&model, &mut optimizer, &settings, 0, AT);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 use trainer::{
-    Event, Length, Loss, Network, Objective, Observer, Outcome, Part, Place, Precision, Result, Set, Settings, Work,
-    in_order, train,
+    Dtype, Event, Loss, Network, Objective, Observer, Outcome, Part, Place, Result, Set, Settings, Work, in_order,
+    train,
 };
 
 /// One number.
@@ -101,8 +101,14 @@ struct Watched {
 }
 
 fn watch(folder: &Path, aim: f64, early_stopping: Option<u64>, stop_in: Option<u64>) -> Watched {
-    let length = Length::Epochs(9);
-    let course = Settings { length, early_stopping, learning_rate: 0.05, warmup_steps: 0, ..settings(Precision::Fp32) };
+    let course = Settings {
+        epochs: Some(9),
+        steps: None,
+        early_stopping,
+        learning_rate: 0.05,
+        warmup_steps: 0,
+        ..settings(Dtype::Fp32)
+    };
     let course = Settings { batch_size: 1, ..course };
     let network = Number(vec![("number".to_owned(), Tensor::from_slice(&[0.0f32]).set_requires_grad(true))]);
     let stop = AtomicBool::new(false);
@@ -162,7 +168,7 @@ fn a_void_step_is_told_by_its_own_number_also_where_numbers_are_read_later() {
     let stop = AtomicBool::new(false);
     let events = [1, 100].map(|log_every| {
         let folder = tempfile::tempdir().unwrap();
-        let course = Settings { length: Length::Epochs(3), batch_size: 1, log_every, ..settings(Precision::Fp32) };
+        let course = Settings { epochs: Some(3), steps: None, batch_size: 1, log_every, ..settings(Dtype::Fp32) };
         let course = Settings { learning_rate: 0.05, warmup_steps: 4, ..course };
         let network = Number(vec![("number".to_owned(), Tensor::from_slice(&[0.0f32]).set_requires_grad(true))]);
         let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in: None, stop: &stop };

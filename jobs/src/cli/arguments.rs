@@ -1,11 +1,20 @@
 //! The command line.
 use std::{net::IpAddr, num::NonZeroU64, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use notation::preprocess::Keys;
+use serde::{
+    Deserialize,
+    de::value::{Error, StrDeserializer},
+};
+use trainer::Dtype;
 
 use crate::{
     cluster::SubmitArgs,
-    recipe::{self, Dtype, Keys},
+    recipe,
     run::{RunArgs, shard},
 };
 
@@ -132,7 +141,7 @@ pub struct PlanArgs {
     pub machine: MachineArg,
     /// What connects them.
     #[arg(long, default_value = "infiniband")]
-    pub network: Network,
+    pub network: NetworkArg,
 }
 
 /// Machines whose speeds are known.
@@ -145,7 +154,7 @@ pub enum MachineArg {
 
 /// Networks whose speeds are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Network {
+pub enum NetworkArg {
     Infiniband,
     Ethernet,
 }
@@ -190,7 +199,7 @@ pub struct PreprocessArgs {
     pub augmented: PathBuf,
     /// The keys that pieces are written in: each piece's own, all fifteen, or none: training moves the interleaved or
     /// packed pieces as it reads them (all; with --pack none).
-    #[arg(long)]
+    #[arg(long, value_parser = word::<Keys>(&["original", "all", "none"]))]
     pub keys: Option<Keys>,
     /// The portion of the pieces kept for evaluation.
     #[arg(long, default_value_t = 0.1)]
@@ -385,6 +394,16 @@ pub enum ByArg {
     Clamp2,
 }
 
+const DTYPES: &[&str] = &["fp32", "bf16", "fp16"];
+
+/// One of the words that a recipe has for the same.
+fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: for<'de> Deserialize<'de> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| T::deserialize(StrDeserializer::<Error>::new(&word)))
+}
+
 /// Where to compute, and in what.
 #[derive(Debug, Args)]
 pub struct On {
@@ -392,7 +411,7 @@ pub struct On {
     #[arg(long, default_value = "auto")]
     pub device: DeviceArg,
     /// The number format of the arithmetic, on a GPU.
-    #[arg(long, default_value = "fp32")]
+    #[arg(long, default_value = "fp32", value_parser = word::<Dtype>(DTYPES))]
     pub precision: Dtype,
 }
 
@@ -437,7 +456,7 @@ pub enum WeightsCommand {
         #[arg(long)]
         output: PathBuf,
         /// The number format of the weights (as they are).
-        #[arg(long)]
+        #[arg(long, value_parser = word::<Dtype>(DTYPES))]
         dtype: Option<Dtype>,
         /// Take optimizer and schedule along (.pth).
         #[arg(long)]

@@ -15,14 +15,14 @@ use crate::{
     launch::device,
     stages::{
         context::Ended,
-        features::{Job, extract},
+        features::{FeaturesJob, extract},
     },
 };
 
 pub fn run(args: &FeaturesArgs, json: bool) -> Result<()> {
     let weights = there(&args.weights)?;
     loading::check_encoder(&weights)?;
-    let job = Job {
+    let job = FeaturesJob {
         weights,
         input: args.input.clone(),
         pieces: args.pieces.clone(),

@@ -16,10 +16,10 @@ use crate::{
         signals,
     },
     launch::device,
-    recipe::resolve::check_prompts,
+    recipe::check,
     stages::{
         context::Ended,
-        generate::{Job, read_mark, write},
+        generate::{GenerateJob, read_mark, write},
     },
 };
 
@@ -39,8 +39,8 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         Some(path) => prompts(path)?,
         None => args.prompt.iter().cloned().collect(),
     };
-    check_prompts(&prompts).map_err(Failure::usage)?;
-    let job = Job {
+    check::prompts(&prompts).map_err(Failure::usage)?;
+    let job = GenerateJob {
         weights: there(&args.weights)?,
         output: args.output.clone(),
         samples: size(args.samples),
@@ -117,7 +117,7 @@ fn piece(path: &Path) -> Result<String> {
 }
 
 /// What the pieces depend on.
-fn mark(job: &Job) -> Result<String> {
+fn mark(job: &GenerateJob) -> Result<String> {
     Ok(format!(
         "{}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
         version(&job.weights)?,

@@ -28,7 +28,7 @@ use crate::{
     cluster,
     common::{
         failure::{Failure, Result},
-        near,
+        nearest,
     },
 };
 
@@ -91,7 +91,7 @@ fn not_a_command(word: &str) -> Result<()> {
     if is_recipe || word.starts_with('-') || commands.contains(&word) {
         return Ok(());
     }
-    Err(Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(near::hint(word, commands)))
+    Err(Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(nearest::hint(word, commands)))
 }
 
 /// What is wrong with a command line that clap does not understand.

@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::arguments::{MachineArg, Network, PlanArgs},
+    cli::arguments::{MachineArg, NetworkArg, PlanArgs},
     cluster,
     common::{
         digests::Digests,
@@ -15,9 +15,9 @@ use crate::{
         Plan, Planned,
         cost::Cost,
         scaling::{self, Link, Machine},
-        state::State,
+        state::RunState,
     },
-    recipe::{Device, Resources, Stage, paths::run_folder, resolve::Resolved},
+    recipe::{self, Device, Resolved, Resources, Stage, paths::run_folder},
     run::{self, RunArgs},
 };
 
@@ -25,7 +25,7 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let (machines, pieces) = (machines(args), args.pieces);
     let args = &args.run;
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
-    let resolved = run::load(path, &args.set)?;
+    let resolved = recipe::load(path, &args.set)?;
     let (plan, state) = foresee(args, resolved, json)?;
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);
@@ -34,9 +34,9 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
 }
 
 /// Shows what a run would do, and gives the plan with the state that it follows from.
-pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, State)> {
+pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, RunState)> {
     let folder = run_folder(&resolved.recipe.name);
-    let state = State::read(&folder)?;
+    let state = RunState::read(&folder)?;
     let native = device::foreseen(resolved.recipe.device);
     let plan = run::foreseen(args, resolved, &state, native, &mut Digests::open(&folder))?;
     show(&plan, json);
@@ -53,7 +53,7 @@ fn machines(args: &PlanArgs) -> Option<(Machine, u64, u64)> {
         MachineArg::H100 => Machine::H100,
         MachineArg::Cpu => Machine::CPU,
     };
-    let machine = if args.network == Network::Ethernet { machine.with_ethernet() } else { machine };
+    let machine = if args.network == NetworkArg::Ethernet { machine.with_ethernet() } else { machine };
     let usual = if args.machine == MachineArg::Cpu { 1 } else { 8 };
     Some((machine, args.nodes.map_or(1, u64::from), args.gpus_per_node.map_or(usual, u64::from)))
 }
@@ -108,7 +108,7 @@ fn scale(plan: &Plan, machine: Machine, nodes: u64, gpus_per_node: u64, pieces: 
         eprintln!(
             "{}: full contexts, {} a step and GPU; {} a GPU{fits}; {} of gradients",
             planned.name,
-            training.batch_size.map_or(1, u64::from),
+            training.batch_size(),
             bytes(scaling.memory_bytes),
             bytes(scaling.gradient_bytes)
         );
@@ -142,7 +142,7 @@ fn show(plan: &Plan, json: bool) {
     for planned in &plan.stages {
         let cost = cost(plan, planned);
         let selected = if planned.selected { "" } else { " (not selected)" };
-        eprintln!("{:<16} {}: {}{selected}", planned.name, planned.standing.word(), planned.standing.reason());
+        eprintln!("{:<16} {}: {}{selected}", planned.name, planned.status.word(), planned.status.reason());
         for line in details(plan, planned, cost.as_ref()) {
             eprintln!("{:<16}   {line}", "");
         }
@@ -177,7 +177,7 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
         };
         lines.push(format!("{}: {}{state}", input.key, input.path.display()));
     }
-    if let Some(crate::recipe::resolve::Init::Stage(stage)) = &planned.init {
+    if let Some(crate::recipe::Init::Stage(stage)) = &planned.init {
         lines.push(format!("init: the weights of stage {stage}"));
     }
     if let Some(cost) = cost {
@@ -200,7 +200,7 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
     if planned.stage.resources().is_some() {
         lines.push(format!("on a cluster: {}", cluster::resources(&Resources::default(), plan, planned)));
     }
-    if let Some(published) = plan.published(planned) {
+    if let Some(published) = planned.stage.published(plan.architecture.as_ref()) {
         lines.push(format!("weights: {}", published.display()));
     }
     lines
@@ -227,8 +227,8 @@ fn object(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Value {
         "kind": planned.stage.kind(),
         "folder": plan.stage_folder(planned),
         "selected": planned.selected,
-        "standing": planned.standing.word(),
-        "reason": planned.standing.reason(),
+        "standing": planned.status.word(),
+        "reason": planned.status.reason(),
         "settings": settings,
         "inputs": inputs,
         "reads": planned.reads,

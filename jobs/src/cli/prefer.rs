@@ -5,7 +5,7 @@ use crate::{
         failure::{Failure, Result},
         progress,
     },
-    stages::prefer::{Job, choose},
+    stages::prefer::{PreferJob, choose},
 };
 
 pub fn run(args: &PreferArgs, json: bool) -> Result<()> {
@@ -15,7 +15,7 @@ pub fn run(args: &PreferArgs, json: bool) -> Result<()> {
     if args.similarity_limit.is_nan() {
         return Err(Failure::usage("--similarity-limit is not a number"));
     }
-    let choice = choose(&Job {
+    let choice = choose(&PreferJob {
         reference: args.reference.clone(),
         features: args.features.clone(),
         interleaved: args.interleaved.clone(),

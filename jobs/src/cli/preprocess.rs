@@ -1,5 +1,5 @@
 //! `preprocess`: the stage of this name, from the command line.
-use notation::preprocess::Options;
+use notation::preprocess::{Keys, Options};
 use serde_json::Value;
 
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
         progress::{self, Reporter},
         signals,
     },
-    recipe::Keys,
     stages::{context::Ended, preprocess::convert},
 };
 
@@ -23,7 +22,7 @@ pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
         prompts: args.prompts.clone(),
         eval_split: args.eval_split,
         seed: args.seed,
-        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }).into(),
+        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }),
         ..Options::new(&args.scores, "", &args.augmented)
     };
     let stop = signals::stop_flag()?;

@@ -5,15 +5,15 @@ use serde_json::json;
 
 use crate::{
     common::{digests::Digests, failure::Result, progress},
-    plan::{Plan, Selection, state::State},
-    recipe::paths::find_run,
-    report, run,
+    plan::{Plan, Selection, state::RunState},
+    recipe::{self, paths::find_run},
+    report,
 };
 
 pub fn run(run: &Path, json: bool) -> Result<()> {
     let folder = find_run(run)?;
-    let resolved = run::load(&folder.join("recipe.yaml"), &[])?;
-    let state = State::read(&folder)?;
+    let resolved = recipe::load(&folder.join("recipe.yaml"), &[])?;
+    let state = RunState::read(&folder)?;
     let mut plan = Plan::outline(resolved, &Selection::default(), &state)?;
     plan.folder.clone_from(&folder);
     let mut digests = Digests::open(&folder);

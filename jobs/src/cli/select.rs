@@ -12,10 +12,9 @@ use crate::{
         weights::{there, version},
     },
     common::{
-        atomic,
         digests::Digests,
         failure::{Failure, Result},
-        loading,
+        files, loading,
         progress::{self, Reporter},
         signals,
     },
@@ -23,7 +22,7 @@ use crate::{
     recipe::By,
     stages::{
         context::Ended,
-        select::{choose, job::Job},
+        select::{choose, job::SelectJob},
     },
 };
 
@@ -46,7 +45,7 @@ pub fn run(args: &SelectArgs, json: bool) -> Result<()> {
     }
 }
 
-fn job(args: &SelectArgs) -> Result<Job> {
+fn job(args: &SelectArgs) -> Result<SelectJob> {
     let by = match (args.by, &args.weights, &args.clamp2) {
         (Some(ByArg::LogProbability) | None, Some(_), _) => By::LogProbability,
         (Some(ByArg::Clamp2) | None, _, Some(_)) => By::Clamp2,
@@ -76,7 +75,7 @@ fn job(args: &SelectArgs) -> Result<Job> {
         }
         _ => None,
     };
-    Ok(Job {
+    Ok(SelectJob {
         corpus: args.corpus.clone(),
         pieces: args.pieces.clone(),
         by,
@@ -101,7 +100,7 @@ fn scores(output: &Path) -> PathBuf {
 }
 
 /// Scores of other weights or pieces are begun again.
-fn keep_scores(job: &Job) -> Result<()> {
+fn keep_scores(job: &SelectJob) -> Result<()> {
     let mut digests = Digests::default();
     let mut mark = format!("{:?} {:?}\n", job.precision, job.pieces);
     let judge = job.judge.iter().flat_map(|(weights, _)| [weights]);
@@ -115,12 +114,6 @@ fn keep_scores(job: &Job) -> Result<()> {
     if fs::read_to_string(&path).is_ok_and(|found| found == mark) {
         return Ok(());
     }
-    match fs::remove_dir_all(&job.scores) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::io("remove", &job.scores, error));
-        }
-        _ => {}
-    }
-    fs::create_dir_all(&job.scores).map_err(|error| Failure::io("make", &job.scores, error))?;
-    atomic::write(&path, mark.as_bytes()).map_err(|error| Failure::io("write", &path, error))
+    files::remove_folder(&job.scores)?;
+    files::save(&path, mark)
 }

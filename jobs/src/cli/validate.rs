@@ -8,7 +8,7 @@ use crate::{
         failure::{Failure, Result},
         progress,
     },
-    run,
+    recipe,
 };
 
 /// # Errors
@@ -16,7 +16,7 @@ use crate::{
 pub fn run(recipes: &[PathBuf], json: bool) -> Result<()> {
     let mut wrong: Option<Failure> = None;
     for path in recipes {
-        match run::load(path, &[]) {
+        match recipe::load(path, &[]) {
             Ok(resolved) => {
                 if json {
                     progress::output(&json!({ "path": path, "valid": true, "stages": resolved.given }));

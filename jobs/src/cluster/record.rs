@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cluster::slurm::{self, Task},
     common::{
-        atomic,
         failure::{Failure, Result},
+        files,
     },
 };
 
@@ -51,9 +51,7 @@ impl Submitted {
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = path(folder);
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| Failure::io("write", &path, error))?;
-        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))
+        files::save_json(&path(folder), self)
     }
 
     /// How the jobs of all stages stand.

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::common::atomic;
+use crate::common::files;
 
 /// Folders up to this many bytes are told apart by their contents, larger ones by names, sizes and times.
 const READ_FOLDERS_UP_TO: u64 = 256 << 20;
@@ -47,7 +47,7 @@ impl Digests {
             && self.changed
             && memory.parent().is_some_and(Path::is_dir)
             && let Ok(bytes) = serde_json::to_vec(&self.known)
-            && atomic::write(memory, &bytes).is_ok()
+            && files::save(memory, bytes).is_ok()
         {
             self.changed = false;
         }

@@ -69,6 +69,12 @@ impl Failure {
         self
     }
 
+    /// The same, told of a file, a stage or a key.
+    pub fn of(mut self, what: &str) -> Failure {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// The same, naming the stage where the message does not.
     pub fn in_stage(mut self, stage: &str) -> Failure {
         if self.code != Code::Interrupted && !self.message.contains(&format!("stage {stage}")) {

@@ -17,8 +17,9 @@ use std::{
 use hf_hub::{Cache, CacheRepo};
 
 use crate::common::{
-    atomic, digests,
+    digests,
     failure::{Failure, Result},
+    files,
     progress::{Reporter, bytes},
 };
 use client::{Client, Metadata, Trouble};
@@ -89,7 +90,7 @@ impl Hub {
             return Ok(None);
         }
         let fetched = self.fetch(file, reporter, stop)?;
-        atomic::point(&fetched.path, &to).map_err(|error| Failure::io("make", &to, error))?;
+        files::point(&fetched.path, &to).map_err(|error| Failure::io("make", &to, error))?;
         Ok(Some(fetched))
     }
 
@@ -142,7 +143,7 @@ impl Hub {
         }
         let up = "../".repeat(2 + file.file.matches('/').count());
         let blob = self.folder(file).join("blobs").join(&metadata.etag);
-        atomic::point(Path::new(&format!("{up}blobs/{}", metadata.etag)), path).or_else(|_| atomic::link(&blob, path))
+        files::point(Path::new(&format!("{up}blobs/{}", metadata.etag)), path).or_else(|_| files::link(&blob, path))
     }
 
     /// Asks about a file, again where it is worth it.
@@ -198,7 +199,7 @@ impl Hub {
         let blobs = self.folder(file).join("blobs");
         let locks = self.cache.path().join(".locks").join(file.repo().folder_name());
         for folder in [&blobs, &locks] {
-            fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+            files::make_folder(folder)?;
         }
         let path = locks.join(format!("{}.lock", metadata.etag));
         let lock = File::create(&path).map_err(|error| Failure::io("open", &path, error))?;

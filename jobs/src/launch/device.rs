@@ -4,7 +4,7 @@ use crate::{
         failure::{Failure, Result},
         progress,
     },
-    plan::{Plan, foretold, products},
+    plan::{Plan, estimate, products},
     recipe::{Device, Native},
 };
 use std::sync::Once;
@@ -74,7 +74,7 @@ pub fn foretold(plan: &Plan) -> Option<String> {
     if count(plan.recipe.device) > 0 {
         return None;
     }
-    let (seconds, unknown) = foretold::total(plan);
+    let (seconds, unknown) = estimate::total(plan);
     let more = match unknown {
         0 => String::new(),
         unknown => format!(", and {unknown} stages whose inputs are not there yet"),

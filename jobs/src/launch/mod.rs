@@ -6,7 +6,7 @@ pub mod team;
 
 use std::{env, thread, time::Duration};
 
-pub use environment::Place;
+pub use environment::Rendezvous;
 use supervisor::SUPERVISOR;
 pub use supervisor::{PEER, supervise};
 
@@ -18,7 +18,7 @@ use crate::{
 /// Seconds after which a peer that does not answer is an error.
 const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
 /// As many processes on a CPU are let pass, however few cores it has.
-const MANY: usize = 64;
+const MOST_CPU_PROCESSES: usize = 64;
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub enum Role {
     /// To start so many workers, and to look after them.
     Supervisor(usize),
     /// The part of one rank.
-    Worker(Place),
+    Worker(Rendezvous),
 }
 
 /// Finds out, from the command line and the environment.
@@ -56,7 +56,7 @@ pub fn role(processes: Option<u32>, sharded: bool, device: Device) -> Result<Rol
                     .hint("a process a device; device: cpu does without"));
             }
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            if devices == 0 && nproc > MANY.max(4 * cores) {
+            if devices == 0 && nproc > MOST_CPU_PROCESSES.max(4 * cores) {
                 return Err(Failure::usage(format!("--nproc {nproc}: this machine has {cores} cores"))
                     .hint("a process uses several cores: fewer processes do as much"));
             }

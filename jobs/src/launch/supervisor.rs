@@ -15,6 +15,7 @@ use torch_ext::Server;
 
 use crate::common::{
     failure::{Code, Failure, Result},
+    files,
     progress::Reporter,
     signals,
 };
@@ -24,7 +25,7 @@ pub const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
 /// The exit code of a supervised worker that ends because another one did.
 pub const PEER: u8 = 76;
 
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What wait(2) says of a process that left with exit code 1.
 const FAILED: i32 = 1 << 8;
 /// After a failure the others have so long to fail themselves, then to end when told to.
@@ -45,7 +46,7 @@ pub fn supervise(
     stop: &AtomicBool,
 ) -> Result<()> {
     let logs = run.join("ranks");
-    fs::create_dir_all(&logs).map_err(|error| Failure::io("make", &logs, error))?;
+    files::make_folder(&logs)?;
     reporter.say(format!("{nproc} processes; the logs of ranks 1 to {} are in {}", nproc - 1, logs.display()));
     for attempt in 0.. {
         let mut workers = Workers::start(nproc, attempt, &logs, stop)?;
@@ -62,7 +63,7 @@ pub fn supervise(
     Ok(())
 }
 
-fn leave(end: &End, told: String) -> Result<()> {
+fn leave(end: &WorkerEnd, told: String) -> Result<()> {
     // Told to stop before it could listen.
     if end.code == Code::Interrupted && end.status.signal().is_some() {
         return Err(signals::stopped());
@@ -76,7 +77,7 @@ fn leave(end: &End, told: String) -> Result<()> {
 }
 
 /// The worker that ended it, and how.
-struct End {
+struct WorkerEnd {
     rank: usize,
     status: ExitStatus,
     code: Code,
@@ -158,8 +159,8 @@ impl Workers {
     }
 
     /// Waits until all have ended. Nothing if all is done.
-    fn look_after(&mut self, stop: &AtomicBool) -> Option<End> {
-        let (mut failed, mut first): (Option<Instant>, Option<End>) = (None, None);
+    fn look_after(&mut self, stop: &AtomicBool) -> Option<WorkerEnd> {
+        let (mut failed, mut first): (Option<Instant>, Option<WorkerEnd>) = (None, None);
         let mut told = 0;
         loop {
             for (child, ended) in self.children.iter_mut().zip(&mut self.ended) {
@@ -174,7 +175,7 @@ impl Workers {
             if let Some(since) = failed {
                 if told == 0 && since.elapsed() > GRACE[0] || self.ended.iter().all(Option::is_some) {
                     // One that ended because of another is not the one to name: the other may still be there, and hang.
-                    let by_itself = |end: &End| end.status.code() != Some(PEER.into());
+                    let by_itself = |end: &WorkerEnd| end.status.code() != Some(PEER.into());
                     first = first.or_else(|| self.culprit().filter(by_itself));
                 }
                 if told == 0 && since.elapsed() > GRACE[0] {
@@ -198,12 +199,12 @@ impl Workers {
                 Some(since) if since.elapsed() > GRACE[1] && self.one_did_not_listen() => self.signal(Signal::KILL),
                 _ => {}
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Who failed, before others failed because of it; who was stopped by a signal, if none has failed.
-    fn culprit(&self) -> Option<End> {
+    fn culprit(&self) -> Option<WorkerEnd> {
         let ended = || self.ended.iter().enumerate().filter_map(|(rank, status)| Some((rank, (*status)?)));
         let by = |wanted: &dyn Fn(&ExitStatus) -> bool| ended().find(|(_, status)| wanted(status));
         let hung = self.hung.and_then(|rank| Some((rank, self.ended[rank]?)));
@@ -218,7 +219,7 @@ impl Workers {
             None if !self.is_failure(&status) => Code::Interrupted,
             _ => Code::Failed,
         };
-        Some(End { rank, status, code })
+        Some(WorkerEnd { rank, status, code })
     }
 
     fn is_failure(&self, status: &ExitStatus) -> bool {
@@ -243,8 +244,8 @@ impl Workers {
     }
 
     /// One line, after the last lines of the worker's own log.
-    fn tell(&self, end: &End) -> String {
-        let End { rank, status, .. } = end;
+    fn tell(&self, end: &WorkerEnd) -> String {
+        let WorkerEnd { rank, status, .. } = end;
         if *rank > 0 {
             let path = self.log_path(*rank);
             let text = fs::read_to_string(&path).unwrap_or_default();

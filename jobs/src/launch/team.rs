@@ -12,8 +12,8 @@ use trainer::Ranks;
 
 use crate::{
     common::failure::{Failure, Result},
-    launch::{self, Place},
-    plan::state::State,
+    launch::{self, Rendezvous},
+    plan::state::RunState,
     recipe::Native,
 };
 
@@ -30,7 +30,7 @@ pub enum Order {
         /// Of its fingerprint.
         digest: String,
         /// What has been done so far.
-        state: State,
+        state: RunState,
     },
     /// All is done.
     End,
@@ -57,8 +57,8 @@ impl Team {
     ///
     /// # Errors
     /// They cannot be reached within the time-out.
-    pub fn join(place: &Place) -> Result<Team> {
-        let Place { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
+    pub fn join(place: &Rendezvous) -> Result<Team> {
+        let Rendezvous { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
         let world = World::join(&Join { host, port, serve, rank, size, timeout: launch::timeout()?, prefix });
         let world = world.map_err(|error| {
             peer(error).hint("MASTER_ADDR and MASTER_PORT are where rank 0 waits: is it up, and is there a way to it?")

@@ -4,7 +4,10 @@ use std::path::Path;
 use model::Architecture;
 use serde::Serialize;
 
-use trainer::memory::{Memory, Step};
+use trainer::{
+    memory::{Memory, Step},
+    params::Param,
+};
 
 use crate::recipe::{Dpo, Training};
 
@@ -32,7 +35,7 @@ pub struct Cost {
 impl Cost {
     /// The cost of a resolved training stage, on a GPU or on a CPU.
     pub fn of(training: &Training, architecture: &Architecture, cpu: bool) -> Cost {
-        let batch = training.batch_size.map_or(1, u64::from);
+        let batch = training.batch_size().get() as u64;
         let pieces = pieces(&training.train, training.pieces.as_deref());
         let steps_per_epoch = pieces.map(|pieces| pieces.div_ceil(batch));
         let steps = match (training.steps, training.epochs, steps_per_epoch) {
@@ -43,9 +46,9 @@ impl Cost {
         let memory = Memory::of(
             architecture,
             &Step {
-                pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
+                pieces: batch.div_ceil(training.accumulation_steps.get() as u64),
                 predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
-                precision: training.precision.unwrap_or_default().dtype().into(),
+                precision: training.precision.value(),
                 checkpointing: training.activation_checkpointing,
                 dropout: architecture.dropout > 0.0,
                 offload: training.optimizer_offload,
@@ -60,9 +63,9 @@ impl Cost {
         let memory = Memory::of(
             architecture,
             &Step {
-                pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
+                pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()) as u64,
                 predicted: None,
-                precision: dpo.precision.unwrap_or_default().dtype().into(),
+                precision: dpo.precision.value(),
                 checkpointing: dpo.activation_checkpointing,
                 dropout: dpo.dropout && architecture.dropout > 0.0,
                 offload: dpo.optimizer_offload,

@@ -9,11 +9,9 @@ use std::{
 
 use serde_json::Value;
 use tch::{Device, Kind, TchError, Tensor};
+use trainer::Dtype;
 
-use crate::{
-    common::{atomic, machine},
-    recipe::Dtype,
-};
+use crate::common::{files, machine};
 
 /// The width of the products that are measured, on a processor and on a card.
 const WIDTH: (i64, i64) = (512, 8192);
@@ -24,7 +22,7 @@ const TURN: Duration = Duration::from_millis(150);
 /// memory to try it.
 pub fn of(device: Device, dtype: Dtype) -> Option<f64> {
     if device.is_cuda() {
-        let rate = product(device, kind(dtype), WIDTH.1).ok();
+        let rate = product(device, dtype.kind(), WIDTH.1).ok();
         // What this took is the training's.
         let _ = torch_ext::empty_cache(device);
         return rate;
@@ -34,11 +32,7 @@ pub fn of(device: Device, dtype: Dtype) -> Option<f64> {
 
 /// The same for this processor.
 pub fn of_processor(dtype: Dtype) -> f64 {
-    of_threads(&dtype.to_string(), || product(Device::Cpu, kind(dtype), WIDTH.0).unwrap_or(f64::NAN))
-}
-
-fn kind(dtype: Dtype) -> Kind {
-    trainer::Precision::from(dtype).kind()
+    of_threads(&dtype.to_string(), || product(Device::Cpu, dtype.kind(), WIDTH.0).unwrap_or(f64::NAN))
 }
 
 /// What is no matrix product: elements that go through GELU in a second, on this processor.
@@ -65,10 +59,7 @@ fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     tch::set_num_threads(threads);
     here.insert(name.to_owned(), rate);
     // Without the file the next command measures again.
-    if let (Some(path), Ok(bytes)) = (path, serde_json::to_vec_pretty(&known)) {
-        let _ = path.parent().map(fs::create_dir_all);
-        let _ = atomic::write(&path, &bytes);
-    }
+    let _ = path.map(|path| files::save_json(&path, &known));
     rate
 }
 

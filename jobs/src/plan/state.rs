@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     common::{
-        atomic,
         failure::{Failure, Result},
+        files,
     },
     plan::fingerprint::Fingerprint,
 };
@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 
 /// The record of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct State {
+pub struct RunState {
     format: u32,
     /// By the name of the stage.
     pub stages: BTreeMap<String, Record>,
@@ -33,7 +33,7 @@ pub struct Record {
     pub kind: String,
     /// Its folder in the run's.
     pub folder: String,
-    pub status: Status,
+    pub status: RecordStatus,
     pub fingerprint: Fingerprint,
     /// Seconds since 1970.
     pub started: u64,
@@ -51,7 +51,7 @@ pub struct Record {
 /// How far a stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum RecordStatus {
     Running,
     Interrupted,
     Failed,
@@ -74,21 +74,21 @@ pub struct Outputs {
     pub facts: Map<String, Value>,
 }
 
-impl State {
+impl RunState {
     /// The record of the run in `folder`, empty if there is none.
     ///
     /// # Errors
     /// The file is there and cannot be read.
-    pub fn read(folder: &Path) -> Result<State> {
+    pub fn read(folder: &Path) -> Result<RunState> {
         let path = folder.join("state.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(State { format: FORMAT, stages: BTreeMap::new() });
+                return Ok(RunState { format: FORMAT, stages: BTreeMap::new() });
             }
             Err(error) => return Err(Failure::io("read", &path, error)),
         };
-        let state: State = serde_json::from_slice(&bytes).map_err(|error| {
+        let state: RunState = serde_json::from_slice(&bytes).map_err(|error| {
             Failure::failed(format!("{} is damaged: {error}", path.display()))
                 .hint("remove it, and the stages of this run start afresh")
         })?;
@@ -103,9 +103,7 @@ impl State {
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("state.json");
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| Failure::io("write", &path, error))?;
-        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))
+        files::save_json(&folder.join("state.json"), self)
     }
 }
 

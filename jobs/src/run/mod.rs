@@ -19,9 +19,9 @@ pub use arguments::{RunArgs, shard};
 
 use crate::{
     common::{
-        atomic,
         digests::Digests,
         failure::{Failure, Result},
+        files,
         lock::Lock,
         progress::{self, Reporter},
         signals,
@@ -32,30 +32,21 @@ use crate::{
         team::{Order, Team},
     },
     plan::{
-        Plan, Planned, Standing,
-        state::{Outputs, Record, State, Status, now},
+        Plan, Planned, StageStatus,
+        state::{Outputs, Record, RecordStatus, RunState, now},
     },
-    recipe::{
-        Native, Stage, overrides,
-        paths::run_folder,
-        resolve::{self, Resolved},
-    },
+    recipe::{Native, Resolved, Stage, paths::run_folder},
     stages::{
         self,
         context::{Context, Ended},
     },
 };
 
-/// Reads a recipe with its `--set`, resolved.
-pub fn load(path: &Path, set: &[String]) -> Result<Resolved> {
-    resolve::resolve(path, overrides::apply(overrides::read(path)?, set)?)
-}
-
 /// What the command line would do, `--fresh` included.
 pub fn foreseen(
     args: &RunArgs,
     resolved: Resolved,
-    state: &State,
+    state: &RunState,
     native: Native,
     digests: &mut Digests,
 ) -> Result<Plan> {
@@ -67,7 +58,7 @@ pub fn foreseen(
 }
 
 /// Writes the page about a run.
-pub type Report = fn(&Plan, &State, &mut Digests) -> Result<PathBuf>;
+pub type Report = fn(&Plan, &RunState, &mut Digests) -> Result<PathBuf>;
 
 /// Runs a recipe.
 ///
@@ -121,7 +112,7 @@ fn check(
     reporter: &mut Reporter,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let state = State::read(&run_folder(&resolved.recipe.name))?;
+    let state = RunState::read(&run_folder(&resolved.recipe.name))?;
     let plan = foreseen(args, resolved, &state, native, digests)?;
     plan.check_inputs()?;
     fetch(&plan, reporter, stop)?;
@@ -162,11 +153,11 @@ fn lead(
     let native = team.native.clone();
     check(args, resolved.clone(), native.clone(), digests, &mut reporter, stop)?;
     let folder = run_folder(&resolved.recipe.name);
-    fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+    files::make_folder(&folder)?;
     // Slurm may start a job anew while the one before is still ending on another node.
     let in_company = args.shard.is_some() || std::env::var_os("SLURM_JOB_ID").is_some();
     let lock = Lock::take(&folder, if in_company { Lock::SHARES } else { Duration::ZERO })?;
-    let mut state = State::read(&folder)?;
+    let mut state = RunState::read(&folder)?;
     let mut plan = Plan::new(resolved.clone(), &args.selection, &state, native.clone(), digests)?;
     if args.fresh {
         forget(&plan, &mut state, &mut reporter)?;
@@ -182,7 +173,7 @@ fn lead(
     if let Some(line) = device::slow_format(&plan) {
         reporter.warn(line);
     }
-    if plan.stages.iter().any(|stage| stage.selected && stage.standing != Standing::Done) {
+    if plan.stages.iter().any(|stage| stage.is_to_run()) {
         provenance::note(&folder, device, &plan.native, team.size())?;
     }
     let mut runner = Runner { plan, state, digests, reporter, report, stop, device, profile: args.profile, team };
@@ -241,7 +232,7 @@ fn is_for_all(stage: &Stage) -> bool {
 
 struct Runner<'a> {
     plan: Plan,
-    state: State,
+    state: RunState,
     digests: &'a mut Digests,
     reporter: Reporter,
     report: Report,
@@ -259,10 +250,10 @@ impl Runner<'_> {
             }
             self.plan.compare(index, &self.state, self.digests)?;
             let planned = self.plan.stages[index].clone();
-            match &planned.standing {
-                Standing::Done => {
+            match &planned.status {
+                StageStatus::Done => {
                     self.publish(&planned)?;
-                    self.reporter.say(format!("{}: done, {}", planned.name, planned.standing.reason()));
+                    self.reporter.say(format!("{}: done, {}", planned.name, planned.status.reason()));
                 }
                 _ if self.stop.load(Ordering::Relaxed) => return Err(interrupted(&planned.name)),
                 _ => self.one(index, planned)?,
@@ -284,8 +275,8 @@ impl Runner<'_> {
             return Err(Failure::usage(format!("--shard: stage {} does not work piece by piece", planned.name))
                 .hint("generate, features and select do"));
         }
-        if planned.standing == Standing::Done {
-            self.reporter.say(format!("{}: done, {}", planned.name, planned.standing.reason()));
+        if planned.status == StageStatus::Done {
+            self.reporter.say(format!("{}: done, {}", planned.name, planned.status.reason()));
             return Ok(());
         }
         let (folder, _) = self.begin(&planned)?;
@@ -300,22 +291,22 @@ impl Runner<'_> {
 
     /// Makes a stage's folder, and takes down that it runs.
     fn begin(&mut self, planned: &Planned) -> Result<(PathBuf, Record)> {
-        self.reporter.say(format!("{}: {}, {}", planned.name, planned.standing.word(), planned.standing.reason()));
+        self.reporter.say(format!("{}: {}, {}", planned.name, planned.status.word(), planned.status.reason()));
         let folder = self.plan.stage_folder(planned);
-        if planned.standing != Standing::Unfinished && folder.exists() {
+        if planned.status != StageStatus::Unfinished && folder.exists() {
             let aside = free_name(&folder);
             fs::rename(&folder, &aside).map_err(|error| Failure::io("move aside", &folder, error))?;
             self.reporter.say(format!("{}: its earlier folder is now {}", planned.name, aside.display()));
         }
-        fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
-        let earlier = match planned.standing {
-            Standing::Unfinished => self.state.stages.get(&planned.name).map_or(0.0, |record| record.seconds),
+        files::make_folder(&folder)?;
+        let earlier = match planned.status {
+            StageStatus::Unfinished => self.state.stages.get(&planned.name).map_or(0.0, |record| record.seconds),
             _ => 0.0,
         };
         let record = Record {
             kind: planned.stage.kind().to_owned(),
             folder: planned.folder.clone(),
-            status: Status::Running,
+            status: RecordStatus::Running,
             fingerprint: planned.fingerprint.clone(),
             started: now(),
             finished: None,
@@ -377,7 +368,7 @@ impl Runner<'_> {
         record.finished = Some(now());
         let outcome = match ended {
             Ok(Ended::Done(outputs)) => {
-                record.status = Status::Done;
+                record.status = RecordStatus::Done;
                 // A training counts the time before a kill too, of which nothing is known here.
                 let counted = outputs.facts.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
                 record.seconds = record.seconds.max(counted);
@@ -385,11 +376,11 @@ impl Runner<'_> {
                 Ok(())
             }
             Ok(Ended::Interrupted) => {
-                record.status = Status::Interrupted;
+                record.status = RecordStatus::Interrupted;
                 Err(interrupted(&planned.name))
             }
             Err(failure) => {
-                record.status = Status::Failed;
+                record.status = RecordStatus::Failed;
                 record.error = Some(failure.to_string());
                 Err(failure.in_stage(&planned.name))
             }
@@ -403,7 +394,7 @@ impl Runner<'_> {
         }
         self.reporter.end();
         outcome?;
-        planned.standing = Standing::Done;
+        planned.status = StageStatus::Done;
         self.publish(&planned)
     }
 
@@ -416,12 +407,12 @@ impl Runner<'_> {
     fn publish(&mut self, planned: &Planned) -> Result<()> {
         let Some(record) = self.state.stages.get(&planned.name) else { return Ok(()) };
         let Some(weights) = record.result.weights.clone() else { return Ok(()) };
-        let Some(to) = self.plan.published(planned) else { return Ok(()) };
+        let Some(to) = planned.stage.published(self.plan.architecture.as_ref()) else { return Ok(()) };
         let was_ours = record.result.published.as_ref() == Some(&to);
         if was_ours && same(&weights, &to) {
             return Ok(());
         }
-        atomic::link(&weights, &to).map_err(|error| Failure::io("publish", &to, error))?;
+        files::link(&weights, &to).map_err(|error| Failure::io("publish", &to, error))?;
         self.reporter.say(format!("{}: weights are {}", planned.name, to.display()));
         self.reporter.event("published", json!({ "stage": planned.name, "path": to }));
         let mut record = record.clone();
@@ -433,8 +424,7 @@ impl Runner<'_> {
     fn finish(&mut self) -> Result<()> {
         let summary = summary::of(&self.plan, &self.state);
         let path = self.plan.folder.join("summary.json");
-        let bytes = serde_json::to_vec_pretty(&summary).map_err(|error| Failure::io("write", &path, error))?;
-        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))?;
+        files::save_json(&path, &summary)?;
         self.reporter.event("summary", summary);
         self.reporter.say(summary::table(&self.plan, &self.state).trim_end());
         // The work is done whether or not there is a page about it.
@@ -474,7 +464,7 @@ fn free_name(folder: &Path) -> PathBuf {
 }
 
 /// `--fresh`: the selected stages count as never run.
-fn forget(plan: &Plan, state: &mut State, reporter: &mut Reporter) -> Result<()> {
+fn forget(plan: &Plan, state: &mut RunState, reporter: &mut Reporter) -> Result<()> {
     for planned in plan.stages.iter().filter(|planned| planned.selected) {
         let folder = plan.stage_folder(planned);
         let known = state.stages.remove(&planned.name).is_some();
@@ -492,7 +482,7 @@ fn forget(plan: &Plan, state: &mut State, reporter: &mut Reporter) -> Result<()>
 fn write_recipe(plan: &Plan) -> Result<()> {
     let path = plan.folder.join("recipe.yaml");
     let text = serde_saphyr::to_string(&plan.settled_recipe()).map_err(|error| Failure::io("write", &path, error))?;
-    atomic::write(&path, text.as_bytes()).map_err(|error| Failure::io("write", &path, error))
+    files::save(&path, text)
 }
 
 fn announce(plan: &Plan, reporter: &mut Reporter) {
@@ -501,7 +491,7 @@ fn announce(plan: &Plan, reporter: &mut Reporter) {
     let stages: Vec<Value> = plan
         .stages
         .iter()
-        .map(|stage| json!({ "stage": stage.name, "standing": stage.standing.word(), "selected": stage.selected }))
+        .map(|stage| json!({ "stage": stage.name, "standing": stage.status.word(), "selected": stage.selected }))
         .collect();
     reporter.event("plan", json!({ "run": plan.recipe.name, "folder": plan.folder, "stages": stages }));
 }

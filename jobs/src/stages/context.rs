@@ -14,15 +14,15 @@ use crate::{
     launch::team::Team,
     plan::{
         Plan,
-        state::{Outputs, State},
+        state::{Outputs, RunState},
     },
-    recipe::resolve::Init,
+    recipe::Init,
 };
 
 /// What a stage is given besides its settings.
 pub struct Context<'a> {
     pub plan: &'a Plan,
-    pub state: &'a State,
+    pub state: &'a RunState,
     /// The stage's folder.
     pub folder: &'a Path,
     pub device: Device,

@@ -7,19 +7,18 @@ use crate::{
     recipe::M3,
     stages::{
         context::{Context, Ended},
-        training::{Watch, ended, settings},
+        training::{Watch, ended, settle},
     },
 };
 
 /// Build, resume, run.
 pub fn run(stage: &M3, context: &mut Context) -> Result<Ended> {
-    let mut settings = settings(&stage.course(), context.plan.recipe.seed, context.device, || {
+    let mut settings = stage.settings(context.plan.recipe.seed);
+    settle(&mut settings, context, || {
         stage.steps.map(u64::from).ok_or_else(|| {
             Failure::usage("a wsd schedule of an m3 stage needs `steps`, or `decay_steps` instead of `decay_fraction`")
         })
     })?;
-    settings.ranks = context.team.ranks(context.device)?;
-    settings.profile = context.profile;
     let m3 = M3Settings {
         train: stage.train.clone(),
         eval: stage.eval.clone(),

@@ -10,20 +10,20 @@ use trainer::preference::{nearest, portion, ranking, scores};
 
 use crate::{
     common::{
-        atomic,
         failure::{Failure, Result},
+        files::save,
     },
     plan::state::Outputs,
     recipe::Prefer,
     stages::{
         context::{Context, Ended},
-        features::Set,
+        features::FeatureSet,
         generate::is_aligned,
     },
 };
 
 /// What to choose from, and how.
-pub struct Job {
+pub struct PreferJob {
     pub reference: PathBuf,
     pub features: PathBuf,
     pub interleaved: PathBuf,
@@ -48,7 +48,7 @@ pub struct Choice {
 }
 
 pub fn run(stage: &Prefer, context: &mut Context) -> Result<Ended> {
-    let job = Job {
+    let job = PreferJob {
         reference: stage.reference.clone(),
         features: stage.features.clone(),
         interleaved: stage.interleaved.clone(),
@@ -114,8 +114,8 @@ impl Choice {
 /// Ranks the pieces by score, takes the best that pass the checks and the worst, and writes both down with a report.
 ///
 /// Pieces of one score rank by name; the original takes them as the file system lists them.
-pub fn choose(job: &Job) -> Result<Choice> {
-    let (reference, generated) = (Set::read(&job.reference)?, Set::read(&job.features)?);
+pub fn choose(job: &PreferJob) -> Result<Choice> {
+    let (reference, generated) = (FeatureSet::read(&job.reference)?, FeatureSet::read(&job.features)?);
     let scores = scores(&reference.features, &generated.features)?;
     let nearest = nearest(&reference.features, &generated.features)?;
     let pieces = generated.names.len();
@@ -177,7 +177,7 @@ pub fn choose(job: &Job) -> Result<Choice> {
     choice.chosen = chosen.len();
     let rejected: Vec<PathBuf> =
         ranking[pieces - wanted..].iter().map(|&piece| abc(&job.original, &generated.names[piece])).collect();
-    save(&choice.report, report.as_bytes())?;
+    save(&choice.report, report)?;
     if choice.chosen == 0 {
         let most = choice.objections.iter().max_by_key(|(_, count)| count);
         let hint = match most {
@@ -188,7 +188,7 @@ pub fn choose(job: &Job) -> Result<Choice> {
             Failure::failed(format!("no piece passes the checks; {} says why", choice.report.display())).hint(hint)
         );
     }
-    save(&job.output, &preferences(&chosen, &rejected)?)?;
+    save(&job.output, preferences(&chosen, &rejected)?)?;
     Ok(choice)
 }
 
@@ -211,13 +211,6 @@ fn preferences(chosen: &[PathBuf], rejected: &[PathBuf]) -> Result<Vec<u8>> {
 fn report_path(output: &Path) -> PathBuf {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!("{stem}_report.jsonl"))
-}
-
-fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
-    }
-    atomic::write(path, bytes).map_err(|error| Failure::io("write", path, error))
 }
 
 fn abc(folder: &Path, name: &str) -> PathBuf {

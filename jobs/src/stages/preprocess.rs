@@ -1,7 +1,7 @@
 //! Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
-use notation::preprocess::{self, Options, Progress};
+use notation::preprocess::{self, Keys, Options, Progress};
 use serde_json::{Map, json};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         progress::Reporter,
     },
     plan::state::Outputs,
-    recipe::{Keys, Preprocess},
+    recipe::Preprocess,
     stages::context::{Context, Ended},
 };
 
@@ -21,7 +21,7 @@ pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
         prompts: stage.prompts.clone(),
         eval_split: stage.eval_split.get(),
         seed: stage.seed.unwrap_or(0),
-        keys: stage.keys.unwrap_or(Keys::All).into(),
+        keys: stage.keys.unwrap_or(Keys::All),
         ..Options::new(&stage.scores, "", &stage.augmented)
     };
     convert(options, context.stop, context.reporter)
@@ -32,7 +32,7 @@ pub fn convert(mut options: Options, stop: &Arc<AtomicBool>, reporter: &mut Repo
     options.stop = Some(Arc::clone(stop));
     let mut files = ["", "_train", "_eval"].map(|part| options.index(part)).to_vec();
     files.extend(options.interleaved.iter().chain(&options.pack).cloned());
-    if options.keys != notation::preprocess::Keys::None {
+    if options.keys != Keys::None {
         files.push(options.augmented.clone());
     }
     let watched = Mutex::new(&mut *reporter);

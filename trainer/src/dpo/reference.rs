@@ -3,11 +3,12 @@
 use super::preferences::Preferences;
 use crate::error::At;
 use crate::objective::Network;
-use crate::settings::{Precision, Settings};
+use crate::settings::{Dtype, Settings};
 use crate::telemetry::{Event, Observer};
 use crate::{Error, Result};
 use model::patches::Patches;
 use model::{Batch, Mode, NotaGen};
+use notation::files::{Flush, write_atomically};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
@@ -88,10 +89,8 @@ impl Reference {
     fn write(&self, path: &Path) -> Result<()> {
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         std::fs::create_dir_all(&folder).at(&folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&folder).at(&folder)?;
-        file.write_all(self.text()?.as_bytes()).at(path)?;
-        file.persist(path).map_err(|error| error.error).at(path)?;
-        Ok(())
+        let text = self.text()?;
+        write_atomically(path, Flush::Later, |file| file.write_all(text.as_bytes())).at(path)
     }
 
     /// The log-probability of a piece.
@@ -145,7 +144,7 @@ fn key(piece: &Patches) -> String {
     hex(&hash.finalize()[..16])
 }
 
-fn fingerprint(network: &NotaGen, precision: Precision) -> Result<String> {
+fn fingerprint(network: &NotaGen, precision: Dtype) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(format!("{precision:?}"));
     for (name, tensor) in Network::parameters(network) {
