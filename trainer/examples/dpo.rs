@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trainer::{DpoSettings, Dtype, Event, Observer, Outcome, Settings};
+use trainer::{DpoParams, Dtype, Event, Observer, Outcome, Settings};
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -54,7 +54,7 @@ fn measure() -> Ended<()> {
     };
     // Dropout off on both sides, so that the losses compare.
     let preferences = PathBuf::from(get("--preferences", ""));
-    let dpo = DpoSettings { preferences, beta: 0.1, lambda: 10.0, dropout: false };
+    let dpo = DpoParams { preferences, beta: 0.1, lambda: 10.0, dropout: false };
     let folder = tempfile::tempdir()?;
     torch_ext::keep_freed_memory();
     let mut watch = Watch { cpu, warmup, ..Watch::default() };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Device;
 use torch_ext::{Group, Join, Server, World};
-use trainer::{BatchBy, Dtype, Event, KeyAugmentation, LanguageSettings, Observer, Outcome, Ranks, Settings};
+use trainer::{BatchBy, Dtype, Event, KeyAugmentation, LanguageParams, Observer, Outcome, Ranks, Settings};
 
 type Ended<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -75,7 +75,7 @@ fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks)
         ranks,
         ..Settings::default()
     };
-    let language = LanguageSettings {
+    let language = LanguageParams {
         train: index.to_owned(),
         eval: None,
         pieces: None,

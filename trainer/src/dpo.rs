@@ -26,7 +26,7 @@ const ROUNDING: f64 = 0.1;
 
 /// What pairs the network learns from, and how much.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DpoSettings {
+pub struct DpoParams {
     /// The original's preference file, `{"chosen": [paths], "rejected": [paths]}`.
     pub preferences: PathBuf,
     /// How strongly the policy is kept near the reference.
@@ -81,7 +81,7 @@ pub struct DpoReport {
 /// The folder gets `reference.json` besides. Errors before the first step where a piece cannot be used.
 pub fn train(
     settings: &Settings,
-    dpo: &DpoSettings,
+    dpo: &DpoParams,
     model: &NotaGen,
     folder: &Path,
     stop: &AtomicBool,
@@ -110,7 +110,7 @@ pub fn train(
     }
 }
 
-impl DpoSettings {
+impl DpoParams {
     /// Refuses what cannot work; gives the number of steps.
     fn check(&self, settings: &Settings) -> Result<u64> {
         let wrong = |message: &str| Err(Error::Settings(message.to_owned()));
@@ -138,7 +138,7 @@ pub struct Pairs {
 struct Dpo {
     preferences: Preferences,
     reference: Reference,
-    dpo: DpoSettings,
+    dpo: DpoParams,
     seed: u64,
     step_size: usize,
     steps: u64,
@@ -264,7 +264,7 @@ impl Dpo {
         let chosen = self.preferences.chosen();
         let gains: Vec<f64> = end.iter().zip(&start).map(|(end, start)| end - start).collect();
         let (gains_chosen, gains_rejected) = gains.split_at(chosen);
-        let DpoSettings { beta, lambda, .. } = self.dpo;
+        let DpoParams { beta, lambda, .. } = self.dpo;
         let mean_over_pairs = |f: &dyn Fn(f64, f64) -> f64| {
             let sum: f64 = gains_chosen.iter().map(|&c| gains_rejected.iter().map(|&r| f(c, r)).sum::<f64>()).sum();
             sum / (gains_chosen.len() * gains_rejected.len()) as f64

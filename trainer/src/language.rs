@@ -19,7 +19,7 @@ use tch::{Device, Tensor};
 
 /// What pieces the network learns from, and how they are seen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LanguageSettings {
+pub struct LanguageParams {
     /// Index of the training pieces, `{"path": …, "key": …}` a line.
     pub train: PathBuf,
     /// Index of the evaluation pieces; without one the last weights are the best.
@@ -50,7 +50,7 @@ pub enum BatchBy {
 /// Trains `model` on pieces of music; see [`train::train`].
 pub fn train(
     settings: &Settings,
-    language: &LanguageSettings,
+    language: &LanguageParams,
     model: &NotaGen,
     folder: &Path,
     stop: &AtomicBool,
@@ -78,7 +78,7 @@ pub struct Language {
 
 impl Language {
     /// Reads the indexes. Errors name the index and the entry.
-    pub fn open(settings: &Settings, language: &LanguageSettings, model: &NotaGen) -> Result<Language> {
+    pub fn open(settings: &Settings, language: &LanguageParams, model: &NotaGen) -> Result<Language> {
         let architecture = model.architecture();
         let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
         let open = |path: &Path, pieces: Option<&str>| -> Result<Dataset> {

@@ -24,11 +24,11 @@ mod train;
 
 pub use checkpoint::{Checkpoints, Position, Window};
 pub use data::{Dataset, glob, read_index};
-pub use dpo::{DpoReport, DpoSettings};
+pub use dpo::{DpoParams, DpoReport};
 pub use error::{Error, Result};
-pub use language::{BatchBy, LanguageSettings};
+pub use language::{BatchBy, LanguageParams};
 pub use loader::{in_order, shuffled, shuffled_by_length};
-pub use m3::M3Settings;
+pub use m3::M3Params;
 pub use objective::{Loss, Network, Objective, Part, Place, Set, Work};
 pub use optimizer::{Exchange, Exchanged, Optimizer, StepReport};
 pub use ranks::Ranks;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{DpoReport, DpoSettings, Dtype, Event, Observer, Outcome, Settings, dpo};
+use trainer::{DpoParams, DpoReport, Dtype, Event, Observer, Outcome, Settings, dpo};
 
 /// libtorch has one generator for the whole process, and dropout draws from it: one training at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -75,7 +75,7 @@ impl Observer for Watch<'_> {
 struct Run {
     folder: tempfile::TempDir,
     settings: Settings,
-    dpo: DpoSettings,
+    dpo: DpoParams,
     dropout: f64,
 }
 
@@ -83,7 +83,7 @@ impl Run {
     fn new(settings: Settings, dropout: f64) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let preferences = preferences(folder.path());
-        let dpo = DpoSettings { preferences, beta: 0.1, lambda: 10.0, dropout: true };
+        let dpo = DpoParams { preferences, beta: 0.1, lambda: 10.0, dropout: true };
         Run { folder, settings, dpo, dropout }
     }
 

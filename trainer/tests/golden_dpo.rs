@@ -6,7 +6,7 @@ use common::{network, pieces, root, settings};
 use model::{Batch, NotaGen};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-use trainer::{Done, DpoSettings, Dtype, Event, Loss, Optimizer, Outcome, Part, Settings, Work, dpo, run_step};
+use trainer::{Done, DpoParams, Dtype, Event, Loss, Optimizer, Outcome, Part, Settings, Work, dpo, run_step};
 
 const BETA: f64 = 0.1;
 const LAMBDA: f64 = 10.0;
@@ -146,7 +146,7 @@ fn a_training_from_files_is_the_originals() {
     let preferences = folder.path().join("preferences.json");
     std::fs::write(&preferences, serde_json::to_string(&lists.collect::<HashMap<_, _>>()).unwrap()).unwrap();
     let settings = Settings { batch_size: 1, ..dpo_settings() };
-    let of = DpoSettings { preferences, beta: BETA, lambda: LAMBDA, dropout: true };
+    let of = DpoParams { preferences, beta: BETA, lambda: LAMBDA, dropout: true };
     let (golden, model) = (golden(), network());
     let mut events = Events::default();
     let outcome = dpo::train(&settings, &of, &model, folder.path(), &false.into(), &mut events).unwrap();

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{Dtype, Event, M3Settings, Observer, Outcome, Report, Settings, m3};
+use trainer::{Dtype, Event, M3Params, Observer, Outcome, Report, Settings, m3};
 
 const PIECES: usize = 20;
 /// Dropout is drawn from the process's one generator: trainings of several tests at once would share it.
@@ -67,7 +67,7 @@ fn run(pieces: &Path, folder: &Path, after: u64) -> (M3, Outcome, Vec<f64>) {
         ..M3Architecture::default()
     };
     let model = M3::new(&sizes, Device::Cpu, 5).unwrap();
-    let m3 = M3Settings { train: pieces.to_owned(), eval: None, eval_split: 0.1, pieces: None, mask_ratio: 0.45 };
+    let m3 = M3Params { train: pieces.to_owned(), eval: None, eval_split: 0.1, pieces: None, mask_ratio: 0.45 };
     let stop = AtomicBool::new(false);
     let mut watch = Watch { stop: &stop, after, losses: Vec::new() };
     let outcome = m3::train(&course(), &m3, &model, folder, &stop, &mut watch).unwrap();
@@ -132,7 +132,7 @@ fn half_precision_learns_too_and_activations_may_be_computed_again() {
     let mut losses = Vec::new();
     for (name, activation_checkpointing) in [("kept", false), ("again", true)] {
         let model = M3::new(&sizes, Device::Cpu, 5).unwrap();
-        let m3 = M3Settings {
+        let m3 = M3Params {
             train: pieces.path().into(),
             eval: None,
             eval_split: 0.0,
@@ -163,8 +163,8 @@ fn what_cannot_be_trained_on_is_told() {
     )
     .unwrap();
     let m3 =
-        M3Settings { train: folder.path().join("pieces"), eval: None, eval_split: 0.0, pieces: None, mask_ratio: 0.45 };
-    let error = |m3: &M3Settings| {
+        M3Params { train: folder.path().join("pieces"), eval: None, eval_split: 0.0, pieces: None, mask_ratio: 0.45 };
+    let error = |m3: &M3Params| {
         let stop = AtomicBool::new(false);
         let mut watch = Watch { stop: &stop, after: 0, losses: Vec::new() };
         m3::train(&course(), m3, &model, &folder.path().join("run"), &stop, &mut watch).unwrap_err().to_string()
@@ -174,8 +174,8 @@ fn what_cannot_be_trained_on_is_told() {
     assert!(error(&m3).ends_with("pieces: no piece in it"), "{}", error(&m3));
     std::fs::write(m3.train.join("a.abc"), "K:C\nA|\n|").unwrap();
     assert!(error(&m3).ends_with("a.abc: line 3: a barline alone"), "{}", error(&m3));
-    let none = M3Settings { eval_split: 1.0, ..m3.clone() };
+    let none = M3Params { eval_split: 1.0, ..m3.clone() };
     assert_eq!(error(&none), "eval_split is 1: no piece is left to train on");
-    let zero = M3Settings { mask_ratio: 0.0, ..m3 };
+    let zero = M3Params { mask_ratio: 0.0, ..m3 };
     assert_eq!(error(&zero), "mask_ratio is 0: it must be a portion of 1");
 }

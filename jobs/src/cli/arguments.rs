@@ -1,22 +1,18 @@
 //! The command line.
-use std::{net::IpAddr, num::NonZeroU64, path::PathBuf};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
-use clap::{
-    Args, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use notation::preprocess::Keys;
-use serde::{
-    Deserialize,
-    de::value::{Error, StrDeserializer},
-};
+use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
 use trainer::Dtype;
 
-use crate::{
-    cluster::SubmitArgs,
-    recipe,
-    run::{RunArgs, shard},
-};
+use crate::cluster::SubmitArgs;
+use crate::recipe;
+use crate::run::{RunArgs, shard};
 
 /// Trains NotaGen: one command runs a whole recipe, from scores to music.
 #[derive(Debug, Parser)]

@@ -1,34 +1,22 @@
 //! `convert`: scores to ABC, MusicXML or MIDI, on all cores, each file for itself. The pieces of a packed corpus become
 //! files as well, of ABC as it is there.
-use std::{
-    collections::HashMap,
-    fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
-};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::{fs, thread};
 
-use notation::{
-    corpus::{self, Source},
-    export::{to_midi, to_musicxml},
-    musicxml::{self, is_musicxml},
-    pack::is_pack,
-};
+use notation::corpus::{self, Source};
+use notation::export::{to_midi, to_musicxml};
+use notation::musicxml::{self, is_musicxml};
+use notation::pack::is_pack;
 use serde_json::json;
 
-use crate::{
-    cli::arguments::{ConvertArgs, Format},
-    common::{
-        failure::{Failure, Result},
-        files,
-        progress::{self, Reporter},
-        signals,
-    },
-};
+use crate::cli::arguments::{ConvertArgs, Format};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter};
+use crate::common::{files, signals};
 
 /// Warnings of one file that people see; programs see all of them.
 const SHOWN: usize = 5;

@@ -2,20 +2,18 @@
 use std::sync::Arc;
 
 use demo::{Config, Limits, Line};
-use model::{generate::Generator, prompts};
+use model::generate::Generator;
+use model::prompts;
 use serde_json::{Value, json};
 
-use crate::{
-    cli::{arguments::DemoArgs, generate, weights::there},
-    common::{
-        digests,
-        failure::{Failure, Result},
-        loading, progress, signals,
-    },
-    hub::released,
-    launch::device,
-    stages::generate::kind,
-};
+use crate::cli::arguments::DemoArgs;
+use crate::cli::generate;
+use crate::cli::weights::there;
+use crate::common::failure::{Failure, Result};
+use crate::common::{digests, loading, progress, signals};
+use crate::hub::released;
+use crate::launch::device;
+use crate::stages::generate::kind;
 
 pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
     let path = there(&args.weights)?;

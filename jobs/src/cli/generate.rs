@@ -1,27 +1,21 @@
 //! `generate`: pieces from weights, from the command line.
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
-use model::{patches::check_characters, sampling::Sampling};
+use model::patches::check_characters;
+use model::sampling::Sampling;
 use notation::preprocess::{Keys, convert, standard};
 use serde_json::Value;
 
-use crate::{
-    cli::{
-        arguments::GenerateArgs,
-        weights::{there, version},
-    },
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter},
-        signals,
-    },
-    launch::device,
-    recipe::check,
-    stages::{
-        context::Ended,
-        generate::{GenerateJob, read_mark, write},
-    },
-};
+use crate::cli::arguments::GenerateArgs;
+use crate::cli::ending::finish;
+use crate::cli::weights::{there, version};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::signals;
+use crate::launch::device;
+use crate::recipe::check;
+use crate::stages::generate::{GenerateJob, read_mark, write};
 
 pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -65,23 +59,10 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);
     let ended = write(&job, &mark, &stop, &mut reporter)?;
-    reporter.end();
-    match ended {
-        Ended::Done(outputs) => {
-            eprintln!(
-                "{} pieces in {} ({} attempts failed)",
-                outputs.facts.get("pieces").map(Value::to_string).unwrap_or_default(),
-                job.output.display(),
-                outputs.facts.get("failed").map(Value::to_string).unwrap_or_default()
-            );
-            if json {
-                progress::output(&Value::Object(outputs.facts));
-            }
-            Ok(())
-        }
-        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")
-            .hint("the same command goes on from here")),
-    }
+    let outputs = finish(ended, reporter, json, "pieces")?;
+    let count = |fact: &str| outputs.facts.get(fact).map(Value::to_string).unwrap_or_default();
+    eprintln!("{} pieces in {} ({} attempts failed)", count("pieces"), job.output.display(), count("failed"));
+    Ok(())
 }
 
 /// The prompts of a file, one a line.

@@ -1,32 +1,27 @@
 //! `plan`: the stages resolved; which are done, stale or to do, and why; what they cost.
 use serde_json::{Value, json};
 
-use crate::{
-    cli::arguments::{MachineArg, NetworkArg, PlanArgs},
-    cluster,
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        progress::{self, bytes, metric},
-        table,
-    },
-    launch::device,
-    plan::{
-        Plan, Planned,
-        cost::Cost,
-        scaling::{self, Link, Machine},
-        state::RunState,
-    },
-    recipe::{self, Device, Resolved, Resources, Stage, paths::run_folder},
-    run::{self, RunArgs},
-};
+use crate::cli::arguments::{MachineArg, NetworkArg, PlanArgs};
+use crate::cluster;
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, bytes, metric};
+use crate::common::table;
+use crate::launch::device;
+use crate::plan::cost::Cost;
+use crate::plan::scaling::{self, Link, Machine};
+use crate::plan::state::RunState;
+use crate::plan::{Plan, Planned};
+use crate::recipe::paths::run_folder;
+use crate::recipe::{self, Device, Resolved, Resources, Stage};
+use crate::run::{self, RunArgs};
 
 pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let (machines, pieces) = (machines(args), args.pieces);
     let args = &args.run;
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
     let resolved = recipe::load(path, &args.set)?;
-    let (plan, state) = foresee(args, resolved, json)?;
+    let (plan, state) = show_plan(args, resolved, json)?;
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);
     }
@@ -34,11 +29,11 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
 }
 
 /// Shows what a run would do, and gives the plan with the state that it follows from.
-pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, RunState)> {
+pub fn show_plan(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, RunState)> {
     let folder = run_folder(&resolved.recipe.name);
     let state = RunState::read(&folder)?;
-    let native = device::foreseen(resolved.recipe.device);
-    let plan = run::foreseen(args, resolved, &state, native, &mut Digests::open(&folder))?;
+    let native = device::native_or_unknown(resolved.recipe.device);
+    let plan = run::plan_run(args, resolved, &state, native, &mut Digests::open(&folder))?;
     show(&plan, json);
     Ok((plan, state))
 }
@@ -150,7 +145,7 @@ fn show(plan: &Plan, json: bool) {
             progress::output(&object(plan, planned, cost.as_ref()));
         }
     }
-    if let Some(line) = device::foretold(plan) {
+    if let Some(line) = device::time_estimate(plan) {
         eprintln!("{line}");
     }
     if let Some(line) = device::slow_format(plan) {

@@ -3,12 +3,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{
-    common::{digests::Digests, failure::Result, progress},
-    plan::{Plan, Selection, state::RunState},
-    recipe::{self, paths::find_run},
-    report,
-};
+use crate::common::digests::Digests;
+use crate::common::failure::Result;
+use crate::common::progress;
+use crate::plan::state::RunState;
+use crate::plan::{Plan, Selection};
+use crate::recipe;
+use crate::recipe::paths::find_run;
+use crate::report;
 
 pub fn run(run: &Path, json: bool) -> Result<()> {
     let folder = find_run(run)?;

@@ -1,48 +1,26 @@
 //! `select`: the best of a corpus, from the command line.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::{
-    cli::{
-        arguments::{ByArg, SelectArgs},
-        weights::{there, version},
-    },
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        files, loading,
-        progress::{self, Reporter},
-        signals,
-    },
-    launch::device,
-    recipe::By,
-    stages::{
-        context::Ended,
-        select::{choose, job::SelectJob},
-    },
-};
+use crate::cli::arguments::{ByArg, SelectArgs};
+use crate::cli::ending::finish;
+use crate::cli::weights::{there, version};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::{files, loading, signals};
+use crate::launch::device;
+use crate::recipe::By;
+use crate::stages::select::choose;
+use crate::stages::select::job::SelectJob;
 
 pub fn run(args: &SelectArgs, json: bool) -> Result<()> {
     let job = job(args)?;
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);
     keep_scores(&job)?;
-    let ended = choose(&job, &stop, &mut reporter);
-    reporter.end();
-    match ended? {
-        Ended::Done(outputs) => {
-            if json {
-                progress::output(&Value::Object(outputs.facts));
-            }
-            Ok(())
-        }
-        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the scores that are done are kept")
-            .hint("the same command goes on from here")),
-    }
+    let ended = choose(&job, &stop, &mut reporter)?;
+    finish(ended, reporter, json, "scores").map(drop)
 }
 
 fn job(args: &SelectArgs) -> Result<SelectJob> {

@@ -1,39 +1,34 @@
 //! `status`: how far a run is.
-use std::{
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Queue, Submitted},
-    common::{
-        failure::Result,
-        lock::Lock,
-        progress::{self, clock, duration},
-    },
-    plan::state::{RecordStatus, RunState, now},
-    recipe::{names, paths::find_run, read},
-};
+use crate::cluster::{Queue, Submitted};
+use crate::common::failure::Result;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, clock, duration};
+use crate::plan::state::{RecordStatus, RunState, now};
+use crate::recipe::paths::find_run;
+use crate::recipe::{names, read};
 
 pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
     let folder = find_run(run)?;
-    let mut told = String::new();
+    let mut shown = String::new();
     loop {
         let holder = Lock::holder(&folder);
         let state = RunState::read(&folder)?;
         let jobs = ClusterJobs::ask(&folder)?;
         let text = text(&folder, holder.as_deref(), &state, &jobs);
-        if text != told {
+        if text != shown {
             eprint!("{text}");
             if json {
                 progress::output(&object(&folder, holder.as_deref(), &state, &jobs));
             }
-            told = text;
+            shown = text;
         }
         if !follow || holder.is_none() && !jobs.any_live() {
             return Ok(());
@@ -83,12 +78,12 @@ impl ClusterJobs {
         self.submitted.stages.values().flat_map(|stage| &stage.jobs).any(|job| self.queue.is_live(job))
     }
 
-    fn words(&self, stage: &str) -> Vec<String> {
-        let words = |job: &String| match &self.silent {
+    fn describe(&self, stage: &str) -> Vec<String> {
+        let describe = |job: &String| match &self.silent {
             Some(reason) => format!("job {job} ({reason})"),
-            None => self.queue.words(job),
+            None => self.queue.describe(job),
         };
-        self.of(stage).iter().map(words).collect()
+        self.of(stage).iter().map(describe).collect()
     }
 
     /// Stages that wait for their first run, in the order of their jobs.
@@ -108,7 +103,7 @@ fn text(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJob
     for name in in_order(folder, state, jobs) {
         let Some(record) = state.stages.get(&name) else {
             text.push_str(&format!("{name:<16} to do\n"));
-            for words in jobs.words(&name) {
+            for words in jobs.describe(&name) {
                 text.push_str(&format!("{:<16} {words}\n", ""));
             }
             continue;
@@ -129,9 +124,9 @@ fn text(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJob
         if record.status == RecordStatus::Running
             && let Some(last) = last_metrics(&folder.join(&record.folder).join("metrics.jsonl"))
         {
-            text.push_str(&format!("{:<16} {}\n", "", words(&last)));
+            text.push_str(&format!("{:<16} {}\n", "", describe(&last)));
         }
-        for words in jobs.words(&name) {
+        for words in jobs.describe(&name) {
             text.push_str(&format!("{:<16} {words}\n", ""));
         }
     }
@@ -140,7 +135,7 @@ fn text(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJob
 
 fn object(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJobs) -> Value {
     let of = |stage: &String| -> Vec<Value> {
-        let words = jobs.words(stage);
+        let words = jobs.describe(stage);
         jobs.of(stage)
             .iter()
             .zip(words)
@@ -170,7 +165,7 @@ fn object(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJ
 }
 
 /// A line of a training's metrics for people.
-fn words(event: &Value) -> String {
+fn describe(event: &Value) -> String {
     let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
     let of = format!("step {}, epoch {}, ", event["step"], event["epoch"]);
     match event["event"].as_str() {

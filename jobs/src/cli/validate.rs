@@ -3,13 +3,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    recipe,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::recipe;
 
 /// # Errors
 /// The failure of the first wrong recipe, after all have been reported.

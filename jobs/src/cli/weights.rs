@@ -1,28 +1,19 @@
 //! `weights inspect`, `weights fetch` and `weights export`.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    time::UNIX_EPOCH,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::UNIX_EPOCH;
 
 use model::weights::{self, ExportOptions};
 use serde_json::{Map, Value, json};
 use trainer::Dtype;
 
-use crate::{
-    cli::arguments::WeightsCommand,
-    common::{
-        failure::{Failure, Result},
-        files,
-        progress::{self, Reporter},
-        table,
-    },
-    hub::{
-        Hub,
-        released::{self, WEIGHTS},
-    },
-};
+use crate::cli::arguments::WeightsCommand;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter};
+use crate::common::{files, table};
+use crate::hub::Hub;
+use crate::hub::released::{self, WEIGHTS};
 
 pub fn run(command: &WeightsCommand, json: bool) -> Result<()> {
     match command {

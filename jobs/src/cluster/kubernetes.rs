@@ -2,17 +2,11 @@
 //! for each process.
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{
-        arguments::SubmitArgs,
-        shape::{JobShape, resources, shapes},
-    },
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    plan::{Plan, Planned},
-};
+use crate::cluster::arguments::SubmitArgs;
+use crate::cluster::shape::{JobShape, resources, shapes};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::plan::{Plan, Planned};
 
 /// Where a pod has the volume.
 const FOLDER: &str = "/workspace";
@@ -35,7 +29,7 @@ pub fn show(plan: &Plan, args: &SubmitArgs, json: bool) -> Result<()> {
     };
     let mut jobs = Vec::new();
     for planned in plan.stages.iter().filter(|planned| planned.is_to_run()) {
-        for shape in shapes(plan, planned, &resources(&args.resources(), plan, planned)) {
+        for shape in shapes(plan, planned, &resources(&args.resources, plan, planned)) {
             jobs.push(KubernetesJob { plan, planned, shape, args, image, volume, first: jobs.is_empty() });
         }
     }

@@ -6,15 +6,12 @@ mod script;
 mod shape;
 mod slurm;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde_json::json;
 
@@ -22,30 +19,20 @@ pub use arguments::{Cluster, SubmitArgs};
 pub use record::{Queue, Submitted};
 pub use shape::resources;
 
-use crate::{
-    cluster::{
-        record::StageJobs,
-        script::Script,
-        shape::{JobShape, shapes},
-    },
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        files,
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{
-        Plan, Planned, StageStatus,
-        fingerprint::Fingerprint,
-        state::{RunState, now},
-    },
-    recipe::{
-        self, Native,
-        paths::{find_run, run_folder},
-    },
-    run,
-};
+use crate::cluster::record::StageJobs;
+use crate::cluster::script::Script;
+use crate::cluster::shape::{JobShape, shapes};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::fingerprint::Fingerprint;
+use crate::plan::state::{RunState, now};
+use crate::plan::{Plan, Planned, StageStatus};
+use crate::recipe::paths::{find_run, run_folder};
+use crate::recipe::{self, Native};
+use crate::run;
 
 /// How long to wait for jobs that are ending: longer than Slurm gives them, by default, to save.
 const ENDING: Duration = Duration::from_secs(40);
@@ -110,7 +97,7 @@ fn submit(
     let mut after: Option<String> = None;
     for planned in plan.stages.iter().filter(|planned| planned.status != StageStatus::Done) {
         if let Some(job) = live(planned, submitted, queue) {
-            eprintln!("{}: submitted already, {}", planned.name, queue.words(job));
+            eprintln!("{}: submitted already, {}", planned.name, queue.describe(job));
             after = Some(job.clone());
             continue;
         }
@@ -200,7 +187,7 @@ fn recipe(plan: &Plan) -> PathBuf {
 
 /// The scripts of a stage's jobs.
 fn scripts(plan: &Plan, planned: &Planned, args: &SubmitArgs) -> Result<Vec<Script>> {
-    let resources = resources(&args.resources(), plan, planned);
+    let resources = resources(&args.resources, plan, planned);
     let unknown = |what: &str, error: std::io::Error| Failure::failed(format!("{what} is unknown: {error}"));
     let working_directory = std::env::current_dir().map_err(|error| unknown("the working directory", error))?;
     let program = std::env::current_exe().map_err(|error| unknown("this program's own path", error))?;

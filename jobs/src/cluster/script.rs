@@ -1,11 +1,10 @@
 //! The batch scripts: one a stage, and one more for a stage in shards. They run under sbatch and under bash alike.
-use std::{fmt::Write, path::PathBuf};
+use std::fmt::Write;
+use std::path::PathBuf;
 
-use crate::{
-    cluster::shape::JobShape,
-    common::failure::{Failure, Result},
-    recipe::Resources,
-};
+use crate::cluster::shape::JobShape;
+use crate::common::failure::{Failure, Result};
+use crate::recipe::Resources;
 
 /// Seconds before the end of a job's time in which it saves: a large checkpoint on a slow file system takes minutes.
 const SAVING: u64 = 300;

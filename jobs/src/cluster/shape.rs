@@ -1,10 +1,8 @@
 //! How a stage becomes jobs: what it asks for, and how many processes on how many machines.
 use std::num::NonZeroU64;
 
-use crate::{
-    plan::{Plan, Planned},
-    recipe::{Device, Resources, Stage},
-};
+use crate::plan::{Plan, Planned};
+use crate::recipe::{Device, Resources, Stage};
 
 /// How a script runs its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a command ends with when it does not succeed: one line, a way out, an exit code.
-use std::{fmt::Display, path::Path};
+use std::fmt::Display;
+use std::path::Path;
 
 /// Why a command did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -8,7 +9,8 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     code: Code,
-    of_peer: bool,
+    /// What the process is left with instead of the code.
+    exit_code: Option<u8>,
 }
 
 /// The exit codes of the contract.
@@ -26,29 +28,21 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub fn failed(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Failed, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Failed, exit_code: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Usage, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Usage, exit_code: None }
     }
 
     pub fn interrupted(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Interrupted, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Interrupted, exit_code: None }
     }
 
-    /// The same, as the consequence of another process's end.
-    pub fn of_peer(mut self) -> Failure {
-        self.of_peer = true;
+    /// The same, with an exit code that is no user's business.
+    pub fn exit_with(mut self, code: u8) -> Failure {
+        self.exit_code = Some(code);
         self
-    }
-
-    pub fn is_of_peer(&self) -> bool {
-        self.of_peer
-    }
-
-    pub fn code(&self) -> Code {
-        self.code
     }
 
     pub fn is_interruption(&self) -> bool {
@@ -87,8 +81,8 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// Prints the error.
-    pub fn report(&self, json: bool) {
+    /// Prints the error. The exit code to leave with.
+    pub fn report(&self, json: bool) -> u8 {
         let kind = if self.code == Code::Interrupted { "interrupted" } else { "error" };
         eprintln!("{kind}: {}", self.message);
         if let Some(hint) = &self.hint {
@@ -100,6 +94,7 @@ impl Failure {
             });
             println!("{event}");
         }
+        self.exit_code.unwrap_or(self.code as u8)
     }
 }
 

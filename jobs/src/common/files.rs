@@ -1,5 +1,7 @@
 //! Files that are whole or not there, and failures that name them.
-use std::{fs, io, io::Write, path::Path};
+use std::io::Write;
+use std::path::Path;
+use std::{fs, io};
 
 use notation::files::{Flush, folder, write_atomically};
 use serde::Serialize;

@@ -1,11 +1,9 @@
 //! One runner a run.
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::common::failure::{Failure, Result};
 
@@ -53,11 +51,11 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(Failure::io("lock", path, error)),
         }
-        let told = file
+        let written = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {} on {}", std::process::id(), host()));
-        told.map_err(|error| Failure::io("write", path, error))?;
+        written.map_err(|error| Failure::io("write", path, error))?;
         Ok(Lock { _file: file })
     }
 

@@ -1,16 +1,10 @@
 //! Signals that mean: save, and leave.
-use std::{
-    io::{self, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
-    flag, low_level,
-};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::{flag, low_level};
 
 use crate::common::failure::{Code, Failure, Result};
 
@@ -25,7 +19,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
         }
         Ok(())
     };
-    register().map_err(deaf)?;
+    register().map_err(cannot_listen)?;
     Ok(stop)
 }
 
@@ -40,13 +34,13 @@ pub fn leave(code: u8) -> ! {
 pub fn end_at_once() -> Result<Arc<AtomicBool>> {
     let at_once = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGUSR1, SIGINT] {
-        flag::register_conditional_default(signal, Arc::clone(&at_once)).map_err(deaf)?;
+        flag::register_conditional_default(signal, Arc::clone(&at_once)).map_err(cannot_listen)?;
     }
     Ok(at_once)
 }
 
 /// An interruption once the flag is raised.
-pub fn go_on(stop: &AtomicBool) -> Result<()> {
+pub fn check_stop(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
 }
 
@@ -55,6 +49,6 @@ pub fn stopped() -> Failure {
     Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
 }
 
-fn deaf(error: std::io::Error) -> Failure {
+fn cannot_listen(error: std::io::Error) -> Failure {
     Failure::failed(format!("cannot listen for signals: {error}"))
 }

@@ -1,14 +1,11 @@
 //! What people are told when the hub does not give a file.
 use hf_hub::Cache;
 
-use super::{
-    client::{Client, Trouble},
-    reference::Reference,
-};
-use crate::{
-    common::{failure::Failure, nearest},
-    hub::released,
-};
+use super::client::{Client, Trouble};
+use super::reference::Reference;
+use crate::common::failure::Failure;
+use crate::common::nearest;
+use crate::hub::released;
 
 /// One line, and the way out.
 pub fn refused(client: &Client, cache: &Cache, file: &Reference, trouble: &Trouble) -> Failure {

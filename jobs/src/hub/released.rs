@@ -1,15 +1,13 @@
 //! What the originals publish, and where: a catalogue for `weights fetch`, told to whoever lacks one of the files.
-use std::{fmt, path::Path};
+use std::fmt;
+use std::path::Path;
 
-use model::{Architecture, m3::M3Architecture};
+use model::Architecture;
+use model::m3::M3Architecture;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        nearest,
-    },
-    hub::reference::Reference,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::hub::reference::Reference;
 
 /// A released weights file.
 #[derive(Debug)]

@@ -4,16 +4,15 @@ mod environment;
 mod supervisor;
 pub mod team;
 
-use std::{env, thread, time::Duration};
+use std::time::Duration;
+use std::{env, thread};
 
 pub use environment::Rendezvous;
-use supervisor::SUPERVISOR;
-pub use supervisor::{PEER, supervise};
+pub use supervisor::supervise;
+use supervisor::{PEER, SUPERVISOR};
 
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::Device,
-};
+use crate::common::failure::{Failure, Result};
+use crate::recipe::Device;
 
 /// Seconds after which a peer that does not answer is an error.
 const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
@@ -66,8 +65,13 @@ pub fn role(processes: Option<u32>, sharded: bool, device: Device) -> Result<Rol
 }
 
 /// Whether a supervisor of this program's looks after this process.
-pub fn is_supervised() -> bool {
+fn is_supervised() -> bool {
     env::var_os(SUPERVISOR).is_some()
+}
+
+/// The failure of a process that ends because another one did: its supervisor does not take it for the cause.
+pub fn of_peer(failure: Failure) -> Failure {
+    if is_supervised() { failure.exit_with(PEER) } else { failure }
 }
 
 /// A supervised worker saves and leaves when its supervisor is gone.

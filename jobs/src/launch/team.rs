@@ -1,24 +1,20 @@
 //! The processes that run a recipe together: rank 0 leads, the others follow its orders.
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
 use torch_ext::{Group, Join, World};
 use trainer::Ranks;
 
-use crate::{
-    common::failure::{Failure, Result},
-    launch::{self, Rendezvous},
-    plan::state::RunState,
-    recipe::Native,
-};
+use crate::common::failure::{Failure, Result};
+use crate::launch::{self, Rendezvous};
+use crate::plan::state::RunState;
+use crate::recipe::Native;
 
 /// How long a leader that keeps the store waits for the others to read its last word.
-const FAREWELL: Duration = Duration::from_secs(5);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the others are to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,7 +92,7 @@ impl Team {
     }
 
     /// Finds out, for the leader, what all processes multiply at full speed; each of the others tells its own.
-    pub fn agree(&mut self, mine: Native) -> Result<()> {
+    pub fn gather_formats(&mut self, mine: Native) -> Result<()> {
         self.native = mine.clone();
         let Some(world) = &self.world else { return Ok(()) };
         if !self.is_leader() {
@@ -159,12 +155,12 @@ impl Team {
         let _ = world.set(&format!("bye/{}", world.rank()), "");
         let begun = Instant::now();
         let all_gone = || (0..world.size()).all(|rank| matches!(world.get(&format!("bye/{rank}")), Ok(Some(_))));
-        while self.serves && begun.elapsed() < FAREWELL && !all_gone() {
+        while self.serves && begun.elapsed() < LEAVE_TIMEOUT && !all_gone() {
             thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
 fn peer(error: torch_ext::Error) -> Failure {
-    Failure::failed(error.to_string()).of_peer()
+    launch::of_peer(Failure::failed(error.to_string()))
 }

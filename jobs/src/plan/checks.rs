@@ -1,19 +1,14 @@
 //! What can be known to be wrong before anything is run: missing inputs, weights of another network.
 use std::path::Path;
 
-use super::{
-    planned::{Plan, Planned},
-    state::RunState,
-    status::StageStatus,
-};
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        loading,
-    },
-    hub::{reference::Reference, released},
-    recipe::Init,
-};
+use super::planned::{Plan, Planned};
+use super::state::RunState;
+use super::status::StageStatus;
+use crate::common::failure::{Failure, Result};
+use crate::common::loading;
+use crate::hub::reference::Reference;
+use crate::hub::released;
+use crate::recipe::Init;
 
 impl Plan {
     /// Checks the weights that are there against the recipe's network, and that none of the originals' files would

@@ -4,10 +4,8 @@ use std::path::Path;
 use model::Architecture;
 use serde::Serialize;
 
-use trainer::{
-    memory::{Memory, Step},
-    params::Param,
-};
+use trainer::memory::{Memory, Step};
+use trainer::params::Param;
 
 use crate::recipe::{Dpo, Training};
 

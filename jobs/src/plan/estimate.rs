@@ -1,14 +1,14 @@
 //! How long a recipe takes on this machine's processor, from what its stages compute and what the processor computes in
 //! a second. Meant to be right within a third (docs/performance.md); it decides nothing.
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use model::Architecture;
 use trainer::{Dtype, Precision};
 
-use crate::{
-    plan::{Plan, Planned, cost::Cost, products},
-    recipe::{M3, Stage},
-};
+use crate::plan::cost::Cost;
+use crate::plan::{Plan, Planned, products};
+use crate::recipe::{M3, Stage};
 
 /// Characters of a patch, its end included: what chorales have.
 const CHARACTERS: f64 = 12.0;

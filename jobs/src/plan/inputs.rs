@@ -1,10 +1,9 @@
 //! What a stage reads: whether it is there, who makes it, where to get it.
 use std::path::{Path, PathBuf};
 
-use crate::{
-    hub::{reference::Reference, released},
-    recipe::Init,
-};
+use crate::hub::reference::Reference;
+use crate::hub::released;
+use crate::recipe::Init;
 
 /// A file or folder that a stage reads.
 #[derive(Debug, Clone)]

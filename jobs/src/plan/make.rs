@@ -1,24 +1,20 @@
 //! Compares the stages of a recipe with what was done before.
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use model::Architecture;
 
-use super::{
-    fingerprint::Fingerprint,
-    inputs::Input,
-    planned::{Plan, Planned},
-    precision,
-    selection::Selection,
-    state::{RecordStatus, RunState},
-    status::{self, StageStatus},
-};
-use crate::{
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-    },
-    recipe::{Init, Native, Recipe, Resolved, paths::run_folder, schema},
-};
+use super::fingerprint::Fingerprint;
+use super::inputs::Input;
+use super::planned::{Plan, Planned};
+use super::precision;
+use super::selection::Selection;
+use super::state::{RecordStatus, RunState};
+use super::status::{self, StageStatus};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::recipe::paths::run_folder;
+use crate::recipe::{Init, Native, Recipe, Resolved, schema};
 
 impl Planned {
     /// What it depends on.
@@ -71,11 +67,20 @@ impl Plan {
     ) -> Result<Plan> {
         let mut plan = Plan::outline(resolved, selection, state)?;
         plan.native = native;
-        for index in 0..plan.stages.len() {
-            plan.compare(index, state, digests)?;
+        plan.compare_all(state, digests)?;
+        Ok(plan)
+    }
+
+    /// Compares all stages with what has been done.
+    ///
+    /// # Errors
+    /// An unreadable input.
+    pub fn compare_all(&mut self, state: &RunState, digests: &mut Digests) -> Result<()> {
+        for index in 0..self.stages.len() {
+            self.compare(index, state, digests)?;
         }
         digests.save();
-        Ok(plan)
+        Ok(())
     }
 
     /// The stages resolved, and none compared with what has been done: another process does that. A stage that was begun

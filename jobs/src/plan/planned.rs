@@ -3,11 +3,11 @@ use std::path::PathBuf;
 
 use model::Architecture;
 
-use super::{fingerprint::Fingerprint, inputs::Input, status::StageStatus};
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::{Init, Native, Recipe, Stage},
-};
+use super::fingerprint::Fingerprint;
+use super::inputs::Input;
+use super::status::StageStatus;
+use crate::common::failure::{Failure, Result};
+use crate::recipe::{Init, Native, Recipe, Stage};
 
 /// The stages of a recipe and how they stand.
 #[derive(Debug)]

@@ -1,10 +1,8 @@
 //! What `precision: auto` comes to in the stages of a plan.
 use trainer::{Dtype, Precision};
 
-use super::{
-    planned::{Plan, Planned},
-    state::Record,
-};
+use super::planned::{Plan, Planned};
+use super::state::Record;
 use crate::recipe::{Native, Recipe, Stage};
 
 impl Planned {

@@ -1,11 +1,9 @@
 //! How fast this machine computes: measured once, in a fraction of a second, and of a processor kept for the next command.
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    path::PathBuf,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use serde_json::Value;
 use tch::{Device, Kind, TchError, Tensor};

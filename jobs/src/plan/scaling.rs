@@ -4,10 +4,8 @@ use model::Architecture;
 use serde::Serialize;
 use trainer::Dtype;
 
-use crate::{
-    plan::cost::{self, Cost},
-    recipe::Training,
-};
+use crate::plan::cost::{self, Cost};
+use crate::recipe::Training;
 
 /// Where it would run: speeds by data sheet, and how much of each is assumed to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

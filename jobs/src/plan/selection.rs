@@ -1,10 +1,8 @@
 //! Which stages the command line asks for.
 use std::ops::RangeInclusive;
 
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::names,
-};
+use crate::common::failure::{Failure, Result};
+use crate::recipe::names;
 
 /// Which stages the command line asks for.
 #[derive(Debug, Default, Clone, clap::Args)]

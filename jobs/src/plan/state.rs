@@ -1,26 +1,20 @@
 //! What has been done: `runs/<name>/state.json`.
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files,
-    },
-    plan::fingerprint::Fingerprint,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::plan::fingerprint::Fingerprint;
 
 const FORMAT: u32 = 1;
 
 /// The record of a run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     format: u32,
     /// By the name of the stage.
@@ -28,7 +22,7 @@ pub struct RunState {
 }
 
 /// The record of a stage.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub kind: String,
     /// Its folder in the run's.
@@ -59,7 +53,7 @@ pub enum RecordStatus {
 }
 
 /// What a stage leaves behind.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
     /// Files and folders without which the stage is not done.
     pub files: Vec<PathBuf>,
@@ -72,6 +66,17 @@ pub struct Outputs {
     /// Numbers for the table at the end.
     #[serde(flatten)]
     pub facts: Map<String, Value>,
+}
+
+impl Outputs {
+    /// Files, and the numbers that are the keys of an object.
+    pub fn new(files: Vec<PathBuf>, facts: &impl Serialize) -> Outputs {
+        let facts = match serde_json::to_value(facts) {
+            Ok(Value::Object(facts)) => facts,
+            _ => Map::new(),
+        };
+        Outputs { files, facts, ..Outputs::default() }
+    }
 }
 
 impl RunState {

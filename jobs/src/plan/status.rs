@@ -1,10 +1,8 @@
 //! How a stage stands, compared with what was done before.
 use std::fs;
 
-use super::{
-    fingerprint::Fingerprint,
-    state::{Outputs, Record, RecordStatus},
-};
+use super::fingerprint::Fingerprint;
+use super::state::{Outputs, Record, RecordStatus};
 use crate::recipe::Stage;
 
 /// How a stage stands.

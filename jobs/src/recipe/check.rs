@@ -1,13 +1,10 @@
 //! Do the keys of a recipe go together? Looks at no file but the recipe.
-use model::{number::Portion, sampling::Sampling};
+use model::number::Portion;
+use model::sampling::Sampling;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        nearest,
-    },
-    recipe::{By, Generate, Init, M3, Preprocess, Recipe, Rl, Select, Stage, Training, check_parts},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::recipe::{By, Generate, Init, M3, Preprocess, Recipe, Rl, Select, Stage, Training, check_parts};
 
 /// Checks a resolved recipe.
 ///

@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use model::{Architecture, weights};
 
-use super::{Init, Stage, paths::indexes};
+use super::paths::indexes;
+use super::{Init, Stage};
 
 impl Stage {
     /// The files, folders and weights that it reads, each with its key, in the order of the keys.

@@ -1,13 +1,9 @@
 //! What stages are called.
 use std::ops::RangeInclusive;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        nearest,
-    },
-    recipe::Recipe,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::recipe::Recipe;
 
 /// The names of the stages: as given, else the kind, numbered from the second of the same kind on.
 pub fn of(recipe: &Recipe) -> Vec<String> {

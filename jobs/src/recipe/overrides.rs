@@ -1,16 +1,10 @@
 //! `--set`: one key of a recipe is another.
 use serde_json::Value;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        nearest,
-    },
-    recipe::{
-        Recipe, names,
-        read::{first_line, in_words},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::recipe::read::{first_line, plain_name};
+use crate::recipe::{Recipe, names};
 
 /// Applies `--set PATH=VALUE` in order. The path starts with a top-level key, or with the name or the kind of a
 /// stage; the value is YAML.
@@ -77,7 +71,7 @@ fn from_json(document: Value) -> Result<Recipe> {
             _ if text.starts_with("unknown variant") => "word",
             _ => {
                 let text = ["a nonzero u64", "u64", "f64", "bool"].iter().fold(text.clone(), |text, name| {
-                    text.replace(&format!("expected {name}"), &format!("expected {}", in_words(name)))
+                    text.replace(&format!("expected {name}"), &format!("expected {}", plain_name(name)))
                 });
                 return Failure::usage(text);
             }

@@ -1,15 +1,12 @@
 //! Reads a recipe file: every mistake names its place and the nearest key.
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use serde_saphyr::Error as Yaml;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        nearest,
-    },
-    recipe::Recipe,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::recipe::Recipe;
 
 /// Reads a recipe, as it is given.
 ///
@@ -47,9 +44,9 @@ fn describe(path: &Path, text: &str, error: &Yaml) -> Failure {
         Yaml::DuplicateMappingKey { key: Some(key), .. } => (format!("the key `{key}` is given twice"), None),
         Yaml::DuplicateMappingKey { .. } => ("a key is given twice".to_owned(), None),
         Yaml::Message { msg, .. } => (of_key(msg.clone()), None),
-        Yaml::InvalidScalar { ty, .. } => (of_key(format!("this is not {}", in_words(ty))), None),
+        Yaml::InvalidScalar { ty, .. } => (of_key(format!("this is not {}", plain_name(ty))), None),
         Yaml::SerdeInvalidValue { unexpected, expected, .. } | Yaml::SerdeInvalidType { unexpected, expected, .. } => {
-            (of_key(format!("{unexpected} where {} should be", in_words(expected))), None)
+            (of_key(format!("{unexpected} where {} should be", plain_name(expected))), None)
         }
         Yaml::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
         | Yaml::ExpectedStringKeyForExternallyTaggedEnum { .. }
@@ -59,7 +56,7 @@ fn describe(path: &Path, text: &str, error: &Yaml) -> Failure {
         Yaml::Unexpected { expected: "mapping start", .. } => {
             (of_key("a map of keys should be here".to_owned()), Some(a_stage.to_owned()))
         }
-        Yaml::Unexpected { expected, .. } => (of_key(format!("{} should be here", in_words(expected))), None),
+        Yaml::Unexpected { expected, .. } => (of_key(format!("{} should be here", plain_name(expected))), None),
         other => {
             let text = first_line(other);
             // The location is told in front, in the form that editors and terminals open.
@@ -84,7 +81,7 @@ fn key_at(text: &str, line: u64, column: u64) -> Option<String> {
 }
 
 /// Names of Rust's types and serde's expectations, for people who write YAML.
-pub(super) fn in_words(expected: &str) -> &str {
+pub(super) fn plain_name(expected: &str) -> &str {
     match expected {
         "u64" => "a whole number of at least 0",
         "a nonzero u64" => "a whole number of at least 1",

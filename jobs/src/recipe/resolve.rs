@@ -1,12 +1,11 @@
 //! Fills in what a recipe leaves out. Looks at no file but the recipe.
-use model::{
-    Architecture,
-    number::{Count, Portion, Positive, count},
-};
+use model::Architecture;
+use model::number::{Count, Portion, Positive, count};
 use notation::preprocess::Keys;
 use trainer::KeyAugmentation;
 
-use crate::recipe::{Dimensions, Model, Recipe, Size, Stage, paths::indexes};
+use crate::recipe::paths::indexes;
+use crate::recipe::{Dimensions, Model, Recipe, Size, Stage};
 
 /// Fills in every default of a recipe whose stages have names and whose `rl` stages are expanded.
 pub fn fill_in(recipe: &mut Recipe) {

@@ -1,19 +1,17 @@
 //! Reinforcement learning by CLaMP-DPO: its parts, and `rl`, which is rounds of all of them.
-use std::{num::NonZeroU64, path::PathBuf};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
-use model::{
-    number::{Count, NonNegative, Portion, Positive, count},
-    sampling::Sampling,
-};
+use model::number::{Count, NonNegative, Portion, Positive, count};
+use model::sampling::Sampling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trainer::{DpoSettings, Dtype, Precision, Settings, keys, params::Param};
+use trainer::params::Param;
+use trainer::{DpoParams, Dtype, Precision, Settings, keys};
 
-use super::{
-    declare::{declare, stage},
-    resources::Resources,
-    training::settings,
-};
+use super::declare::{declare, stage};
+use super::resources::Resources;
+use super::training::settings;
 
 /// Threads that read pairs ahead.
 const WORKERS: usize = 2;
@@ -85,8 +83,8 @@ impl Dpo {
     }
 
     /// What the network learns from, and how.
-    pub fn preference(&self) -> DpoSettings {
-        DpoSettings {
+    pub fn preference(&self) -> DpoParams {
+        DpoParams {
             preferences: self.preferences.clone(),
             beta: self.beta.get(),
             lambda: self.lambda.get(),

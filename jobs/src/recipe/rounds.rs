@@ -3,10 +3,9 @@ use std::path::PathBuf;
 
 use trainer::Precision;
 
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::{DpoKeys, Features, Generate, Prefer, Recipe, Rl, Score, Stage, check, paths::run_folder},
-};
+use crate::common::failure::{Failure, Result};
+use crate::recipe::paths::run_folder;
+use crate::recipe::{DpoKeys, Features, Generate, Prefer, Recipe, Rl, Score, Stage, check};
 
 /// The recipe with each `rl` stage replaced by its parts, NAME.ROUND.PART, which write to `runs/RUN/NAME/`; what
 /// names the stage's weights names those of its last round.
@@ -34,7 +33,7 @@ pub fn expand(recipe: &mut Recipe) -> Result<()> {
 }
 
 /// The words of a part's name: the stage, the round and the part. The reference's features belong to no round.
-pub fn words(name: &str) -> Option<(&str, &str, &str)> {
+pub fn part_of(name: &str) -> Option<(&str, &str, &str)> {
     let (before, part) = name.rsplit_once('.')?;
     if part == REFERENCE {
         return Some((before, "", part));
@@ -136,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_part_is_known_by_its_name() {
-        assert_eq!(words("rl.1.dpo"), Some(("rl", "1", "dpo")));
-        assert_eq!(words("a.b.final.score"), Some(("a.b", "final", "score")));
-        assert_eq!(words("rl.reference"), Some(("rl", "", "reference")));
-        assert_eq!(words("v1.2.finetune"), None);
-        assert_eq!(words("generate"), None);
+        assert_eq!(part_of("rl.1.dpo"), Some(("rl", "1", "dpo")));
+        assert_eq!(part_of("a.b.final.score"), Some(("a.b", "final", "score")));
+        assert_eq!(part_of("rl.reference"), Some(("rl", "", "reference")));
+        assert_eq!(part_of("v1.2.finetune"), None);
+        assert_eq!(part_of("generate"), None);
     }
 }

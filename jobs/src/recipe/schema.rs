@@ -1,5 +1,6 @@
 //! The JSON schema of recipes, and what the keys say of their effect in it.
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 

@@ -1,19 +1,16 @@
 //! The choice of a corpus's best pieces, and pieces written while a network learns.
-use std::{num::NonZeroU64, path::PathBuf};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use model::{
-    number::{Count, Portion, Positive},
-    sampling::Sampling,
-};
+use model::number::{Count, Portion, Positive};
+use model::sampling::Sampling;
 use trainer::Precision;
 
-use super::{
-    declare::{declare, stage},
-    resources::Resources,
-};
+use super::declare::{declare, stage};
+use super::resources::Resources;
 
 stage! {
     /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.

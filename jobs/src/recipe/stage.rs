@@ -1,23 +1,21 @@
 //! The recipe and its stages as they are written.
-use std::{fmt, num::NonZeroU64, path::PathBuf};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
-use model::{
-    number::{Count, Portion, Positive},
-    sampling::Sampling,
-};
+use model::number::{Count, Portion, Positive};
+use model::sampling::Sampling;
 use notation::preprocess::Keys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use trainer::Precision;
 
-use super::{
-    declare::{declare, stage},
-    resources::Resources,
-    rl::{Dpo, Features, Prefer, Rl, Score},
-    select::{By, Select},
-    training::{M3, Training},
-    values::{Device, Size},
-};
+use super::declare::{declare, stage};
+use super::resources::Resources;
+use super::rl::{Dpo, Features, Prefer, Rl, Score};
+use super::select::{By, Select};
+use super::training::{M3, Training};
+use super::values::{Device, Size};
 
 /// A recipe of notagen-train: what to train, on what, and what to write with it. Paths are relative to the
 /// working directory.
@@ -252,9 +250,14 @@ impl Stage {
         matches!(self, Stage::Generate(_) | Stage::Features(_) | Stage::Select(_))
     }
 
-    /// Whether the stage trains a network, which all processes do together.
+    /// Whether the stage trains a network.
     pub fn trains(&self) -> bool {
         matches!(self, Stage::M3(_) | Stage::Dpo(_)) || self.training().is_some()
+    }
+
+    /// Whether the processes of a team run the stage together; the others are rank 0's alone.
+    pub fn is_for_all(&self) -> bool {
+        self.works_by_pieces() || self.trains()
     }
 
     /// Whether the stage leaves weights of NotaGen behind.

@@ -1,16 +1,16 @@
 //! Training stages: NotaGen's three, and M3's.
-use std::{num::NonZeroU64, path::PathBuf};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use model::number::{Count, NonNegative, Portion, Positive, count, whole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trainer::{BatchBy, Dtype, KeyAugmentation, LanguageSettings, Precision, Schedule, Settings, keys, params::Param};
+use trainer::params::Param;
+use trainer::{BatchBy, Dtype, KeyAugmentation, LanguageParams, Precision, Schedule, Settings, keys};
 
-use super::{
-    declare::{declare, stage},
-    resources::Resources,
-    select::Listen,
-};
+use super::declare::{declare, stage};
+use super::resources::Resources;
+use super::select::Listen;
 
 stage! {
     /// A training stage: pretrain, post_train and finetune differ in their defaults alone.
@@ -190,8 +190,8 @@ pub fn check_parts(batch_size: Count, parts: Count) -> Result<(), String> {
 
 impl Training {
     /// What the network learns from, once filled in.
-    pub fn language(&self) -> LanguageSettings {
-        LanguageSettings {
+    pub fn language(&self) -> LanguageParams {
+        LanguageParams {
             train: self.train.clone(),
             eval: self.eval.clone(),
             pieces: self.pieces.clone(),

@@ -4,28 +4,20 @@ mod curves;
 mod scores;
 mod style;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use crate::{
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        files,
-        progress::{bytes, clock, duration, metric},
-    },
-    plan::{
-        Plan,
-        state::{Record, RecordStatus, RunState, now},
-    },
-    recipe::{Stage, rounds},
-    run::{provenance, summary},
-};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::common::progress::{bytes, clock, duration, metric};
+use crate::plan::Plan;
+use crate::plan::state::{Record, RecordStatus, RunState, now};
+use crate::recipe::{Stage, rounds};
+use crate::run::{provenance, summary};
 use chart::{Mark, Series, exact, number};
 use curves::{Curves, Line};
 use scores::Score;
@@ -152,7 +144,7 @@ fn table(rows: &[Vec<String>]) -> Markup {
 fn stages(plan: &Plan, state: &RunState) -> Markup {
     let mut rows = summary::stages(plan, state).into_iter();
     let heading: Vec<Vec<String>> = rows.next().into_iter().collect();
-    let is_part = |row: &Vec<String>| row.first().is_some_and(|name| rounds::words(name).is_some());
+    let is_part = |row: &Vec<String>| row.first().is_some_and(|name| rounds::part_of(name).is_some());
     let (parts, whole): (Vec<_>, Vec<_>) = rows.partition(is_part);
     html! {
         (table(&[heading.clone(), whole].concat()))
@@ -206,7 +198,7 @@ fn rl(plan: &Plan, state: &RunState) -> Markup {
 fn averages(plan: &Plan, state: &RunState, of: &str) -> Line {
     let mut line = Line::new();
     for planned in &plan.stages {
-        if let (Stage::Score(score), Some((stage, ..))) = (&planned.stage, rounds::words(&planned.name))
+        if let (Stage::Score(score), Some((stage, ..))) = (&planned.stage, rounds::part_of(&planned.name))
             && stage == of
             && let Some(record) = state.stages.get(&planned.name)
             && let Some(average) = record.result.facts.get("average_clamp2_score").and_then(Value::as_f64)

@@ -1,14 +1,11 @@
 //! What a run has come to: the table at its end, and `summary.json`.
 use serde_json::{Value, json};
 
-use crate::{
-    common::{progress::duration, table},
-    plan::{
-        Plan,
-        state::{Record, RecordStatus, RunState},
-    },
-    recipe::{Stage, rounds},
-};
+use crate::common::progress::duration;
+use crate::common::table;
+use crate::plan::Plan;
+use crate::plan::state::{Record, RecordStatus, RunState};
+use crate::recipe::{Stage, rounds};
 
 /// The contents of `summary.json`: the stages as the recipe has them, one that comes in parts with its parts.
 pub fn of(plan: &Plan, state: &RunState) -> Value {
@@ -60,7 +57,7 @@ fn complete(stage: &mut Value) {
 
 /// The stage that a part belongs to.
 fn group(name: &str) -> Option<&str> {
-    rounds::words(name).map(|(stage, ..)| stage)
+    rounds::part_of(name).map(|(stage, ..)| stage)
 }
 
 /// The same for people.
@@ -115,7 +112,7 @@ pub fn scores(plan: &Plan, state: &RunState, of: &str) -> Vec<Vec<String>> {
     let heading = ["rounds of DPO", "average CLaMP 2 score", "aligned", "patches a piece", "chosen"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for planned in &plan.stages {
-        let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::words(&planned.name)) else {
+        let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::part_of(&planned.name)) else {
             continue;
         };
         if stage != of {

@@ -1,19 +1,13 @@
 //! Direct preference optimisation (the original's `RL/train.py`).
-use serde_json::{Map, Value};
 use trainer::Outcome;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        loading,
-    },
-    plan::{Planned, state::Outputs},
-    recipe::Dpo,
-    stages::{
-        context::{Context, Ended},
-        training::{Watch, settle},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::loading;
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::Dpo;
+use crate::stages::context::{Context, Ended};
+use crate::stages::training::{Watch, settle};
 
 /// Load, build, resume, run.
 pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ended> {
@@ -41,14 +35,6 @@ pub fn run(stage: &Dpo, planned: &Planned, context: &mut Context) -> Result<Ende
     if report.chosen_logp_end < report.chosen_logp_start {
         context.reporter.warn("the chosen pieces have become less likely: a larger lambda or fewer steps may help");
     }
-    let facts = match serde_json::to_value(&report) {
-        Ok(Value::Object(facts)) => facts,
-        _ => Map::new(),
-    };
-    Ok(Ended::Done(Outputs {
-        files: vec![report.best.clone()],
-        weights: Some(report.best),
-        facts,
-        ..Outputs::default()
-    }))
+    let outputs = Outputs::new(vec![report.best.clone()], &report);
+    Ok(Ended::Done(Outputs { weights: Some(report.best), ..outputs }))
 }

@@ -1,32 +1,25 @@
 //! Features of pieces by CLaMP 2 or M3 (the original's `clamp2/extract_clamp2.py`).
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    m3::{MusicEncoder, Patchiliser, feature_text},
-    patches::Patches,
-};
+use model::m3::{MusicEncoder, Patchiliser, feature_text};
+use model::patches::Patches;
 use notation::corpus::{self, Source};
-use serde_json::{Map, json};
+use serde_json::json;
 use tch::{Device, Tensor};
 use trainer::Dtype;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files::{make_folder, remove, save},
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{Features, Init},
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::{make_folder, remove, save};
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Features, Init};
+use crate::stages::context::{Context, Ended};
 
 /// Patches whose features are taken, and written, together: enough to keep the machine busy.
 const PATCHES_AT_ONCE_CPU: usize = 2_048;
@@ -164,12 +157,13 @@ pub fn extract(job: &FeaturesJob, mark: &str, stop: &AtomicBool, reporter: &mut 
         failed.len(),
         progress::duration(seconds)
     ));
-    let mut facts = Map::new();
-    facts.insert("pieces".to_owned(), json!(total - failed.len()));
-    facts.insert("failed".to_owned(), json!(failed.len()));
-    facts.insert("unchanged".to_owned(), json!(before));
-    facts.insert("seconds".to_owned(), json!(seconds));
-    Ok(Ended::Done(Outputs { files: vec![job.output.clone()], facts, ..Outputs::default() }))
+    let facts = json!({
+        "pieces": total - failed.len(),
+        "failed": failed.len(),
+        "unchanged": before,
+        "seconds": seconds,
+    });
+    Ok(Ended::Done(Outputs::new(vec![job.output.clone()], &facts)))
 }
 
 /// The pieces of all shards, in the order of their names.

@@ -1,34 +1,27 @@
 //! Writes pieces of music: `original/` as the model writes them, `interleaved/` with their rests completed.
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::{
-    generate::{Event, Generator, Options, Piece, Recordings, Start, check, tag_lines},
-    number::{Count, Positive},
-    prompts,
-    sampling::Sampling,
-};
+use model::generate::{Event, Generator, Options, Piece, Recordings, Start, check, tag_lines};
+use model::number::{Count, Positive};
+use model::prompts;
+use model::sampling::Sampling;
 use notation::{alignment, interleave, rests, text};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 use trainer::Dtype;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files::{make_folder, remove_folder, save},
-        loading,
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{Planned, state::Outputs},
-    recipe::Generate,
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::{make_folder, remove_folder, save};
+use crate::common::loading;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::Generate;
+use crate::stages::context::{Context, Ended};
 
 /// What to write, and where.
 pub struct GenerateJob {
@@ -117,7 +110,7 @@ pub fn starts(prompts: &[String], reporter: &mut Reporter) -> Vec<Start> {
 pub fn write(job: &GenerateJob, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
     let whole = job.pieces().all(|index| is_written(&job.output, index));
     if whole && read_mark(&job.output).is_some() {
-        return done(job, Pieces::new(job, mark, stop, reporter).summary()?);
+        return done(job, &Pieces::new(job, mark, stop, reporter).summary()?);
     }
     let model = loading::load(&job.weights, None, job.device)?;
     let mut generator = Generator::new(&model, kind(job.device, job.precision))?;
@@ -161,15 +154,15 @@ pub fn write(job: &GenerateJob, mark: &str, stop: &AtomicBool, reporter: &mut Re
     if given_up > 0 {
         pieces.reporter.warn(format!("{given_up} pieces are missing: they were given up after all their attempts"));
     }
-    done(job, counts)
+    done(job, &counts)
 }
 
-fn done(job: &GenerateJob, summary: Value) -> Result<Ended> {
-    let Value::Object(mut facts) = summary else { return Err(Failure::failed("the summary is no object")) };
-    // Those it read: in the record of a run `weights` are those that a stage leaves.
-    facts.remove("weights");
+fn done(job: &GenerateJob, summary: &Value) -> Result<Ended> {
     let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
-    Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+    let mut outputs = Outputs::new(files, &summary);
+    // Those it read: in the record of a run `weights` are those that a stage leaves.
+    outputs.facts.remove("weights");
+    Ok(Ended::Done(outputs))
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.

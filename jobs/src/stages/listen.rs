@@ -1,28 +1,22 @@
 //! Pieces written while a network learns, for a person to listen to: ABC, MusicXML and MIDI.
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    NotaGen,
-    generate::{Event, Generator, Options, Piece},
-    number::Count,
-};
-use notation::{
-    export::{to_midi, to_musicxml},
-    rests,
-};
+use model::NotaGen;
+use model::generate::{Event, Generator, Options, Piece};
+use model::number::Count;
+use notation::export::{to_midi, to_musicxml};
+use notation::rests;
 use serde_json::json;
 use trainer::Dtype;
 
-use crate::{
-    common::{failure::Result, files, progress::Reporter},
-    recipe,
-    stages::generate,
-};
+use crate::common::failure::Result;
+use crate::common::files;
+use crate::common::progress::Reporter;
+use crate::recipe;
+use crate::stages::generate;
 
 /// What to write, with which network, and where.
 pub struct Listen<'a> {

@@ -1,26 +1,19 @@
 //! Chooses and rejects generated pieces: the preference data of DPO (the original's `RL/data.py`).
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use notation::{grouping, text};
-use serde_json::{Value, json, ser::PrettyFormatter};
+use serde_json::ser::PrettyFormatter;
+use serde_json::{Value, json};
 use trainer::preference::{nearest, portion, ranking, scores};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files::save,
-    },
-    plan::state::Outputs,
-    recipe::Prefer,
-    stages::{
-        context::{Context, Ended},
-        features::FeatureSet,
-        generate::is_aligned,
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
+use crate::plan::state::Outputs;
+use crate::recipe::Prefer;
+use crate::stages::context::{Context, Ended};
+use crate::stages::features::FeatureSet;
+use crate::stages::generate::is_aligned;
 
 /// What to choose from, and how.
 pub struct PreferJob {
@@ -58,16 +51,16 @@ pub fn run(stage: &Prefer, context: &mut Context) -> Result<Ended> {
         output: stage.output.clone(),
     };
     let choice = choose(&job)?;
-    context.reporter.say(choice.in_words());
+    context.reporter.say(choice.summary());
     if let Some(warning) = choice.warning() {
         context.reporter.warn(warning);
     }
-    let Value::Object(facts) = choice.facts() else { return Err(Failure::failed("the choice is no object")) };
-    Ok(Ended::Done(Outputs { files: vec![job.output, choice.report], facts, ..Outputs::default() }))
+    let facts = choice.facts();
+    Ok(Ended::Done(Outputs::new(vec![job.output, choice.report], &facts)))
 }
 
 impl Choice {
-    pub fn in_words(&self) -> String {
+    pub fn summary(&self) -> String {
         let why: Vec<String> = self
             .objections
             .iter()

@@ -1,18 +1,15 @@
 //! Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
-use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use notation::preprocess::{self, Keys, Options, Progress};
-use serde_json::{Map, json};
+use serde_json::json;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::Reporter,
-    },
-    plan::state::Outputs,
-    recipe::Preprocess,
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::plan::state::Outputs;
+use crate::recipe::Preprocess;
+use crate::stages::context::{Context, Ended};
 
 pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
     let options = Options {
@@ -69,17 +66,14 @@ pub fn convert(mut options: Options, stop: &Arc<AtomicBool>, reporter: &mut Repo
         report.unchanged,
         options.index("_report").display()
     ));
-    let mut facts = Map::new();
-    for (name, count) in [
-        ("pieces", report.converted),
-        ("repaired", report.repaired),
-        ("refused", report.refused),
-        ("duplicates", report.duplicates),
-        ("unchanged", report.unchanged),
-        ("train", report.train),
-        ("eval", report.eval),
-    ] {
-        facts.insert(name.to_owned(), json!(count));
-    }
-    Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+    let facts = json!({
+        "pieces": report.converted,
+        "repaired": report.repaired,
+        "refused": report.refused,
+        "duplicates": report.duplicates,
+        "unchanged": report.unchanged,
+        "train": report.train,
+        "eval": report.eval,
+    });
+    Ok(Ended::Done(Outputs::new(files, &facts)))
 }

@@ -5,18 +5,13 @@ use serde_json::{Map, Value, json};
 use tensorboard_rs::summary_writer::SummaryWriter;
 use trainer::preference::{Distribution, scores};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files,
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{Score, Stage},
-    stages::{
-        context::{Context, Ended},
-        features::FeatureSet,
-    },
-};
+use crate::common::failure::Result;
+use crate::common::files;
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Score, Stage};
+use crate::stages::context::{Context, Ended};
+use crate::stages::features::FeatureSet;
 
 pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let facts = score(&stage.reference, &stage.generated)?;
@@ -34,10 +29,10 @@ pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<En
              of the round before; fewer steps or a lower learning rate of dpo may help"
         ));
     }
-    let Value::Object(mut facts) = facts else { return Err(Failure::failed("the score is no object")) };
-    facts.remove("histogram");
-    facts.insert("round".to_owned(), json!(stage.round));
-    Ok(Ended::Done(Outputs { files: vec![path], facts, ..Outputs::default() }))
+    let mut outputs = Outputs::new(vec![path], &facts);
+    outputs.facts.remove("histogram");
+    outputs.facts.insert("round".to_owned(), json!(stage.round));
+    Ok(Ended::Done(outputs))
 }
 
 /// The score of a folder of features against another: average, spread, histogram.

@@ -1,19 +1,14 @@
 //! Training: pretrain, post_train and finetune.
 use model::NotaGen;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        loading,
-    },
-    plan::{Planned, cost::Cost},
-    recipe::Training,
-    stages::{
-        context::{Context, Ended},
-        listen::Listen,
-        training::{Watch, ended, settle},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::loading;
+use crate::plan::Planned;
+use crate::plan::cost::Cost;
+use crate::recipe::Training;
+use crate::stages::context::{Context, Ended};
+use crate::stages::listen::Listen;
+use crate::stages::training::{Watch, ended, settle};
 
 /// Load, build, resume, run.
 pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result<Ended> {

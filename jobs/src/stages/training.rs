@@ -1,18 +1,14 @@
 //! What every stage that trains has in common: its settings, its end, and what people see of it.
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use trainer::{Event, Observer, Outcome, Schedule, Settings};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter, bytes},
-    },
-    plan::{products, state::Outputs},
-    stages::{
-        context::{Context, Ended},
-        listen::Listen,
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter, bytes};
+use crate::launch;
+use crate::plan::products;
+use crate::plan::state::Outputs;
+use crate::stages::context::{Context, Ended};
+use crate::stages::listen::Listen;
 
 /// Settles what a stage's keys leave to the run. `total_steps` is asked for where the schedule counts from the end.
 pub fn settle(settings: &mut Settings, context: &mut Context, total_steps: impl FnOnce() -> Result<u64>) -> Result<()> {
@@ -29,17 +25,11 @@ pub fn settle(settings: &mut Settings, context: &mut Context, total_steps: impl 
 pub fn ended(outcome: trainer::Result<Outcome>) -> Result<Ended> {
     match outcome {
         Ok(Outcome::Finished(report)) => {
-            let mut facts = Map::new();
-            facts.insert("eval_loss".to_owned(), json!(report.best_eval_loss));
-            if let Ok(Value::Object(report)) = serde_json::to_value(&report) {
-                facts.extend(report);
-            }
-            Ok(Ended::Done(Outputs {
-                files: vec![report.best.clone()],
-                weights: Some(report.best),
-                facts,
-                ..Outputs::default()
-            }))
+            let eval_loss = json!({ "eval_loss": report.best_eval_loss });
+            let mut outputs = Outputs::new(vec![report.best.clone()], &eval_loss);
+            outputs.facts.extend(Outputs::new(Vec::new(), &report).facts);
+            outputs.weights = Some(report.best);
+            Ok(Ended::Done(outputs))
         }
         Ok(Outcome::Interrupted) => Ok(Ended::Interrupted),
         Err(error) => Err(error.into()),
@@ -50,7 +40,7 @@ impl From<trainer::Error> for Failure {
     fn from(error: trainer::Error) -> Failure {
         let hint = error.hint();
         let failure = match &error {
-            trainer::Error::Peer(message) => Failure::failed(message).of_peer(),
+            trainer::Error::Peer(message) => launch::of_peer(Failure::failed(message)),
             trainer::Error::Settings(message) => Failure::usage(message),
             other => Failure::failed(other.to_string()),
         };

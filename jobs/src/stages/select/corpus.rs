@@ -1,22 +1,15 @@
 //! What is chosen from: the pieces of an index, or a folder of ABC.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use notation::{
-    Key, augment,
-    index::Entry,
-    interleave::uninterleave,
-    preprocess::{Converted, Keys, convert},
-    rests, text,
-};
+use notation::index::Entry;
+use notation::interleave::uninterleave;
+use notation::preprocess::{Converted, Keys, convert};
+use notation::{Key, augment, rests, text};
 
 use super::job::{SelectJob, beside};
-use crate::common::{
-    failure::{Failure, Result},
-    files::save,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
 
 /// Where pieces come from.
 pub enum Corpus {

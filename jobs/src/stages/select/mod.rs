@@ -13,19 +13,14 @@ use notation::index::Entry;
 use serde_json::{Map, json};
 use trainer::preference::{portion, ranking};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files::save,
-        progress::Reporter,
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{Init, Select},
-    stages::{
-        context::{Context, Ended},
-        select::job::{SelectJob, beside},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
+use crate::common::progress::Reporter;
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Init, Select};
+use crate::stages::context::{Context, Ended};
+use crate::stages::select::job::{SelectJob, beside};
 use corpus::{Corpus, CorpusPiece};
 use duplicates::Bars;
 use scores::Score;
@@ -129,15 +124,16 @@ pub fn choose(job: &SelectJob, stop: &AtomicBool, reporter: &mut Reporter) -> Re
     let entries = chosen.iter().map(|piece| corpus.entry(job, piece)).collect::<Result<Vec<Entry>>>()?;
     save(&job.output, entries.iter().map(Entry::line).collect::<String>().as_bytes())?;
     let last = ranks.iter().map(|&at| &scored[at]).find(|(piece, ..)| piece.path == chosen[chosen.len() - 1].path);
-    let mut facts = Map::new();
-    facts.insert("chosen".to_owned(), json!(chosen.len()));
-    facts.insert("wanted".to_owned(), json!(wanted.unwrap_or(chosen.len())));
-    facts.insert("of".to_owned(), json!(pieces.len()));
-    facts.insert("by".to_owned(), json!(job.by));
-    facts.insert("best".to_owned(), json!(ranks.first().map(|&at| scored[at].2)));
-    facts.insert("last_chosen".to_owned(), json!(last.map(|(.., by)| by)));
-    facts.insert("verdicts".to_owned(), json!(counts));
-    reporter.say(format!("{}: {}", in_words(job, chosen.len(), pieces.len(), &counts), path.display()));
+    let facts = json!({
+        "chosen": chosen.len(),
+        "wanted": wanted.unwrap_or(chosen.len()),
+        "of": pieces.len(),
+        "by": job.by,
+        "best": ranks.first().map(|&at| scored[at].2),
+        "last_chosen": last.map(|(.., by)| by),
+        "verdicts": counts,
+    });
+    reporter.say(format!("{}: {}", summary(job, chosen.len(), pieces.len(), &counts), path.display()));
     if let Some(wanted) = wanted.filter(|wanted| chosen.len() < *wanted) {
         reporter.warn(format!(
             "only {} pieces are chosen of the {wanted} wanted; {} says why",
@@ -145,7 +141,7 @@ pub fn choose(job: &SelectJob, stop: &AtomicBool, reporter: &mut Reporter) -> Re
             path.display()
         ));
     }
-    Ok(Ended::Done(Outputs { files: vec![job.output.clone(), path], facts, ..Outputs::default() }))
+    Ok(Ended::Done(Outputs::new(vec![job.output.clone(), path], &facts)))
 }
 
 fn count(counts: &mut Map<String, serde_json::Value>, word: &str) {
@@ -153,7 +149,7 @@ fn count(counts: &mut Map<String, serde_json::Value>, word: &str) {
     counts.insert(word.to_owned(), json!(so_far + 1));
 }
 
-fn in_words(job: &SelectJob, chosen: usize, of: usize, counts: &Map<String, serde_json::Value>) -> String {
+fn summary(job: &SelectJob, chosen: usize, of: usize, counts: &Map<String, serde_json::Value>) -> String {
     let others: Vec<String> =
         counts.iter().filter(|(word, _)| *word != CHOSEN).map(|(word, count)| format!("{count} {word}")).collect();
     let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };

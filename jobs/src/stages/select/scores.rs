@@ -1,35 +1,26 @@
 //! How likely each piece of a corpus is, and how like the reference.
-use std::{
-    collections::HashMap,
-    fs::{self, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    Batch, Mode, NotaGen,
-    m3::{self, MusicEncoder},
-    patches::{Patches, Patchiliser},
-};
+use model::m3::{self, MusicEncoder};
+use model::patches::{Patches, Patchiliser};
+use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
 use torch_ext::Autocast;
 use trainer::preference;
 
-use super::{
-    corpus::{Corpus, CorpusPiece},
-    job::SelectJob,
-};
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        files, loading,
-        progress::Reporter,
-    },
-    recipe::By,
-    stages::{features::FeatureSet, generate},
-};
+use super::corpus::{Corpus, CorpusPiece};
+use super::job::SelectJob;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::{files, loading};
+use crate::recipe::By;
+use crate::stages::features::FeatureSet;
+use crate::stages::generate;
 
 /// Pieces that are scored and written down together. The same whatever the shards and interruptions, so that the last bit
 /// of a score is, too.
