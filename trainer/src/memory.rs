@@ -1,6 +1,6 @@
 //! What a training takes of a device's memory, counted from the sizes of the network. Held against counted allocations in
 //! `trainer/tests/memory.rs`; docs/performance.md has the figures.
-use crate::settings::Dtype;
+use crate::precision::Dtype;
 use model::Architecture;
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
 use crate::objective::Network;
+use crate::precision::Dtype;
 use crate::ranks::Ranks;
-use crate::settings::{Dtype, Settings};
+use crate::settings::Settings;
 use crate::shards::Shards;
 use crate::{Error, Result};
 use serde::Serialize;

@@ -4,8 +4,8 @@
 //!
 //! A stage's fingerprint has all keys but those that say `#[schemars(extend("effect" = "none"))]`: where a stage writes, how
 //! often, how fast.
+use crate::precision::{Dtype, Precision};
 use crate::schedule::Schedule;
-use crate::settings::{Dtype, Precision};
 use model::number::{Count, NonNegative, Portion, Positive};
 use std::num::NonZeroU64;
 

@@ -23,21 +23,20 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
         (None, false) if released::knows_prompts(&path) => prompts::published().collect(),
         (None, _) => Vec::new(),
     };
-    let device = device::choose(args.on.device.into())?;
+    let device = device::choose(args.on.device)?;
     eprintln!("loads {}", path.display());
     let model = loading::load(&path, None, device)?;
     let generator = Generator::new(&model, kind(device, args.on.precision))?;
     drop(model);
     generator.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
 
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let fitting = generator.batch_size_for_memory()?;
     let limits = Limits {
-        at_once: args.at_once.map_or(Limits::default().at_once.min(fitting), size),
-        queue: size(args.queue),
-        body: size(args.max_body.saturating_mul(1024)),
+        at_once: args.at_once.unwrap_or_else(|| Limits::default().at_once.min(fitting)),
+        queue: args.queue,
+        body: args.max_body.saturating_mul(1024),
         seconds: args.max_seconds,
-        patches: args.max_patches.map(size),
+        patches: args.max_patches,
         ..Limits::default()
     };
     if limits.at_once == 0

@@ -18,7 +18,7 @@ pub fn run(args: &FeaturesArgs, json: bool) -> Result<()> {
         output: args.output.clone(),
         shard: args.shard,
         precision: args.on.precision,
-        device: device::choose(args.on.device.into())?,
+        device: device::choose(args.on.device)?,
     };
     let mark = format!("{} {:?}\n", version(&job.weights)?, job.precision);
     let stop = signals::stop_flag()?;

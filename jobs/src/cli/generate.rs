@@ -18,12 +18,7 @@ use crate::recipe::check;
 use crate::stages::generate::{GenerateJob, read_mark, write};
 
 pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let sampling = Sampling {
-        top_k: i64::try_from(args.top_k).unwrap_or(i64::MAX),
-        top_p: args.top_p,
-        temperature: args.temperature,
-    };
+    let sampling = Sampling { top_k: args.top_k.into(), top_p: args.top_p, temperature: args.temperature };
     sampling.check().map_err(|error| Failure::usage(error.to_string()))?;
     if args.samples == 0 || args.batch_size == Some(0) {
         return Err(Failure::usage("--samples and --batch-size are counted from 1"));
@@ -37,18 +32,18 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
     let job = GenerateJob {
         weights: there(&args.weights)?,
         output: args.output.clone(),
-        samples: size(args.samples),
-        batch_size: args.batch_size.map(size),
+        samples: args.samples,
+        batch_size: args.batch_size,
         seed: args.seed,
         sampling,
         prompts,
         shard: args.shard,
         continue_from,
         max_seconds: args.max_seconds,
-        max_characters: args.max_characters.map(size),
-        max_patches: args.max_patches.map(size),
+        max_characters: args.max_characters,
+        max_patches: args.max_patches,
         precision: args.on.precision,
-        device: device::choose(args.on.device.into())?,
+        device: device::choose(args.on.device)?,
         profile: args.profile.map(|rounds| (rounds, args.output.join("profile.json"))),
     };
     let mark = mark(&job)?;

@@ -12,7 +12,7 @@ use crate::common::{loading, progress, table};
 use crate::launch::device;
 
 pub fn run(weights: &Path, files: &[PathBuf], on: &On, json: bool) -> Result<()> {
-    let model = loading::load(&there(weights)?, None, device::choose(on.device.into())?)?;
+    let model = loading::load(&there(weights)?, None, device::choose(on.device)?)?;
     let patchiliser = Patchiliser::new(usize::try_from(model.architecture().patch_size).unwrap_or(0))?;
     let mut rows = vec![["path", "patches", "tokens", "logp", "loss"].map(str::to_owned).to_vec()];
     for path in files {

@@ -67,7 +67,7 @@ fn job(args: &SelectArgs) -> Result<SelectJob> {
         scores: scores(&args.output),
         shard: (0, 1),
         precision: args.on.precision,
-        device: device::choose(args.on.device.into())?,
+        device: device::choose(args.on.device)?,
     })
 }
 

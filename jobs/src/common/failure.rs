@@ -9,7 +9,7 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     code: Code,
-    /// What the process is left with instead of the code.
+    /// Takes the place of `code` as the exit code.
     exit_code: Option<u8>,
 }
 
@@ -39,7 +39,7 @@ impl Failure {
         Failure { message: one_line(message), hint: None, code: Code::Interrupted, exit_code: None }
     }
 
-    /// The same, with an exit code that is no user's business.
+    /// The same, with another exit code than those of the contract.
     pub fn exit_with(mut self, code: u8) -> Failure {
         self.exit_code = Some(code);
         self
@@ -63,7 +63,7 @@ impl Failure {
         self
     }
 
-    /// The same, told of a file, a stage or a key.
+    /// The same, with the file, the stage or the key in front.
     pub fn of(mut self, what: &str) -> Failure {
         self.message = format!("{what}: {}", self.message);
         self
@@ -81,7 +81,7 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// Prints the error. The exit code to leave with.
+    /// Prints the error, and returns the exit code.
     pub fn report(&self, json: bool) -> u8 {
         let kind = if self.code == Code::Interrupted { "interrupted" } else { "error" };
         eprintln!("{kind}: {}", self.message);

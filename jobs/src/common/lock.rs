@@ -14,7 +14,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// How long the shares of a stage wait for each other, and a job of a cluster for the one whose work it takes over.
+    /// How long shares of a stage wait for each other's lock, and a job of a cluster for that of the job before it.
     pub const SHARES: Duration = Duration::from_secs(120);
 
     /// The lock of a run.

@@ -30,7 +30,7 @@ pub fn leave(code: u8) -> ! {
     low_level::exit(code.into())
 }
 
-/// A flag as long as which is raised the same signals end the process, as those do that nobody listens for.
+/// While the returned flag is set, the same signals end the process at once, as if no handler were installed.
 pub fn end_at_once() -> Result<Arc<AtomicBool>> {
     let at_once = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGUSR1, SIGINT] {
@@ -39,12 +39,12 @@ pub fn end_at_once() -> Result<Arc<AtomicBool>> {
     Ok(at_once)
 }
 
-/// An interruption once the flag is raised.
+/// Fails with an interruption once the flag is set.
 pub fn check_stop(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
 }
 
-/// Stopped where nothing is left to be saved.
+/// The interruption of work that has nothing left to save.
 pub fn stopped() -> Failure {
     Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
 }

@@ -3,7 +3,7 @@ use std::net::ToSocketAddrs;
 
 use crate::common::failure::{Failure, Result};
 
-/// A rank and where it meets the others.
+/// A rank, and the address at which all ranks meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendezvous {
     pub rank: usize,
@@ -12,18 +12,18 @@ pub struct Rendezvous {
     pub local_rank: usize,
     pub host: String,
     pub port: u16,
-    /// Whether this rank keeps the store that all meet at.
+    /// Whether this rank serves the store that all connect to.
     pub serve: bool,
-    /// Tells this attempt's keys in the store from those of others.
+    /// Prefix of this attempt's keys in the store.
     pub prefix: String,
-    /// Who said so.
+    /// The variables that it comes from.
     pub source: &'static str,
 }
 
 const TOGETHER: &str =
     "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT go together: torchrun sets them, and so does --nproc";
 
-/// The place that variables give, if they give one.
+/// The rank and the address that environment variables give, if they do.
 ///
 /// # Errors
 /// A usage failure that says which variables are missing, are no numbers or contradict each other.

@@ -16,7 +16,7 @@ use crate::recipe::Device;
 
 /// Seconds after which a peer that does not answer is an error.
 const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
-/// As many processes on a CPU are let pass, however few cores it has.
+/// Processes that are allowed on a CPU, however few cores it has.
 const MOST_CPU_PROCESSES: usize = 64;
 
 /// What this process is to do.
@@ -24,13 +24,13 @@ const MOST_CPU_PROCESSES: usize = 64;
 pub enum Role {
     /// The whole recipe.
     Alone,
-    /// To start so many workers, and to look after them.
+    /// To start this many workers, and to supervise them.
     Supervisor(usize),
     /// The part of one rank.
     Worker(Rendezvous),
 }
 
-/// Finds out, from the command line and the environment.
+/// The role, from the command line and the environment.
 ///
 /// # Errors
 /// Usage failures: what command line and environment say does not go together.
@@ -64,12 +64,12 @@ pub fn role(processes: Option<u32>, sharded: bool, device: Device) -> Result<Rol
     }
 }
 
-/// Whether a supervisor of this program's looks after this process.
+/// Whether `--nproc` started this process.
 fn is_supervised() -> bool {
     env::var_os(SUPERVISOR).is_some()
 }
 
-/// The failure of a process that ends because another one did: its supervisor does not take it for the cause.
+/// Marks a failure that another process caused, so that the supervisor does not take it for the cause.
 pub fn of_peer(failure: Failure) -> Failure {
     if is_supervised() { failure.exit_with(PEER) } else { failure }
 }

@@ -22,16 +22,16 @@ pub const PEER: u8 = 76;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What wait(2) says of a process that left with exit code 1.
 const FAILED: i32 = 1 << 8;
-/// After a failure the others have so long to fail themselves, then to end when told to.
+/// How long the other workers may go on after a failure: before SIGTERM, then before SIGKILL.
 const GRACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Lines of a worker's log that are shown when it fails.
 const LINES: usize = 12;
 
-/// Runs this program's command line in so many workers, from the last checkpoint again after failures as often as
-/// allowed. Rank 0 speaks for all; the others' output goes to `ranks/` in the run's folder.
+/// Runs this program's command line in `nproc` workers. After a failure it starts them again from the last checkpoint, at
+/// most `max_restarts` times. Rank 0 prints for all; the output of the others goes to `ranks/` in the run's folder.
 ///
 /// # Errors
-/// What the workers ended with. Where rank 0 has told it already the process ends here, with the same exit code.
+/// The failure of the workers. Where rank 0 has printed it already, the process ends here with the same exit code.
 pub fn supervise(
     nproc: usize,
     max_restarts: u32,
@@ -70,7 +70,7 @@ fn leave(end: &WorkerEnd, what: String) -> Result<()> {
     Err(failure.hint("the same command goes on from the last checkpoint; --max-restarts N does so by itself"))
 }
 
-/// The worker that ended it, and how.
+/// The worker that failed first or was stopped, and how it ended.
 struct WorkerEnd {
     rank: usize,
     status: ExitStatus,
@@ -82,9 +82,9 @@ struct Workers {
     ended: Vec<Option<ExitStatus>>,
     logs: PathBuf,
     store: Server,
-    /// When all were told to stop.
+    /// When SIGTERM was passed on to all.
     stopped: Option<Instant>,
-    /// The one that did not end when told to.
+    /// The rank that did not end after SIGTERM.
     hung: Option<usize>,
 }
 
@@ -152,7 +152,7 @@ impl Workers {
         options.open(&path).map_err(|error| Failure::io("open", &path, error))
     }
 
-    /// Waits until all have ended. Nothing if all is done.
+    /// Waits until all have ended. Returns nothing if all of them succeeded.
     fn wait_for_all(&mut self, stop: &AtomicBool) -> Option<WorkerEnd> {
         let (mut failed, mut first): (Option<Instant>, Option<WorkerEnd>) = (None, None);
         let mut signals_sent = 0;
@@ -197,7 +197,7 @@ impl Workers {
         }
     }
 
-    /// Who failed, before others failed because of it; who was stopped by a signal, if none has failed.
+    /// The worker that failed before others failed because of it; if none failed, one that was stopped by a signal.
     fn first_failure(&self) -> Option<WorkerEnd> {
         let ended = || self.ended.iter().enumerate().filter_map(|(rank, status)| Some((rank, (*status)?)));
         let by = |wanted: &dyn Fn(&ExitStatus) -> bool| ended().find(|(_, status)| wanted(status));
@@ -222,7 +222,7 @@ impl Workers {
         !status.success() && status.code() != Some(Code::Interrupted as i32) && !stopped
     }
 
-    /// Whether one ended by the signal to stop itself, before it was ready for it.
+    /// Whether SIGTERM killed a worker that had not installed its handler yet.
     fn one_did_not_listen(&self) -> bool {
         self.ended.iter().flatten().any(|status| status.signal() == Some(Signal::TERM.as_raw()))
     }

@@ -13,7 +13,7 @@ use crate::launch::{self, Rendezvous};
 use crate::plan::state::RunState;
 use crate::recipe::Native;
 
-/// How long a leader that keeps the store waits for the others to read its last word.
+/// How long the leader serves the store after its own end, so that the others can read its last order.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the others are to do.
@@ -23,7 +23,7 @@ pub enum Order {
     Stage {
         /// Its place in the plan.
         index: usize,
-        /// Of its fingerprint.
+        /// The digest of the stage's fingerprint.
         digest: String,
         /// What has been done so far.
         state: RunState,
@@ -91,7 +91,7 @@ impl Team {
         Ok(self.ranks.clone().unwrap_or_default())
     }
 
-    /// Finds out, for the leader, what all processes multiply at full speed; each of the others tells its own.
+    /// Collects, on the leader, the formats that all processes multiply at full speed.
     pub fn gather_formats(&mut self, mine: Native) -> Result<()> {
         self.native = mine.clone();
         let Some(world) = &self.world else { return Ok(()) };
@@ -143,7 +143,7 @@ impl Team {
         Ok(done)
     }
 
-    /// The end for this process: a failure of its own is told to the others.
+    /// Leaves the team. A failure of this process is passed on to the others.
     pub fn leave(&mut self, failure: Option<&Failure>) {
         let Some(world) = self.world.clone() else { return };
         if std::mem::replace(&mut self.left, true) {

@@ -17,7 +17,7 @@ pub struct Cost {
     pub flops_per_patch: f64,
     /// Weights, gradients and AdamW's two moments, in fp32, of what computes.
     pub state_bytes: u64,
-    /// What one part of a step of full contexts and full patches takes beside them, at most.
+    /// The most that one part of a step takes beside them, with full contexts and full patches.
     pub activation_bytes: u64,
     /// AdamW's moments where they are in the host's memory.
     pub host_bytes: u64,

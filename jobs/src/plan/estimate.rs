@@ -97,7 +97,7 @@ fn of_notagen(a: &Architecture) -> Forward {
     Forward { operations, elements: layers * a.hidden_size as f64 }
 }
 
-/// Of the characters of the masked patches alone is a distribution made.
+/// The character decoder runs for masked patches alone.
 fn of_m3(stage: &M3) -> Forward {
     let a = stage.architecture();
     let (h, masked) = (a.hidden_size as f64, stage.mask_ratio.get());

@@ -33,7 +33,7 @@ pub fn of_processor(dtype: Dtype) -> f64 {
     of_threads(&dtype.to_string(), || product(Device::Cpu, dtype.kind(), WIDTH.0).unwrap_or(f64::NAN))
 }
 
-/// What is no matrix product: elements that go through GELU in a second, on this processor.
+/// The speed of all work but matrix products: elements that go through GELU in a second, on this processor.
 pub fn elements() -> f64 {
     of_threads("elements", || {
         let x = Tensor::ones([64, WIDTH.0], (Kind::Float, Device::Cpu));
@@ -41,8 +41,8 @@ pub fn elements() -> f64 {
     })
 }
 
-/// What is known of this processor under a name, or else is measured on one thread and taken times the threads: two wait
-/// for each other where other programs run, and the best of one shows what the processor can do.
+/// A cached speed of this processor. If there is none, it is measured on one thread and multiplied by the number of threads:
+/// on a busy machine several threads wait for each other, and the best time of one shows what the processor can do.
 fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     let path = cache();
     let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();

@@ -27,8 +27,8 @@ pub fn plan_run(
     Ok(plan)
 }
 
-/// Plans a run, tells everything that can be known to be wrong before anything is made, and fetches the weights that are
-/// missing. The plan, and the state that it was made for.
+/// Plans a run, reports what is wrong before anything is written, and fetches missing weights. Returns the plan, and the
+/// state that it was made for.
 pub fn prepare(
     args: &RunArgs,
     resolved: Resolved,
@@ -48,7 +48,7 @@ pub fn prepare(
     Ok((plan, state))
 }
 
-/// Fetches the files of the hub that the stages to run need. Whether there were any.
+/// Fetches the files of the hub that the stages to run need. Returns whether there were any.
 ///
 /// # Errors
 /// What the hub, the network or this machine does not give.

@@ -14,7 +14,7 @@ use crate::recipe::Native;
 
 const FILE: &str = "sessions.jsonl";
 
-/// Takes down that this process works on the run: when, with which program, on which machine.
+/// Records that this process works on the run: when, with which program, on which machine.
 ///
 /// # Errors
 /// The run's folder cannot be written to.

@@ -22,7 +22,7 @@ use crate::stages::context::{Context, Ended};
 /// Writes the page about a run.
 pub type Report = fn(&Plan, &RunState, &mut Digests) -> Result<PathBuf>;
 
-/// What it takes to run the stages.
+/// Runs the stages of a plan.
 pub struct Runner<'a> {
     pub plan: Plan,
     pub state: RunState,
@@ -83,7 +83,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Makes a stage's folder, and takes down that it runs.
+    /// Makes a stage's folder, and records that the stage runs.
     fn begin(&mut self, planned: &Planned) -> Result<(PathBuf, Record)> {
         self.reporter.say(format!("{}: {}, {}", planned.name, planned.status.word(), planned.status.reason()));
         let folder = self.plan.stage_folder(planned);
@@ -134,7 +134,7 @@ impl Runner<'_> {
         )
     }
 
-    /// Runs a stage with the others of the team, where it is for all of them.
+    /// Runs a stage, with the other ranks if they share its work.
     fn run_with_team(&mut self, index: usize, planned: &Planned, folder: &Path) -> Result<Ended> {
         if self.team.size() == 1 || !planned.stage.is_for_all() {
             return self.run_share(planned, folder, (0, 1));

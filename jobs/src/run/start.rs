@@ -67,7 +67,7 @@ pub fn run(args: &RunArgs, resolved: Resolved, report: Report, json: bool) -> Re
     outcome
 }
 
-/// Runs the recipe, and tells the others of the team what to do.
+/// Runs the recipe as rank 0, and orders the other ranks.
 fn lead(
     args: &RunArgs,
     resolved: Resolved,
@@ -117,7 +117,7 @@ fn lead(
     ended.and(finished)
 }
 
-/// Does what the leader of the team says.
+/// Follows the orders of rank 0.
 fn follow(args: &RunArgs, resolved: &Resolved, team: &mut Team, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut reporter = Reporter::quiet();
     loop {

@@ -10,7 +10,8 @@ use crate::plan::state::Outputs;
 use crate::stages::context::{Context, Ended};
 use crate::stages::listen::Listen;
 
-/// Settles what a stage's keys leave to the run. `total_steps` is asked for where the schedule counts from the end.
+/// Fills in the settings that depend on the run: devices, ranks, the steps of a wsd schedule's fall. `total_steps` is called
+/// only for the last.
 pub fn settle(settings: &mut Settings, context: &mut Context, total_steps: impl FnOnce() -> Result<u64>) -> Result<()> {
     if let (Schedule::Wsd, None, Some(portion)) = (settings.schedule, settings.decay_steps, settings.decay_fraction) {
         settings.decay_steps = Some((portion * total_steps()? as f64).round() as u64);

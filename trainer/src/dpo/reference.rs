@@ -3,7 +3,8 @@
 use super::preferences::Preferences;
 use crate::error::At;
 use crate::objective::Network;
-use crate::settings::{Dtype, Settings};
+use crate::precision::Dtype;
+use crate::settings::Settings;
 use crate::telemetry::{Event, Observer};
 use crate::{Error, Result};
 use model::patches::Patches;
