@@ -40,7 +40,7 @@ fn weights(stage: &Stage, networks: &[&str], judges: &[&str]) -> Result<()> {
         Some(Some(_)) if resumes => {
             return Err(Failure::usage("both `init` and `resume_from` are given: keep one"));
         }
-        Some(Some(text)) => made_before(&text, networks, "makes weights", "no earlier stage trains")
+        Some(Some(text)) => made_before(&text, networks, ["stage called", "makes weights"], "no earlier stage trains")
             .map_err(|failure| failure.of("`init`"))?,
         Some(None) if !resumes && !matches!(stage, Stage::Pretrain(_)) => {
             return Err(Failure::usage("the key `init` is missing, and no earlier stage trains")
@@ -48,15 +48,17 @@ fn weights(stage: &Stage, networks: &[&str], judges: &[&str]) -> Result<()> {
         }
         _ => {}
     }
-    stage.judge().map_or(Ok(()), |judge| made_before(judge, judges, "trains an m3", "put an m3 stage before it"))
+    stage
+        .judge()
+        .map_or(Ok(()), |judge| made_before(judge, judges, ["m3 stage is called", ""], "put an m3 stage before it"))
 }
 
 /// Weights are those of an earlier stage, or no stage's.
-fn made_before(text: &str, earlier: &[&str], what: &str, none: &str) -> Result<()> {
+fn made_before(text: &str, earlier: &[&str], [what, does]: [&str; 2], none: &str) -> Result<()> {
     match Init::parse(text).map_err(Failure::usage)? {
         Init::Stage(name) if !earlier.contains(&name.as_str()) => {
             let hint = if earlier.is_empty() { none.to_owned() } else { nearest::hint(&name, earlier.iter().copied()) };
-            Err(Failure::usage(format!("no earlier stage called `{name}` {what}")).hint(hint))
+            Err(Failure::usage(format!("no earlier {what} `{name}` {does}")).hint(hint))
         }
         _ => Ok(()),
     }
