@@ -10,7 +10,7 @@ mod report;
 mod run;
 mod stages;
 
-use common::{failure::Failure, signals};
+use common::signals;
 
 const DONE: u8 = 0;
 
@@ -24,16 +24,9 @@ fn execute() -> u8 {
         Ok(None) => DONE,
         Ok(Some(cli)) => {
             let json = cli.json;
-            cli::run(cli).map_or_else(|failure| told(&failure, json), |()| DONE)
+            let ended = cli::run(cli);
+            ended.map_or_else(|failure| failure.report(json), |()| DONE)
         }
-        Err(failure) => told(&failure, std::env::args().any(|word| word == "--json")),
-    }
-}
-
-fn told(failure: &Failure, json: bool) -> u8 {
-    failure.report(json);
-    match failure.is_of_peer() && launch::is_supervised() {
-        true => launch::PEER,
-        false => failure.code() as u8,
+        Err(failure) => failure.report(std::env::args().any(|word| word == "--json")),
     }
 }

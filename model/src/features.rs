@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use notation::files::{Flush, write_atomically};
+
 use crate::error::AtPath;
 use crate::{Error, Result};
 
@@ -20,15 +22,7 @@ pub fn write(path: &Path, feature: &[f32]) -> Result<()> {
     header.push('\n');
     let mut bytes = [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
     bytes.extend(feature.iter().flat_map(|number| number.to_le_bytes()));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).at(path)?;
-    file.write_all(&bytes).at(path)?;
-    file.persist(path).map_err(|error| error.error).at(path)?;
-    Ok(())
+    write_atomically(path, Flush::Later, |file| file.write_all(&bytes)).at(path)
 }
 
 /// Reads a feature: at least one number, all of them finite.

@@ -8,6 +8,7 @@ pub mod generate;
 mod gpt2;
 pub mod m3;
 mod notagen;
+pub mod number;
 pub mod patches;
 pub mod prompts;
 pub mod pth;

@@ -1,20 +1,30 @@
 //! Drawing characters for a whole batch on the device, after PyPI's `samplings` as the original calls it
 //! (`generate` and `safe_normalize_probs` in `inference/utils.py`): top-k, top-p, then temperature on what is left.
+use crate::number::{Portion, Positive, within};
 use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use torch_ext::kernels::{DrawSettings, draw_row};
 
 /// Added to every probability before each step, as the original does.
 const EPSILON: f64 = 1e-12;
 
-/// How a character is drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How characters are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// Keeps the `top_k` most probable characters; 0 keeps all, 1 is greedy.
+    /// Draw from the k likeliest characters; 0 is all.
+    #[serde(deserialize_with = "within::<u64, _, _>")]
+    #[schemars(with = "u64")]
     pub top_k: i64,
-    /// Keeps the most probable characters up to and with the one that passes this sum; 1 keeps all.
+    /// Draw from the likeliest characters that together reach this probability.
+    #[serde(deserialize_with = "within::<Portion, _, _>")]
+    #[schemars(with = "Portion")]
     pub top_p: f64,
-    /// Divides the logarithms of what is left.
+    /// Above 1 evens the probabilities out, below 1 sharpens them.
+    #[serde(deserialize_with = "within::<Positive, _, _>")]
+    #[schemars(with = "Positive")]
     pub temperature: f64,
 }
 

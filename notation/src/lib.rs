@@ -22,7 +22,7 @@ pub mod duration;
 mod enclosed;
 mod error;
 pub mod export;
-mod files;
+pub mod files;
 pub mod grouping;
 pub mod index;
 pub mod interleave;

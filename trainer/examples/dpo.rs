@@ -11,7 +11,7 @@ use common::{Arguments, Clock, Outcome as Ended};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::Kind;
-use trainer::{DpoSettings, Length, Observer, Outcome, Precision, Schedule, Settings, TrainEvent};
+use trainer::{DpoParams, Dtype, Observer, Outcome, Settings, TrainEvent};
 
 fn main() -> ExitCode {
     common::run("dpo", measure)
@@ -24,38 +24,26 @@ fn measure(arguments: &Arguments) -> Ended<()> {
     let (clock, device) = (arguments.clock(), arguments.device("auto")?);
     let model = model::weights::load(&PathBuf::from(arguments.get("--weights", "")), device)?;
     let settings = Settings {
-        seed: 0,
         precision: match kind {
-            Kind::BFloat16 => Precision::Bf16,
-            Kind::Half => Precision::Fp16,
-            _ => Precision::Fp32,
+            Kind::BFloat16 => Dtype::Bf16,
+            Kind::Half => Dtype::Fp16,
+            _ => Dtype::Fp32,
         },
         learning_rate: 1e-6,
         batch_size: 1,
         accumulation_steps: 1,
-        length: Length::Steps(warmup + steps),
-        early_stopping: None,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
+        steps: Some(warmup + steps),
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         checkpoint_every: u64::MAX / 2,
         keep_checkpoints: 1,
-        evaluate_every: None,
         log_every: warmup,
-        activation_checkpointing: false,
-        gradient_precision: Precision::Fp32,
-        shard_optimizer: false,
-        optimizer_offload: false,
-        resume_from: None,
-        peak: None,
-        profile: None,
         workers: 1,
-        ranks: trainer::Ranks::default(),
+        ..Settings::default()
     };
     // Dropout off on both sides, so that the losses compare.
     let preferences = PathBuf::from(arguments.get("--preferences", ""));
-    let dpo = DpoSettings { preferences, beta: 0.1, lambda: 10.0, dropout: false };
+    let dpo = DpoParams { preferences, beta: 0.1, lambda: 10.0, dropout: false };
     let folder = tempfile::tempdir()?;
     torch_ext::keep_freed_memory();
     let mut watch = Watch { clock, warmup, ..Watch::default() };

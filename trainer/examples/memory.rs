@@ -7,14 +7,14 @@ mod step;
 use std::error::Error;
 
 use model::Architecture;
-use trainer::{Precision, memory::StepShape};
+use trainer::{Dtype, memory::StepShape};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut architecture = Architecture::sized(64, 2, 1, 128);
     let mut how = StepShape {
         pieces: 1,
         predicted: None,
-        precision: Precision::Fp32,
+        precision: Dtype::Fp32,
         checkpointing: false,
         dropout: false,
         offload: false,
@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             ("small", _) => architecture = Architecture::small(),
             ("medium", _) => architecture = Architecture::medium(),
             ("large", _) => architecture = Architecture::large(),
-            ("fp32", _) => how.precision = Precision::Fp32,
-            ("bf16", _) => how.precision = Precision::Bf16,
-            ("fp16", _) => how.precision = Precision::Fp16,
+            ("fp32", _) => how.precision = Dtype::Fp32,
+            ("bf16", _) => how.precision = Dtype::Bf16,
+            ("fp16", _) => how.precision = Dtype::Fp16,
             ("again", _) => how.checkpointing = true,
             ("drop", _) => how.dropout = true,
             (_, Some(("pieces", number))) => how.pieces = number.parse()?,

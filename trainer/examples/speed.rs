@@ -15,10 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 use trainer::memory::{StepShape, TrainMemory};
-use trainer::{
-    Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Precision, Ranks, Schedule, Settings, Split,
-    TrainEvent,
-};
+use trainer::{Dtype, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Settings, Split, TrainEvent};
 
 const STEPS: u64 = 16;
 const LOG_EVERY: u64 = 4;
@@ -53,7 +50,7 @@ fn measure(arguments: &Arguments) -> Ended<()> {
 }
 
 struct Run {
-    precision: Precision,
+    precision: Dtype,
     batch: usize,
     drop: bool,
     varied: bool,
@@ -64,9 +61,9 @@ impl Run {
     fn parse(text: &str) -> Ended<Run> {
         let parts: Vec<&str> = text.split(':').collect();
         let precision = match parts.first() {
-            Some(&"fp32") => Precision::Fp32,
-            Some(&"bf16") => Precision::Bf16,
-            Some(&"fp16") => Precision::Fp16,
+            Some(&"fp32") => Dtype::Fp32,
+            Some(&"bf16") => Dtype::Bf16,
+            Some(&"fp16") => Dtype::Fp16,
             _ => return Err(format!("{text}: fp32, bf16 or fp16 first").into()),
         };
         let batch = parts.get(1).ok_or_else(|| format!("{text}: the batch size second"))?.parse()?;
@@ -78,30 +75,20 @@ impl Run {
         let objective =
             Arc::new(Random { architecture: network.architecture().clone(), batch: self.batch, varied: self.varied });
         let settings = Settings {
-            seed: 0,
             precision: self.precision,
             learning_rate: 1e-5,
             batch_size: self.batch,
             accumulation_steps: 1,
-            length: Length::Steps(STEPS),
-            early_stopping: None,
-            schedule: Schedule::Constant,
-            warmup_steps: 0,
+            steps: Some(STEPS),
             weight_decay: 0.01,
             max_grad_norm: Some(1.0),
             checkpoint_every: u64::MAX / 2,
             keep_checkpoints: 1,
-            evaluate_every: None,
             log_every: LOG_EVERY,
             activation_checkpointing: self.again,
-            gradient_precision: Precision::Fp32,
-            shard_optimizer: false,
-            optimizer_offload: false,
-            resume_from: None,
-            peak: None,
             profile: std::env::var("SPEED_PROFILE").ok().map(|_| 3),
             workers: 4,
-            ranks: Ranks::default(),
+            ..Settings::default()
         };
         let folder = tempfile::tempdir()?;
         let mut watch = Watch::default();

@@ -13,10 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Device;
 use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
-use trainer::{
-    BatchBy, KeyAugmentation, LanguageSettings, Length, Observer, Outcome, Precision, Ranks, Schedule, Settings,
-    TrainEvent,
-};
+use trainer::{BatchBy, Dtype, KeyAugmentation, LanguageParams, Observer, Outcome, Ranks, Settings, TrainEvent};
 
 const WARM_UP: u64 = 3;
 
@@ -56,38 +53,26 @@ fn measure(arguments: &Arguments) -> Ended<()> {
 fn train(weights: &Path, index: &Path, steps: u64, device: Device, ranks: Ranks) -> Ended<(f64, f64)> {
     let model = model::weights::load(weights, device)?;
     let settings = Settings {
-        seed: 0,
-        precision: Precision::Fp32,
+        precision: Dtype::Fp32,
         learning_rate: 1e-4,
         batch_size: 1,
         accumulation_steps: 1,
-        length: Length::Steps(WARM_UP + steps),
-        early_stopping: None,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
+        steps: Some(WARM_UP + steps),
         weight_decay: 0.01,
-        max_grad_norm: None,
         checkpoint_every: u64::MAX / 2,
         keep_checkpoints: 1,
-        evaluate_every: None,
         log_every: 1,
-        activation_checkpointing: false,
-        gradient_precision: Precision::Fp32,
-        shard_optimizer: false,
-        optimizer_offload: false,
-        resume_from: None,
-        peak: None,
-        profile: None,
         workers: 1,
         ranks,
+        ..Settings::default()
     };
-    let language = LanguageSettings {
+    let language = LanguageParams {
         train: index.to_owned(),
         eval: None,
         pieces: None,
         eval_pieces: None,
         key_augmentation: KeyAugmentation::None,
-        patch_sampling: None,
+        patch_sampling: 0,
         batch_by: BatchBy::Random,
     };
     let folder = tempfile::tempdir()?;

@@ -7,7 +7,7 @@ use crate::event::Observer;
 use crate::language::work;
 use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split};
 use crate::report::{Outcome, TrainReport};
-use crate::settings::{Length, Settings};
+use crate::settings::Settings;
 use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
 use model::{Architecture, Batch, Mode, NotaGen};
@@ -26,7 +26,7 @@ const ROUNDING: f64 = 0.1;
 
 /// What pairs the network learns from, and how much.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DpoSettings {
+pub struct DpoParams {
     /// The original's preference file, `{"chosen": [paths], "rejected": [paths]}`.
     pub preferences: PathBuf,
     /// How strongly the policy is kept near the reference.
@@ -81,7 +81,7 @@ pub struct DpoReport {
 /// The folder also gets `reference.json`. A piece that cannot be used is an error before the first step.
 pub fn train(
     settings: &Settings,
-    dpo: &DpoSettings,
+    dpo: &DpoParams,
     model: &NotaGen,
     folder: &Path,
     stop: &AtomicBool,
@@ -110,7 +110,7 @@ pub fn train(
     }
 }
 
-impl DpoSettings {
+impl DpoParams {
     /// Refuses what cannot work, and gives the number of steps.
     fn check(&self, settings: &Settings) -> Result<u64> {
         let wrong = |message: &str| Err(Error::Config(message.to_owned()));
@@ -120,9 +120,9 @@ impl DpoSettings {
         if !(self.lambda.is_finite() && self.lambda >= 0.0) {
             return wrong("lambda is below 0");
         }
-        match settings.length {
-            Length::Steps(steps) => Ok(steps),
-            Length::Epochs(_) => wrong("DPO is counted in steps, not in epochs: pairs are drawn, not gone through"),
+        match settings.steps {
+            Some(steps) => Ok(steps),
+            None => wrong("DPO is counted in steps, not in epochs: pairs are drawn, not gone through"),
         }
     }
 }
@@ -138,7 +138,7 @@ pub struct Pairs {
 struct Dpo {
     preferences: Preferences,
     reference: Reference,
-    dpo: DpoSettings,
+    dpo: DpoParams,
     seed: u64,
     step_size: usize,
     steps: u64,
@@ -264,7 +264,7 @@ impl Dpo {
         let chosen = self.preferences.chosen();
         let gains: Vec<f64> = end.iter().zip(&start).map(|(end, start)| end - start).collect();
         let (gains_chosen, gains_rejected) = gains.split_at(chosen);
-        let DpoSettings { beta, lambda, .. } = self.dpo;
+        let DpoParams { beta, lambda, .. } = self.dpo;
         let mean_over_pairs = |f: &dyn Fn(f64, f64) -> f64| {
             let sum: f64 = gains_chosen.iter().map(|&c| gains_rejected.iter().map(|&r| f(c, r)).sum::<f64>()).sum();
             sum / (gains_chosen.len() * gains_rejected.len()) as f64

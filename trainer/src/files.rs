@@ -1,21 +1,15 @@
-//! Files that are whole or not there, and a thread that writes them.
+//! Files of a training, and a thread that writes them.
 use crate::error::At;
 use crate::{Error, Result};
+use notation::files::{Flush, write_atomically};
 use std::fs;
-use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-/// Makes a file under a temporary name beside it, and renames it when it is whole and on the disk.
-pub(crate) fn write_atomically(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.part"));
-    remove(&part)?;
-    make(&part).at(path)?;
-    fs::File::open(&part).and_then(|file| file.sync_all()).at(&part)?;
-    fs::rename(&part, path).at(path)?;
-    // Renaming one name of a file to another of it does nothing, and says that it did.
-    remove(&part)
+/// Writes a file whole and on the disk, or not at all.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, Flush::Now, |file| file.write_all(bytes)).at(path)
 }
 
 /// Removes a file, if it is there.

@@ -1,4 +1,5 @@
 //! Pre-training, post-training and fine-tuning: the next character of pieces of music (the original's `train-gen.py`).
+use crate::Result;
 use crate::data::{Dataset, read_index};
 use crate::event::Observer;
 use crate::loader::{in_order, shuffled, shuffled_by_length};
@@ -6,10 +7,11 @@ use crate::objective::{Loss, MicroBatch, MicroBatchId, Objective, Split, Workloa
 use crate::report::Outcome;
 use crate::settings::{KeyAugmentation, Settings};
 use crate::stream::{Purpose, stream};
-use crate::{Error, Result};
 use model::patches::{Patches, Patchiliser};
 use model::{Architecture, Batch, Mode, NotaGen};
 use rand::seq::index;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +19,7 @@ use tch::Tensor;
 
 /// What pieces the network learns from, and how they are seen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LanguageSettings {
+pub struct LanguageParams {
     /// Index of the training pieces, `{"path": …, "key": …}` a line.
     pub train: PathBuf,
     /// Index of the evaluation pieces; without one the last weights are the best.
@@ -28,26 +30,27 @@ pub struct LanguageSettings {
     pub eval_pieces: Option<String>,
     /// Which key a piece is trained in.
     pub key_augmentation: KeyAugmentation,
-    /// Patches of each part that are predicted, drawn anew every step; all if not given.
-    pub patch_sampling: Option<usize>,
+    /// Patches of each part that are predicted, drawn anew every step; 0 is all.
+    pub patch_sampling: u64,
     /// Which pieces make a step.
     pub batch_by: BatchBy,
 }
 
 /// Which pieces make a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum BatchBy {
     /// Any, as the original draws them.
     #[default]
     Random,
-    /// Pieces of like length, so that no rank waits long for another.
+    /// Pieces of like length.
     Length,
 }
 
 /// Trains `model` on pieces of music; see [`train()`](crate::train()).
 pub fn train(
     settings: &Settings,
-    language: &LanguageSettings,
+    language: &LanguageParams,
     model: &NotaGen,
     folder: &Path,
     stop: &AtomicBool,
@@ -75,10 +78,7 @@ pub struct Language {
 
 impl Language {
     /// Reads the indexes. Errors name the index and the entry.
-    pub fn open(settings: &Settings, language: &LanguageSettings, model: &NotaGen) -> Result<Language> {
-        if language.patch_sampling == Some(0) {
-            return Err(Error::Config("patch_sampling is counted from 1".to_owned()));
-        }
+    pub fn open(settings: &Settings, language: &LanguageParams, model: &NotaGen) -> Result<Language> {
         let architecture = model.architecture();
         let patchiliser = Patchiliser::new(architecture.patch_size as usize)?;
         let open = |path: &Path, pieces: Option<&str>| -> Result<Dataset> {
@@ -99,7 +99,7 @@ impl Language {
             step_size: settings.step_size(),
             part_size: settings.part_size(),
             parts: settings.accumulation_steps * settings.ranks.size(),
-            patch_sampling: language.patch_sampling,
+            patch_sampling: usize::try_from(language.patch_sampling).ok().filter(|&patches| patches > 0),
             architecture: architecture.clone(),
         })
     }

@@ -21,7 +21,7 @@ use tch::Tensor;
 
 /// What pieces M3 learns from, and how much of them is masked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct M3Settings {
+pub struct M3Params {
     /// A folder of interleaved ABC and MTF, its subfolders included, a packed corpus, or an index, whose pieces are
     /// taken in their own keys.
     pub train: PathBuf,
@@ -38,7 +38,7 @@ pub struct M3Settings {
 /// Trains `model` by masked patches; see [`train()`](crate::train()).
 pub fn train(
     settings: &Settings,
-    m3: &M3Settings,
+    m3: &M3Params,
     model: &M3,
     folder: &Path,
     stop: &AtomicBool,
@@ -63,7 +63,7 @@ pub struct MaskedPatches {
 
 impl MaskedPatches {
     /// Lists the pieces, and splits off those to evaluate with: which they are depends on the names and the seed alone.
-    pub fn open(settings: &Settings, m3: &M3Settings, model: &M3) -> Result<MaskedPatches> {
+    pub fn open(settings: &Settings, m3: &M3Params, model: &M3) -> Result<MaskedPatches> {
         for (name, portion) in [("mask_ratio", m3.mask_ratio), ("eval_split", m3.eval_split)] {
             if !(0.0..=1.0).contains(&portion) || (name == "mask_ratio" && portion == 0.0) {
                 return Err(Error::Config(format!("{name} is {portion}: it must be a portion of 1")));

@@ -1,6 +1,6 @@
 //! How much memory a training takes, counted from the sizes of the network. `trainer/tests/memory.rs` compares it with
 //! counted allocations; docs/performance.md has the figures.
-use crate::Precision;
+use crate::Dtype;
 use model::Architecture;
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub struct StepShape {
     /// Patches that are predicted, of all pieces together (`patch_sampling`); all if not given.
     pub predicted: Option<u64>,
     /// The type of matrix products.
-    pub precision: Precision,
+    pub precision: Dtype,
     /// Whether activations are checkpointed: computed again in the backward pass.
     pub checkpointing: bool,
     /// Whether there is dropout.
@@ -63,7 +63,7 @@ impl TrainMemory {
         let patch = Stack { layers: size(a.patch_layers), tokens: patches, context: length, hidden };
         let characters =
             Stack { layers: size(a.char_layers), tokens: predicted * patch_size, context: patch_size, hidden };
-        let half = step.precision != Precision::Fp32;
+        let half = step.precision != Dtype::Fp32;
         let casts = |layers: u64| if half { 2 * 12 * hidden * hidden * layers } else { 0 };
         // The patch embedding, transposed.
         let embedding = 4 * 128 * patch_size * hidden;
@@ -96,7 +96,7 @@ impl TrainMemory {
 impl StepShape {
     /// Bytes of a number in a matrix product.
     fn width(&self) -> u64 {
-        if self.precision == Precision::Fp32 { 4 } else { 2 }
+        if self.precision == Dtype::Fp32 { 4 } else { 2 }
     }
 }
 

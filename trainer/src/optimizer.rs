@@ -1,6 +1,6 @@
 //! AdamW over a model's parameters, with PyTorch's defaults and a dynamic loss scale.
 use crate::shards::Shards;
-use crate::{Error, Precision, Ranks, Result, Settings, Trainable};
+use crate::{Dtype, Error, Ranks, Result, Settings, Trainable};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{AdamWState, AdamWStep, Reducer, ReducerOptions};
@@ -148,7 +148,7 @@ impl Optimizer {
             shard: settings.shard_optimizer,
             shards: None,
         };
-        if settings.precision == Precision::Fp16 {
+        if settings.precision == Dtype::Fp16 {
             optimizer.set_scaler(FIRST_SCALE, 0, GROWTH);
         }
         optimizer

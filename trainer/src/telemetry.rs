@@ -1,6 +1,6 @@
 //! Events in files: `metrics.jsonl`, and scalars for TensorBoard.
 use crate::error::At;
-use crate::files::write_atomically;
+use crate::files::write;
 use crate::tensorboard;
 use crate::{Observer, Result, TrainEvent};
 use std::fs::{File, OpenOptions};
@@ -31,7 +31,7 @@ impl Files {
             let text = std::fs::read(&path).at(&path)?;
             let text = String::from_utf8_lossy(&text);
             let kept: String = text.lines().filter(is_saved).flat_map(|line| [line, "\n"]).collect();
-            write_atomically(&path, |part| std::fs::write(part, &kept))?;
+            write(&path, kept.as_bytes())?;
         }
         let board = folder.join("tensorboard");
         if step == 0 && board.exists() {

@@ -1,7 +1,7 @@
 //! TensorBoard's event files: records of a length, its checksum, an event and its checksum.
 use crate::Result;
 use crate::error::At;
-use crate::files::{list, write_atomically};
+use crate::files::{list, write};
 use std::path::Path;
 
 /// Removes the events after `step` from the event files of a folder: a training that resumes writes them again, and
@@ -14,7 +14,7 @@ pub(crate) fn truncate(folder: &Path, step: u64) -> Result<()> {
         let bytes = std::fs::read(&path).at(&path)?;
         let kept: Vec<u8> = records(&bytes).filter(|record| step_of(record) <= step).flatten().copied().collect();
         if kept.len() < bytes.len() {
-            write_atomically(&path, |part| std::fs::write(part, &kept))?;
+            write(&path, &kept)?;
         }
     }
     Ok(())

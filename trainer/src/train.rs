@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::Telemetry;
 use crate::training::{End, LastStep, Training};
 use crate::{
-    Checkpoints, Error, Length, Objective, Observer, Optimizer, Outcome, Ranks, Result, Settings, Split, TrainEvent,
+    Checkpoints, Error, Objective, Observer, Optimizer, Outcome, Ranks, Result, Settings, Split, TrainEvent,
     TrainPosition, TrainState, Trainable, resume_newest, resume_original,
 };
 use std::path::Path;
@@ -107,7 +107,7 @@ fn begin<'a, O: Objective>(
     let resumed_from = state.position.step;
     let steps = rest_of_epoch(&**objective, &state.position);
     let steps_per_epoch = objective.epoch(0).len() as u64;
-    let total_steps = total_steps(settings.length, &state.position, steps_per_epoch, steps.len() as u64);
+    let total_steps = total_steps(settings, &state.position, steps_per_epoch, steps.len() as u64);
     state.position.total_steps = total_steps;
     optimizer.set_learning_rates(&learning_rates(settings, &state.position));
     let mut telemetry = Telemetry::resume(ranks.is_first().then_some(folder), resumed_from, observer)?;
@@ -170,11 +170,11 @@ fn resume<O: Objective>(
 }
 
 /// The steps of a training, from a position with so many steps left of its epoch.
-fn total_steps(length: Length, position: &TrainPosition, steps_per_epoch: u64, left: u64) -> u64 {
-    match length {
-        Length::Epochs(epochs) if position.epoch >= epochs => position.step,
-        Length::Epochs(epochs) => position.step + left + (epochs - position.epoch - 1) * steps_per_epoch,
-        Length::Steps(steps) => steps,
+fn total_steps(settings: &Settings, position: &TrainPosition, steps_per_epoch: u64, left: u64) -> u64 {
+    match (settings.steps, settings.epochs.unwrap_or(0)) {
+        (Some(steps), _) => steps,
+        (None, epochs) if position.epoch >= epochs => position.step,
+        (None, epochs) => position.step + left + (epochs - position.epoch - 1) * steps_per_epoch,
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{DpoReport, DpoSettings, Length, Observer, Outcome, Precision, Settings, TrainEvent, dpo};
+use trainer::{DpoParams, DpoReport, Dtype, Observer, Outcome, Settings, TrainEvent, dpo};
 
 /// libtorch has one generator for the whole process, and dropout draws from it: one training at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -42,12 +42,12 @@ fn preferences(folder: &Path) -> PathBuf {
     path
 }
 
-fn eight_steps(precision: Precision) -> Settings {
+fn eight_steps(precision: Dtype) -> Settings {
     Settings {
         learning_rate: 1e-3,
         batch_size: 4,
         accumulation_steps: 2,
-        length: Length::Steps(8),
+        steps: Some(8),
         warmup_steps: 0,
         max_grad_norm: Some(1.0),
         checkpoint_every: 2,
@@ -75,7 +75,7 @@ impl Observer for Watch<'_> {
 struct Run {
     folder: tempfile::TempDir,
     settings: Settings,
-    dpo: DpoSettings,
+    dpo: DpoParams,
     dropout: f64,
 }
 
@@ -83,7 +83,7 @@ impl Run {
     fn new(settings: Settings, dropout: f64) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let preferences = preferences(folder.path());
-        let dpo = DpoSettings { preferences, beta: 0.1, lambda: 10.0, dropout: true };
+        let dpo = DpoParams { preferences, beta: 0.1, lambda: 10.0, dropout: true };
         Run { folder, settings, dpo, dropout }
     }
 
@@ -128,14 +128,14 @@ impl Run {
 
 #[test]
 fn stopped_at_any_event_it_goes_on_to_the_same_weights() {
-    let whole = Run::new(eight_steps(Precision::Fp32), 0.1);
+    let whole = Run::new(eight_steps(Dtype::Fp32), 0.1);
     let (report, events) = whole.finish();
     let (weights, steps) = whole.results();
     assert_eq!(steps.iter().map(|step| step["step"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 6, 8]);
     let references = events.iter().filter(|event| matches!(event, TrainEvent::Reference { .. })).count();
     assert!(references >= 3, "{references} batches of the reference");
     for (at, event) in events.iter().enumerate() {
-        let stopped = Run::new(eight_steps(Precision::Fp32), 0.1);
+        let stopped = Run::new(eight_steps(Dtype::Fp32), 0.1);
         let (outcome, _) = stopped.go(Some(at));
         if !matches!(event, TrainEvent::Checkpoint { step: 8, .. }) {
             assert!(matches!(outcome, Ok(Outcome::Interrupted)), "{:?}: {outcome:?}", event);
@@ -156,17 +156,17 @@ fn stopped_at_any_event_it_goes_on_to_the_same_weights() {
 
 #[test]
 fn a_reference_that_is_lost_broken_or_anothers_is_computed_again() {
-    let whole = Run::new(eight_steps(Precision::Fp32), 0.1);
+    let whole = Run::new(eight_steps(Dtype::Fp32), 0.1);
     whole.finish();
     let expected = whole.results();
     let good = std::fs::read_to_string(whole.stage().join("reference.json")).unwrap();
     let of_another = good.replacen("\"fingerprint\":\"", "\"fingerprint\":\"0", 1).replace("-1", "-2");
     for content in [None, Some(&good[..good.len() / 2]), Some(of_another.as_str())] {
-        let run = Run::new(eight_steps(Precision::Fp32), 0.1);
+        let run = Run::new(eight_steps(Dtype::Fp32), 0.1);
         // After the checkpoint of step 4.
         let (_, events) = run.go(None);
         let at = events.iter().position(|event| matches!(event, TrainEvent::Checkpoint { step: 4, .. })).unwrap();
-        let run = Run::new(eight_steps(Precision::Fp32), 0.1);
+        let run = Run::new(eight_steps(Dtype::Fp32), 0.1);
         assert!(matches!(run.go(Some(at)).0, Ok(Outcome::Interrupted)));
         let path = run.stage().join("reference.json");
         match content {
@@ -182,8 +182,8 @@ fn a_reference_that_is_lost_broken_or_anothers_is_computed_again() {
 
 #[test]
 fn it_learns_to_prefer_in_every_precision_and_says_how() {
-    for precision in [Precision::Fp32, Precision::Bf16, Precision::Fp16] {
-        let run = Run::new(Settings { length: Length::Steps(30), log_every: 1, ..eight_steps(precision) }, 0.0);
+    for precision in [Dtype::Fp32, Dtype::Bf16, Dtype::Fp16] {
+        let run = Run::new(Settings { steps: Some(30), log_every: 1, ..eight_steps(precision) }, 0.0);
         let (report, events) = run.finish();
         // In half precision the first steps overflow and are skipped.
         let counted = |event: &&TrainEvent| matches!(event, TrainEvent::Step { values, .. } if !values.is_empty());
@@ -212,7 +212,7 @@ fn it_learns_to_prefer_in_every_precision_and_says_how() {
 
 #[test]
 fn the_weights_are_the_originals_layout_and_load() {
-    let run = Run::new(eight_steps(Precision::Fp32), 0.0);
+    let run = Run::new(eight_steps(Dtype::Fp32), 0.0);
     let (report, _) = run.finish();
     // Networks draw their first weights from the generator too.
     let _alone = ALONE.lock();
@@ -225,13 +225,13 @@ fn the_weights_are_the_originals_layout_and_load() {
 #[test]
 fn what_cannot_work_is_refused_before_the_reference_is_computed() {
     let refused = |change: &dyn Fn(&mut Run)| {
-        let mut run = Run::new(eight_steps(Precision::Fp32), 0.0);
+        let mut run = Run::new(eight_steps(Dtype::Fp32), 0.0);
         change(&mut run);
         let (outcome, events) = run.go(None);
         assert!(events.is_empty());
         outcome.unwrap_err().to_string()
     };
-    assert!(refused(&|run| run.settings.length = Length::Epochs(1)).contains("steps"));
+    assert!(refused(&|run| (run.settings.steps, run.settings.epochs) = (None, Some(1))).contains("steps"));
     assert_eq!(refused(&|run| run.dpo.beta = 0.0), "beta is not above 0");
     assert_eq!(refused(&|run| run.dpo.lambda = f64::NAN), "lambda is below 0");
     let error = refused(&|run| std::fs::remove_file(run.folder.path().join("rejected_g.abc")).unwrap());

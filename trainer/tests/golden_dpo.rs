@@ -7,8 +7,7 @@ use model::{Batch, NotaGen};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 use trainer::{
-    DpoSettings, Length, Loss, MicroBatch, Optimizer, Outcome, Precision, Settings, StepResult, TrainEvent, Workload,
-    dpo, run_step,
+    DpoParams, Dtype, Loss, MicroBatch, Optimizer, Outcome, Settings, StepResult, TrainEvent, Workload, dpo, run_step,
 };
 
 const BETA: f64 = 0.1;
@@ -29,10 +28,10 @@ fn dpo_settings() -> Settings {
     Settings {
         learning_rate: 1e-5,
         batch_size: 2,
-        length: Length::Steps(STEPS as u64),
+        steps: Some(STEPS as u64),
         warmup_steps: 0,
         max_grad_norm: Some(1.0),
-        ..settings(Precision::Fp32)
+        ..settings(Dtype::Fp32)
     }
 }
 
@@ -149,7 +148,7 @@ fn a_training_from_files_is_the_originals() {
     let preferences = folder.path().join("preferences.json");
     std::fs::write(&preferences, serde_json::to_string(&lists.collect::<HashMap<_, _>>()).unwrap()).unwrap();
     let settings = Settings { batch_size: 1, ..dpo_settings() };
-    let of = DpoSettings { preferences, beta: BETA, lambda: LAMBDA, dropout: true };
+    let of = DpoParams { preferences, beta: BETA, lambda: LAMBDA, dropout: true };
     let (golden, model) = (golden(), network());
     let mut events = Events::default();
     let outcome = dpo::train(&settings, &of, &model, folder.path(), &false.into(), &mut events).unwrap();

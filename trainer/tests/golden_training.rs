@@ -4,14 +4,14 @@ mod common;
 
 use common::{BATCH, golden, network, parts, pieces, settings};
 use tch::Kind;
-use trainer::{Optimizer, Precision, Settings, StepResult, language, run_step, schedule_factor};
+use trainer::{Dtype, Optimizer, Settings, StepResult, language, run_step};
 
 const STEPS: usize = 50;
 
 /// Runs the steps of one golden run and checks every number of it.
 fn compare(
     run: &str,
-    precision: Precision,
+    precision: Dtype,
     accumulation: usize,
     clip: Option<f64>,
     scaling: Option<(f64, i64)>,
@@ -28,7 +28,7 @@ fn compare(
     }
     let (losses, norms, scales, rates, skips) =
         (of("loss"), of("grad_norm"), of("scale"), of("learning_rate"), of("skipped"));
-    let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
+    let rate = |step| settings.learning_rate * settings.factor(50, step);
     optimizer.set_learning_rates(&(0..STEPS as u64).map(rate).collect::<Vec<_>>());
     let (mut scheduled, mut worst) = (0, 0f64);
     for step in 0..STEPS {
@@ -46,7 +46,7 @@ fn compare(
         worst = worst.max(off);
         assert!(off < tolerance, "{run}, step {step}: loss {loss} here, {} in PyTorch", losses[step]);
         assert_eq!(done.skipped, skips[step] == 1.0, "{run}, step {step}: skipped");
-        if precision == Precision::Fp32 {
+        if precision == Dtype::Fp32 {
             assert!((done.grad_norm / norms[step] - 1.0).abs() < 1e-3, "{run}, step {step}: {done:?}, {}", norms[step]);
         }
     }
@@ -55,33 +55,30 @@ fn compare(
 
 #[test]
 fn fp32() {
-    compare("fp32", Precision::Fp32, 1, None, None, 1e-4);
+    compare("fp32", Dtype::Fp32, 1, None, None, 1e-4);
 }
 
 #[test]
 fn fp32_with_accumulation_and_clipping() {
-    compare("fp32_accumulation_clipping", Precision::Fp32, 2, Some(0.7), None, 1e-4);
+    compare("fp32_accumulation_clipping", Dtype::Fp32, 2, Some(0.7), None, 1e-4);
 }
 
 #[test]
 fn bf16() {
-    compare("bf16", Precision::Bf16, 1, None, None, 2e-2);
+    compare("bf16", Dtype::Bf16, 1, None, None, 2e-2);
 }
 
 #[test]
 fn fp16_with_loss_scaling() {
-    compare("fp16", Precision::Fp16, 1, None, Some((1024.0, 2000)), 2e-2);
+    compare("fp16", Dtype::Fp16, 1, None, Some((1024.0, 2000)), 2e-2);
 }
 
 #[test]
 fn fp16_skips_steps_that_overflow_and_the_scale_recovers() {
-    compare("fp16_overflow", Precision::Fp16, 1, None, Some((1.25 * 2f64.powi(27), 12)), 2e-2);
+    compare("fp16_overflow", Dtype::Fp16, 1, None, Some((1.25 * 2f64.powi(27), 12)), 2e-2);
 }
 
 #[test]
 fn kinds_of_precision_are_those_of_autocast() {
-    assert_eq!(
-        [Precision::Fp32, Precision::Bf16, Precision::Fp16].map(Precision::kind),
-        [Kind::Float, Kind::BFloat16, Kind::Half]
-    );
+    assert_eq!([Dtype::Fp32, Dtype::Bf16, Dtype::Fp16].map(Dtype::kind), [Kind::Float, Kind::BFloat16, Kind::Half]);
 }

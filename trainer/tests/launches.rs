@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Calls, count_calls};
 use trainer::{
-    Loss, MicroBatch, Optimizer, Precision, Result, Settings, Trainable, Workload, begin_step, dpo, finish_steps,
-    language, run_step,
+    Dtype, Loss, MicroBatch, Optimizer, Result, Settings, Trainable, Workload, begin_step, dpo, finish_steps, language,
+    run_step,
 };
 
 type Counted = BTreeMap<String, Calls>;
@@ -60,7 +60,7 @@ fn third_step<I>(
 #[test]
 fn no_step_waits_in_any_precision() {
     let (model, pieces) = (network(), pieces(&golden()));
-    for precision in [Precision::Fp32, Precision::Bf16, Precision::Fp16] {
+    for precision in [Dtype::Fp32, Dtype::Bf16, Dtype::Fp16] {
         let settings = Settings { max_grad_norm: Some(1.0), accumulation_steps: 2, ..settings(precision) };
         let of = |batch, mode| language::loss(&model, batch, mode);
         let calls = third_step(&settings, &model, |step| parts(&pieces, step, 2), of);
@@ -72,7 +72,7 @@ fn no_step_waits_in_any_precision() {
 fn weights_are_cast_once_a_step() {
     let (model, pieces) = (network(), pieces(&golden()));
     let casts = |accumulation_steps| {
-        let settings = Settings { accumulation_steps, ..settings(Precision::Bf16) };
+        let settings = Settings { accumulation_steps, ..settings(Dtype::Bf16) };
         let of = |batch, mode| language::loss(&model, batch, mode);
         all(&third_step(&settings, &model, |step| parts(&pieces, step, accumulation_steps), of), &["aten::_to_copy"])
     };
@@ -93,7 +93,7 @@ fn no_step_of_a_preference_training_waits() {
     let loss = |(batch, reference): (Batch, Tensor), mode| {
         dpo::loss(&model.log_probability(&batch, mode)?, &reference, 0.1, 10.0)
     };
-    let calls = third_step(&settings(Precision::Fp32), &model, step, loss);
+    let calls = third_step(&settings(Dtype::Fp32), &model, step, loss);
     assert_eq!(waits(&calls, &model), 0, "{calls:?}");
 }
 
@@ -131,7 +131,7 @@ fn launches_of_a_step_do_not_grow_with_the_parameters() {
         let step = |_| vec![MicroBatch { input: (), weight: 1, work: Workload::default() }];
         third_step(&settings, &network, step, loss)
     };
-    for (precision, budget) in [Precision::Fp32, Precision::Fp16].into_iter().zip(LAUNCHES) {
+    for (precision, budget) in [Dtype::Fp32, Dtype::Fp16].into_iter().zip(LAUNCHES) {
         let (few, many) = (of(1, precision), of(100, precision));
         // Of each further row: its way into and out of the sum.
         let passes = launches(&many) - launches(&few);

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use trainer::{Length, M3Settings, Observer, Outcome, Precision, Settings, TrainEvent, TrainReport, m3};
+use trainer::{Dtype, M3Params, Observer, Outcome, Settings, TrainEvent, TrainReport, m3};
 
 const PIECES: usize = 20;
 /// Dropout is drawn from the process's one generator: trainings of several tests at once would share it.
@@ -55,8 +55,7 @@ impl Observer for Watch<'_> {
 }
 
 fn course() -> Settings {
-    let length = Length::Steps(24);
-    Settings { learning_rate: 2e-3, warmup_steps: 2, length, checkpoint_every: 5, ..settings(Precision::Fp32) }
+    Settings { learning_rate: 2e-3, warmup_steps: 2, steps: Some(24), checkpoint_every: 5, ..settings(Dtype::Fp32) }
 }
 
 fn run(pieces: &Path, folder: &Path, after: u64) -> (M3, Outcome, Vec<f64>) {
@@ -68,7 +67,7 @@ fn run(pieces: &Path, folder: &Path, after: u64) -> (M3, Outcome, Vec<f64>) {
         ..M3Architecture::default()
     };
     let model = M3::new(&sizes, Device::Cpu, 5).unwrap();
-    let m3 = M3Settings { train: pieces.to_owned(), eval: None, eval_split: 0.1, pieces: None, mask_ratio: 0.45 };
+    let m3 = M3Params { train: pieces.to_owned(), eval: None, eval_split: 0.1, pieces: None, mask_ratio: 0.45 };
     let stop = AtomicBool::new(false);
     let mut watch = Watch { stop: &stop, after, losses: Vec::new() };
     let outcome = m3::train(&course(), &m3, &model, folder, &stop, &mut watch).unwrap();
@@ -133,15 +132,14 @@ fn half_precision_learns_too_and_activations_may_be_computed_again() {
     let mut losses = Vec::new();
     for (name, activation_checkpointing) in [("kept", false), ("again", true)] {
         let model = M3::new(&sizes, Device::Cpu, 5).unwrap();
-        let m3 = M3Settings {
+        let m3 = M3Params {
             train: pieces.path().into(),
             eval: None,
             eval_split: 0.0,
             pieces: Some("bach_*".into()),
             mask_ratio: 0.45,
         };
-        let settings =
-            Settings { precision: Precision::Bf16, length: Length::Steps(6), activation_checkpointing, ..course() };
+        let settings = Settings { precision: Dtype::Bf16, steps: Some(6), activation_checkpointing, ..course() };
         let stop = AtomicBool::new(false);
         let mut watch = Watch { stop: &stop, after: u64::MAX, losses: Vec::new() };
         report(m3::train(&settings, &m3, &model, &folder.path().join(name), &stop, &mut watch).unwrap());
@@ -165,8 +163,8 @@ fn what_cannot_be_trained_on_is_told() {
     )
     .unwrap();
     let m3 =
-        M3Settings { train: folder.path().join("pieces"), eval: None, eval_split: 0.0, pieces: None, mask_ratio: 0.45 };
-    let error = |m3: &M3Settings| {
+        M3Params { train: folder.path().join("pieces"), eval: None, eval_split: 0.0, pieces: None, mask_ratio: 0.45 };
+    let error = |m3: &M3Params| {
         let stop = AtomicBool::new(false);
         let mut watch = Watch { stop: &stop, after: 0, losses: Vec::new() };
         m3::train(&course(), m3, &model, &folder.path().join("run"), &stop, &mut watch).unwrap_err().to_string()
@@ -176,8 +174,8 @@ fn what_cannot_be_trained_on_is_told() {
     assert!(error(&m3).ends_with("pieces: no piece in it"), "{}", error(&m3));
     std::fs::write(m3.train.join("a.abc"), "K:C\nA|\n|").unwrap();
     assert!(error(&m3).ends_with("a.abc: line 3: a barline alone"), "{}", error(&m3));
-    let none = M3Settings { eval_split: 1.0, ..m3.clone() };
+    let none = M3Params { eval_split: 1.0, ..m3.clone() };
     assert_eq!(error(&none), "eval_split is 1: no piece is left to train on");
-    let zero = M3Settings { mask_ratio: 0.0, ..m3 };
+    let zero = M3Params { mask_ratio: 0.0, ..m3 };
     assert_eq!(error(&zero), "mask_ratio is 0: it must be a portion of 1");
 }

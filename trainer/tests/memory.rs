@@ -5,7 +5,7 @@ mod step;
 
 use model::Architecture;
 use torch_ext::Allocations;
-use trainer::{Precision, memory::StepShape};
+use trainer::{Dtype, memory::StepShape};
 
 #[test]
 fn memory_is_as_counted() {
@@ -15,13 +15,13 @@ fn memory_is_as_counted() {
     let plain = StepShape {
         pieces: 1,
         predicted: None,
-        precision: Precision::Fp32,
+        precision: Dtype::Fp32,
         checkpointing: false,
         dropout: false,
         offload: false,
         cpu: true,
     };
-    let half = StepShape { precision: Precision::Bf16, ..plain };
+    let half = StepShape { precision: Dtype::Bf16, ..plain };
     let (wide, deep) = (Architecture::sized(32, 2, 1, 192), Architecture::sized(64, 3, 2, 128));
     let mut ratios = Vec::new();
     for sizes in [&wide, &deep] {

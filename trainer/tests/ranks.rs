@@ -13,9 +13,8 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{JoinOptions, ProcessGroup, StoreServer, World};
 use trainer::{
-    ErrorKind, Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Optimizer, Outcome, Precision, Ranks,
-    Result, Settings, Split, TrainEvent, TrainReport, Trainable, Workload, in_order, language, run_step, shuffled,
-    train,
+    Dtype, ErrorKind, Loss, MicroBatch, MicroBatchId, Objective, Observer, Optimizer, Outcome, Ranks, Result, Settings,
+    Split, TrainEvent, TrainReport, Trainable, Workload, in_order, language, run_step, shuffled, train,
 };
 
 /// Runs `work` on every rank and returns what they give, by rank.
@@ -92,7 +91,7 @@ fn two_and_four_ranks_equal_one_process_step_by_step() {
     for (size, step_size, accumulation_steps, activation_checkpointing) in
         [(2, 2, 1, false), (2, 2, 1, true), (4, 8, 2, false)]
     {
-        let plain = settings(Precision::Fp32);
+        let plain = settings(Dtype::Fp32);
         let alone = twenty_steps(Ranks::default(), step_size, &plain);
         let of_ranks = Settings { accumulation_steps, activation_checkpointing, ..plain };
         for found in ranks(size, move |ranks| twenty_steps(ranks, step_size, &of_ranks)) {
@@ -110,7 +109,7 @@ fn are_equal(one: &Course, other: &Course) -> bool {
 fn an_optimizer_in_shards_takes_the_steps_of_a_whole_one_bit_for_bit() {
     for size in [2, 3] {
         let of = |shard_optimizer| {
-            let settings = Settings { shard_optimizer, ..settings(Precision::Fp32) };
+            let settings = Settings { shard_optimizer, ..settings(Dtype::Fp32) };
             ranks(size, move |ranks| twenty_steps(ranks, 6, &settings))
         };
         let (whole, shards) = (of(false), of(true));
@@ -121,11 +120,11 @@ fn an_optimizer_in_shards_takes_the_steps_of_a_whole_one_bit_for_bit() {
 #[test]
 fn gradients_may_travel_in_half_precision() {
     let of = |gradient_precision| {
-        let settings = Settings { gradient_precision, ..settings(Precision::Fp32) };
+        let settings = Settings { gradient_precision, ..settings(Dtype::Fp32) };
         ranks(2, move |ranks| twenty_steps(ranks, 2, &settings))
     };
-    let whole = of(Precision::Fp32);
-    for (precision, tolerance) in [(Precision::Fp16, 1e-5), (Precision::Bf16, 1e-4)] {
+    let whole = of(Dtype::Fp32);
+    for (precision, tolerance) in [(Dtype::Fp16, 1e-5), (Dtype::Bf16, 1e-4)] {
         let found = of(precision);
         assert!(are_equal(&found[0], &found[1]), "ranks differ");
         let worst = found[0].0.iter().zip(&whole[0].0).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
@@ -260,12 +259,13 @@ fn steps_of(step_size: usize) -> How {
 fn fit(ranks: Ranks, folder: &Path, how: How) -> Trained {
     let settings = Settings {
         batch_size: how.step_size / ranks.size(),
-        length: Length::Epochs(3),
+        epochs: Some(3),
+        steps: None,
         warmup_steps: 0,
         learning_rate: 0.01,
         shard_optimizer: how.shards,
         ranks,
-        ..settings(Precision::Fp32)
+        ..settings(Dtype::Fp32)
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let step_size = settings.step_size();
@@ -378,12 +378,8 @@ fn a_loss_that_is_not_finite_on_one_rank_is_skipped_on_all() {
 fn ranks_of_other_settings_are_refused() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let errors = ranks(2, move |ranks| {
-        let settings = Settings {
-            batch_size: 1,
-            learning_rate: 0.01 * (ranks.rank() + 1) as f64,
-            ranks,
-            ..settings(Precision::Fp32)
-        };
+        let settings =
+            Settings { batch_size: 1, learning_rate: 0.01 * (ranks.rank() + 1) as f64, ranks, ..settings(Dtype::Fp32) };
         let objective = Arc::new(Fit { examples: 10, step_size: 2, seen: Arc::default(), broken: None });
         train(&settings, &objective, &Row::new(), folder.path(), &AtomicBool::new(false), &mut ())
             .unwrap_err()
@@ -424,7 +420,7 @@ fn rank_0_may_take_longer_at_the_end_of_an_epoch_than_a_peer_may_be_silent() {
 fn a_rank_of_the_test_above() {
     let get = |name| std::env::var(name).unwrap();
     let ranks = join(get("PORT").parse().unwrap(), get("RANK").parse().unwrap(), 2, SHORT);
-    let settings = Settings { batch_size: 1, length: Length::Epochs(2), ranks, ..settings(Precision::Fp32) };
+    let settings = Settings { batch_size: 1, epochs: Some(2), steps: None, ranks, ..settings(Dtype::Fp32) };
     let objective = Arc::new(Fit { examples: 4, step_size: 2, seen: Arc::default(), broken: None });
     let stop = AtomicBool::new(false);
     let outcome = train(&settings, &objective, &Row::new(), Path::new(&get("FOLDER")), &stop, &mut Slow).unwrap();
@@ -435,7 +431,7 @@ fn a_rank_of_the_test_above() {
 fn a_peer_that_ends_in_its_step_is_told_as_a_peer() {
     let kinds = ranks(2, |ranks| {
         let (rank, model, pieces) = (ranks.rank(), network(), pieces(&golden()));
-        let settings = Settings { batch_size: 1, ranks, ..settings(Precision::Fp32) };
+        let settings = Settings { batch_size: 1, ranks, ..settings(Dtype::Fp32) };
         let mut optimizer = Optimizer::new(&model, &settings);
         optimizer.join(&settings.ranks).unwrap();
         let part = vec![language::micro_batch(model.architecture(), Batch::new(&pieces[..1], 64).unwrap())];

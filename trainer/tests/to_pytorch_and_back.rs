@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use tch::Tensor;
 use trainer::{
-    Checkpoints, Optimizer, Precision, Settings, TrainPosition, TrainState, language, resume_newest, resume_original,
-    run_step, schedule_factor,
+    Checkpoints, Dtype, Optimizer, Settings, TrainPosition, TrainState, language, resume_newest, resume_original,
+    run_step,
 };
 
 const AT: u64 = 20;
@@ -17,7 +17,7 @@ const FURTHER: u64 = 5;
 
 fn steps(model: &NotaGen, optimizer: &mut Optimizer, settings: &Settings, from: u64, count: u64) -> Vec<f64> {
     let pieces = pieces(&golden());
-    let rate = |step| settings.learning_rate * schedule_factor(settings.schedule, settings.warmup_steps, 50, step);
+    let rate = |step| settings.learning_rate * settings.factor(50, step);
     optimizer.set_learning_rates(&(from..from + count).map(rate).collect::<Vec<_>>());
     (from..from + count)
         .map(|step| {
@@ -57,7 +57,7 @@ fn same_weights(ours: &NotaGen, theirs: impl Fn(&str) -> Tensor, tolerance: f64)
 
 #[test]
 fn five_further_steps_are_the_same_in_pytorch_and_here() {
-    let settings = settings(Precision::Fp32);
+    let settings = settings(Dtype::Fp32);
     let folder = tempfile::tempdir().unwrap();
     let (model, mut optimizer) = fresh(&settings);
     steps(&model, &mut optimizer, &settings, 0, AT);

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use trainer::{
-    ErrorKind, Length, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Precision, Result, Settings,
-    Split, TrainEvent, Trainable, Workload, in_order, train,
+    Dtype, ErrorKind, Loss, MicroBatch, MicroBatchId, Objective, Observer, Outcome, Result, Settings, Split,
+    TrainEvent, Trainable, Workload, in_order, train,
 };
 
 /// One number.
@@ -116,8 +116,14 @@ struct Watched {
 }
 
 fn watch(folder: &Path, aim: f64, early_stopping: Option<u64>, stop_in: Option<u64>) -> Watched {
-    let length = Length::Epochs(9);
-    let course = Settings { length, early_stopping, learning_rate: 0.05, warmup_steps: 0, ..settings(Precision::Fp32) };
+    let course = Settings {
+        epochs: Some(9),
+        steps: None,
+        early_stopping,
+        learning_rate: 0.05,
+        warmup_steps: 0,
+        ..settings(Dtype::Fp32)
+    };
     let course = Settings { batch_size: 1, ..course };
     let (network, stop) = (Number::zero(), AtomicBool::new(false));
     let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in, stop: &stop };
@@ -177,7 +183,7 @@ fn a_void_step_is_told_by_its_own_number_also_where_numbers_are_read_later() {
     let stop = AtomicBool::new(false);
     let events = [1, 100].map(|log_every| {
         let folder = tempfile::tempdir().unwrap();
-        let course = Settings { length: Length::Epochs(3), batch_size: 1, log_every, ..settings(Precision::Fp32) };
+        let course = Settings { epochs: Some(3), steps: None, batch_size: 1, log_every, ..settings(Dtype::Fp32) };
         let course = Settings { learning_rate: 0.05, warmup_steps: 4, ..course };
         let network = Number::zero();
         let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in: None, stop: &stop };
@@ -226,7 +232,7 @@ fn epochs(
     change: impl Fn(&mut Settings),
 ) -> (Result<Outcome>, Vec<TrainEvent>) {
     let mut course =
-        Settings { length: Length::Epochs(epochs), batch_size: 1, warmup_steps: 0, ..settings(Precision::Fp32) };
+        Settings { epochs: Some(epochs), steps: None, batch_size: 1, warmup_steps: 0, ..settings(Dtype::Fp32) };
     change(&mut course);
     let stop = AtomicBool::new(false);
     let mut watch = Watch { events: Vec::new(), epochs: Vec::new(), stop_in: None, stop: &stop };

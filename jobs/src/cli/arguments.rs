@@ -1,13 +1,18 @@
 //! The command line.
-use std::{net::IpAddr, num::NonZeroU64, path::PathBuf};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use notation::preprocess::Keys;
+use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
+use trainer::Dtype;
 
-use crate::{
-    cluster::SubmitArgs,
-    recipe::{self, Dtype, Keys},
-    run::{RunArgs, shard},
-};
+use crate::cluster::SubmitArgs;
+use crate::recipe::Device;
+use crate::run::{RunArgs, shard};
 
 /// Trains NotaGen: one command runs a whole recipe, from scores to music.
 #[derive(Debug, Parser)]
@@ -132,7 +137,7 @@ pub struct PlanArgs {
     pub machine: MachineArg,
     /// What connects them.
     #[arg(long, default_value = "infiniband")]
-    pub network: Network,
+    pub network: NetworkArg,
 }
 
 /// Machines whose speeds are known.
@@ -145,7 +150,7 @@ pub enum MachineArg {
 
 /// Networks whose speeds are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Network {
+pub enum NetworkArg {
     Infiniband,
     Ethernet,
 }
@@ -190,7 +195,7 @@ pub struct PreprocessArgs {
     pub augmented: PathBuf,
     /// The keys that pieces are written in: each piece's own, all fifteen, or none: training moves the interleaved or
     /// packed pieces as it reads them (all; with --pack none).
-    #[arg(long)]
+    #[arg(long, value_parser = word::<Keys>(&["original", "all", "none"]))]
     pub keys: Option<Keys>,
     /// The portion of the pieces kept for evaluation.
     #[arg(long, default_value_t = 0.1)]
@@ -213,19 +218,19 @@ pub struct GenerateArgs {
     pub output: PathBuf,
     /// Pieces to write.
     #[arg(long, value_name = "N")]
-    pub samples: u64,
+    pub samples: usize,
     /// Record a Chrome trace of N rounds: profile.json in the output folder.
     #[arg(long, value_name = "N")]
     pub profile: Option<u64>,
     /// Pieces written at a time (as many as the memory holds).
     #[arg(long, value_name = "B")]
-    pub batch_size: Option<u64>,
+    pub batch_size: Option<usize>,
     /// The seed of the drawing.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
     /// Draw from the k likeliest characters.
     #[arg(long, default_value_t = 9)]
-    pub top_k: u64,
+    pub top_k: u32,
     /// Draw from the likeliest characters that together reach this probability.
     #[arg(long, default_value_t = 0.9)]
     pub top_p: f64,
@@ -249,10 +254,10 @@ pub struct GenerateArgs {
     pub max_seconds: Option<f64>,
     /// Give a piece up after this many characters.
     #[arg(long)]
-    pub max_characters: Option<u64>,
+    pub max_characters: Option<usize>,
     /// End a piece after this many patches.
     #[arg(long)]
-    pub max_patches: Option<u64>,
+    pub max_patches: Option<usize>,
     #[command(flatten)]
     pub on: On,
 }
@@ -276,19 +281,19 @@ pub struct DemoArgs {
     pub free_prompts: bool,
     /// Pieces written at once (8, or as many as the memory holds); others wait.
     #[arg(long, value_name = "N")]
-    pub at_once: Option<u64>,
+    pub at_once: Option<usize>,
     /// Pieces that may wait.
     #[arg(long, value_name = "N", default_value_t = 100)]
-    pub queue: u64,
+    pub queue: usize,
     /// The largest request, in KiB.
     #[arg(long, value_name = "KIB", default_value_t = 4096)]
-    pub max_body: u64,
+    pub max_body: usize,
     /// Give an attempt at a piece up after this many seconds, its share of the time.
     #[arg(long, value_name = "S", default_value_t = 1200.0)]
     pub max_seconds: f64,
     /// End every piece after this many patches.
     #[arg(long, value_name = "N")]
-    pub max_patches: Option<u64>,
+    pub max_patches: Option<usize>,
     #[command(flatten)]
     pub on: On,
 }
@@ -385,32 +390,25 @@ pub enum ByArg {
     Clamp2,
 }
 
+const DTYPES: &[&str] = &["fp32", "bf16", "fp16"];
+
+/// One of the words that a recipe has for the same.
+fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: for<'de> Deserialize<'de> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| T::deserialize(StrDeserializer::<Error>::new(&word)))
+}
+
 /// Where to compute, and in what.
 #[derive(Debug, Args)]
 pub struct On {
     /// auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceArg,
+    #[arg(long, default_value = "auto", value_parser = word::<Device>(&["auto", "cpu", "cuda"]))]
+    pub device: Device,
     /// The number format of the arithmetic, on a GPU.
-    #[arg(long, default_value = "fp32")]
+    #[arg(long, default_value = "fp32", value_parser = word::<Dtype>(DTYPES))]
     pub precision: Dtype,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DeviceArg {
-    Auto,
-    Cpu,
-    Cuda,
-}
-
-impl From<DeviceArg> for recipe::Device {
-    fn from(device: DeviceArg) -> recipe::Device {
-        match device {
-            DeviceArg::Auto => recipe::Device::Auto,
-            DeviceArg::Cpu => recipe::Device::Cpu,
-            DeviceArg::Cuda => recipe::Device::Cuda,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -437,7 +435,7 @@ pub enum WeightsCommand {
         #[arg(long)]
         output: PathBuf,
         /// The number format of the weights (as they are).
-        #[arg(long)]
+        #[arg(long, value_parser = word::<Dtype>(DTYPES))]
         dtype: Option<Dtype>,
         /// Take optimizer and schedule along (.pth).
         #[arg(long)]

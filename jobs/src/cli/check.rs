@@ -1,19 +1,14 @@
 //! `check`: do the voices of pieces go together, and the staves of their instruments?
 use std::path::Path;
 
-use notation::{
-    Error, alignment,
-    alignment::Alignment,
-    corpus::{self, PieceSource},
-    grouping::is_grouped,
-    interleave, preprocess, rests, text,
-};
+use notation::alignment::Alignment;
+use notation::corpus::{self, PieceSource};
+use notation::grouping::is_grouped;
+use notation::{Error, alignment, interleave, preprocess, rests, text};
 use serde_json::json;
 
-use crate::common::{
-    failure::{Failure, Result},
-    progress, table,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::{progress, table};
 
 /// What a piece is written in.
 enum Form {

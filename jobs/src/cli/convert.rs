@@ -1,39 +1,27 @@
 //! `convert`: scores to ABC, MusicXML or MIDI, on all cores, each file for itself. The pieces of a packed corpus become
 //! files as well, of ABC as it is there.
-use std::{
-    collections::HashMap,
-    fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
-};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::{fs, thread};
 
-use notation::{
-    corpus::{self, PieceSource},
-    export::{to_midi, to_musicxml},
-    musicxml::{self, is_musicxml},
-    pack::is_pack,
-};
+use notation::corpus::{self, PieceSource};
+use notation::export::{to_midi, to_musicxml};
+use notation::musicxml::{self, is_musicxml};
+use notation::pack::is_pack;
 use serde_json::json;
 
-use crate::{
-    cli::arguments::{ConvertArgs, Format},
-    common::{
-        atomic,
-        failure::{Failure, Result},
-        progress::{self, Reporter},
-        signals,
-    },
-};
+use crate::cli::arguments::{ConvertArgs, Format};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter};
+use crate::common::{files, signals};
 
 /// Warnings of one file that people see; programs see all of them.
 const SHOWN: usize = 5;
 
-struct Job {
+struct Conversion {
     piece: PieceSource,
     /// What the piece is called.
     source: PathBuf,
@@ -50,7 +38,7 @@ enum Outcome {
 
 pub fn run(args: &ConvertArgs, json: bool) -> Result<()> {
     let (jobs, clashes) = jobs(args)?;
-    fs::create_dir_all(&args.output).map_err(|error| Failure::io("create", &args.output, error))?;
+    files::make_folder(&args.output)?;
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(json);
     let mut counts = Counts::default();
@@ -100,7 +88,7 @@ impl Counts {
         self.converted + self.up_to_date + self.failed
     }
 
-    fn add(&mut self, job: &Job, outcome: &Outcome, reporter: &mut Reporter, json: bool) {
+    fn add(&mut self, job: &Conversion, outcome: &Outcome, reporter: &mut Reporter, json: bool) {
         let path = job.source.display().to_string();
         let output = job.target.display().to_string();
         let line = match outcome {
@@ -134,7 +122,13 @@ impl Counts {
     }
 }
 
-fn work(to: Format, jobs: &[Job], next: &AtomicUsize, stop: &AtomicBool, sender: &mpsc::Sender<(usize, Outcome)>) {
+fn work(
+    to: Format,
+    jobs: &[Conversion],
+    next: &AtomicUsize,
+    stop: &AtomicBool,
+    sender: &mpsc::Sender<(usize, Outcome)>,
+) {
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let Some(job) = jobs.get(number) else { return };
@@ -149,7 +143,7 @@ fn work(to: Format, jobs: &[Job], next: &AtomicUsize, stop: &AtomicBool, sender:
     }
 }
 
-fn convert(to: Format, job: &Job) -> Outcome {
+fn convert(to: Format, job: &Conversion) -> Outcome {
     if up_to_date(job) {
         return Outcome::UpToDate;
     }
@@ -183,11 +177,9 @@ fn convert(to: Format, job: &Job) -> Outcome {
         }),
     };
     match output {
-        Ok(output) => match atomic::write(&job.target, &output) {
+        Ok(output) => match files::save(&job.target, &output) {
             Ok(()) => Outcome::Converted(warnings),
-            Err(error) => {
-                Outcome::Failed { message: format!("cannot write {}: {error}", job.target.display()), hint: None }
-            }
+            Err(failure) => Outcome::Failed { message: failure.to_string(), hint: None },
         },
         Err(error) => failed(error),
     }
@@ -202,13 +194,13 @@ fn decode(bytes: Vec<u8>, name: &str, warnings: &mut Vec<String>) -> String {
 }
 
 /// The output is not older than the score. It is whole: it was renamed to its place.
-fn up_to_date(job: &Job) -> bool {
+fn up_to_date(job: &Conversion) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
     matches!((time(&job.file), time(&job.target)), (Some(source), Some(target)) if target >= source)
 }
 
 /// What to convert, and what cannot be, with the file that would be written to the same place.
-type Work = (Vec<Job>, Vec<(Job, PathBuf)>);
+type Work = (Vec<Conversion>, Vec<(Conversion, PathBuf)>);
 
 /// What there is to do, in the order of the names.
 fn jobs(args: &ConvertArgs) -> Result<Work> {
@@ -264,7 +256,7 @@ fn jobs(args: &ConvertArgs) -> Result<Work> {
         }
         let (piece, file) =
             packed.remove(&source).unwrap_or_else(|| (PieceSource::File(source.clone()), source.clone()));
-        let job = Job { target: args.output.join(format!("{target}.{extension}")), piece, source, file };
+        let job = Conversion { target: args.output.join(format!("{target}.{extension}")), piece, source, file };
         match taken.get(&job.target) {
             Some(other) => {
                 let other = other.clone();

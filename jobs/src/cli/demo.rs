@@ -2,20 +2,18 @@
 use std::sync::Arc;
 
 use demo::{Config, LogLine, VisitorLimits};
-use model::{generate::Generator, prompts};
+use model::generate::Generator;
+use model::prompts;
 use serde_json::{Value, json};
 
-use crate::{
-    cli::{arguments::DemoArgs, generate, weights::there},
-    common::{
-        digests,
-        failure::{Failure, Result},
-        loading, progress, signals,
-    },
-    hub::released,
-    launch::device,
-    stages::generate::kind,
-};
+use crate::cli::arguments::DemoArgs;
+use crate::cli::generate;
+use crate::cli::weights::there;
+use crate::common::failure::{Failure, Result};
+use crate::common::{digests, loading, progress, signals};
+use crate::hub::released;
+use crate::launch::device;
+use crate::stages::generate::kind;
 
 pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
     let path = there(&args.weights)?;
@@ -25,21 +23,20 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<()> {
         (None, false) if released::knows_prompts(&path) => prompts::published().collect(),
         (None, _) => Vec::new(),
     };
-    let device = device::choose(args.on.device.into())?;
+    let device = device::choose(args.on.device)?;
     eprintln!("loads {}", path.display());
     let model = loading::load(&path, None, device)?;
     let generator = Generator::new(&model, kind(device, args.on.precision))?;
     drop(model);
     generator.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
 
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let fitting = generator.batch_size_for_memory()?;
     let limits = VisitorLimits {
-        at_once: args.at_once.map_or(VisitorLimits::default().at_once.min(fitting), size),
-        queue: size(args.queue),
-        body: size(args.max_body.saturating_mul(1024)),
+        at_once: args.at_once.unwrap_or_else(|| VisitorLimits::default().at_once.min(fitting)),
+        queue: args.queue,
+        body: args.max_body.saturating_mul(1024),
         seconds: args.max_seconds,
-        patches: args.max_patches.map(size),
+        patches: args.max_patches,
         ..VisitorLimits::default()
     };
     if limits.at_once == 0

@@ -1,22 +1,16 @@
 //! `doctor`: what this machine has.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    common::{
-        failure::Result,
-        machine,
-        progress::{self, bytes},
-    },
-    hub::released::{self, WEIGHTS},
-    launch::device,
-    recipe::Device,
-};
+use crate::common::failure::Result;
+use crate::common::machine;
+use crate::common::progress::{self, bytes};
+use crate::hub::released::{self, WEIGHTS};
+use crate::launch::device;
+use crate::recipe::Device;
 
 pub fn run(json: bool) -> Result<()> {
     let report = [
@@ -90,7 +84,7 @@ fn line(value: &Value) -> String {
 
 /// What `precision: auto` comes to here.
 fn precision() -> Value {
-    let native = device::foreseen(Device::Auto);
+    let native = device::native_or_unknown(Device::Auto);
     json!({ "auto": native.best(), "why": native.why })
 }
 

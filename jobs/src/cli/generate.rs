@@ -1,35 +1,24 @@
 //! `generate`: pieces from weights, from the command line.
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
-use model::{patches::check_characters, sampling::Sampling};
+use model::patches::check_characters;
+use model::sampling::Sampling;
 use notation::preprocess::{Keys, convert, standard};
 use serde_json::Value;
 
-use crate::{
-    cli::{
-        arguments::GenerateArgs,
-        weights::{there, version},
-    },
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter},
-        signals,
-    },
-    launch::device,
-    recipe::resolve::check_prompts,
-    stages::{
-        context::Ended,
-        generate::{Job, read_mark, write},
-    },
-};
+use crate::cli::arguments::GenerateArgs;
+use crate::cli::ending::finish;
+use crate::cli::weights::{there, version};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::signals;
+use crate::launch::device;
+use crate::recipe::check;
+use crate::stages::generate::{GenerateJob, read_mark, write};
 
 pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let sampling = Sampling {
-        top_k: i64::try_from(args.top_k).unwrap_or(i64::MAX),
-        top_p: args.top_p,
-        temperature: args.temperature,
-    };
+    let sampling = Sampling { top_k: args.top_k.into(), top_p: args.top_p, temperature: args.temperature };
     sampling.check().map_err(|error| Failure::usage(error.to_string()))?;
     if args.samples == 0 || args.batch_size == Some(0) {
         return Err(Failure::usage("--samples and --batch-size are counted from 1"));
@@ -39,22 +28,22 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
         Some(path) => prompts(path)?,
         None => args.prompt.iter().cloned().collect(),
     };
-    check_prompts(&prompts).map_err(Failure::usage)?;
-    let job = Job {
+    check::prompts(&prompts).map_err(Failure::usage)?;
+    let job = GenerateJob {
         weights: there(&args.weights)?,
         output: args.output.clone(),
-        samples: size(args.samples),
-        batch_size: args.batch_size.map(size),
+        samples: args.samples,
+        batch_size: args.batch_size,
         seed: args.seed,
         sampling,
         prompts,
         shard: args.shard,
         continue_from,
         max_seconds: args.max_seconds,
-        max_characters: args.max_characters.map(size),
-        max_patches: args.max_patches.map(size),
+        max_characters: args.max_characters,
+        max_patches: args.max_patches,
         precision: args.on.precision,
-        device: device::choose(args.on.device.into())?,
+        device: device::choose(args.on.device)?,
         profile: args.profile.map(|rounds| (rounds, args.output.join("profile.json"))),
     };
     let mark = mark(&job)?;
@@ -65,23 +54,10 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<()> {
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);
     let ended = write(&job, &mark, &stop, &mut reporter)?;
-    reporter.end();
-    match ended {
-        Ended::Done(outputs) => {
-            eprintln!(
-                "{} pieces in {} ({} attempts failed)",
-                outputs.facts.get("pieces").map(Value::to_string).unwrap_or_default(),
-                job.output.display(),
-                outputs.facts.get("failed").map(Value::to_string).unwrap_or_default()
-            );
-            if json {
-                progress::output(&Value::Object(outputs.facts));
-            }
-            Ok(())
-        }
-        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")
-            .hint("the same command goes on from here")),
-    }
+    let outputs = finish(ended, reporter, json, "pieces")?;
+    let count = |fact: &str| outputs.facts.get(fact).map(Value::to_string).unwrap_or_default();
+    eprintln!("{} pieces in {} ({} attempts failed)", count("pieces"), job.output.display(), count("failed"));
+    Ok(())
 }
 
 /// The prompts of a file, one a line.
@@ -117,7 +93,7 @@ fn piece(path: &Path) -> Result<String> {
 }
 
 /// What the pieces depend on.
-fn mark(job: &Job) -> Result<String> {
+fn mark(job: &GenerateJob) -> Result<String> {
     Ok(format!(
         "{}\nseed {}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n",
         version(&job.weights)?,

@@ -1,20 +1,18 @@
 //! `logprob`: the log-probability of pieces under a model.
 use std::path::{Path, PathBuf};
 
-use model::{Batch, Mode, NotaGen, patches::Patchiliser};
+use model::patches::Patchiliser;
+use model::{Batch, Mode, NotaGen};
 use serde_json::{Value, json};
 
-use crate::{
-    cli::{arguments::On, weights::there},
-    common::{
-        failure::{Failure, Result},
-        loading, progress, table,
-    },
-    launch::device,
-};
+use crate::cli::arguments::On;
+use crate::cli::weights::there;
+use crate::common::failure::{Failure, Result};
+use crate::common::{loading, progress, table};
+use crate::launch::device;
 
 pub fn run(weights: &Path, files: &[PathBuf], on: &On, json: bool) -> Result<()> {
-    let model = loading::load(&there(weights)?, None, device::choose(on.device.into())?)?;
+    let model = loading::load(&there(weights)?, None, device::choose(on.device)?)?;
     let patchiliser = Patchiliser::new(usize::try_from(model.architecture().patch_size).unwrap_or(0))?;
     let mut rows = vec![["path", "patches", "tokens", "logp", "loss"].map(str::to_owned).to_vec()];
     for path in files {

@@ -4,6 +4,7 @@ mod check;
 mod convert;
 mod demo;
 mod doctor;
+mod ending;
 mod features;
 mod generate;
 mod logprob;
@@ -19,18 +20,15 @@ mod status;
 mod validate;
 mod weights;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 pub use arguments::Cli;
 use arguments::Command;
 
-use crate::{
-    cluster,
-    common::{
-        failure::{Failure, Result},
-        near,
-    },
-};
+use crate::cluster;
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
 
 /// What the command line says; nothing if it asks for help, which is printed.
 ///
@@ -43,7 +41,7 @@ pub fn parse() -> Result<Option<Cli>> {
             let _ = error.print();
             Ok(None)
         }
-        Err(error) => Err(misread(&error)),
+        Err(error) => Err(parse_failure(&error)),
     }
 }
 
@@ -91,11 +89,11 @@ fn not_a_command(word: &str) -> Result<()> {
     if is_recipe || word.starts_with('-') || commands.contains(&word) {
         return Ok(());
     }
-    Err(Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(near::hint(word, commands)))
+    Err(Failure::usage(format!("`{word}` is neither a recipe nor a command")).hint(nearest::hint(word, commands)))
 }
 
 /// What is wrong with a command line that clap does not understand.
-fn misread(error: &clap::Error) -> Failure {
+fn parse_failure(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
         return Failure::usage("what to do is left out").hint("add one of the commands above");
@@ -103,12 +101,12 @@ fn misread(error: &clap::Error) -> Failure {
     // clap takes a mistyped command for the recipe, and complains of what follows it.
     match std::env::args().nth(1).map(|word| not_a_command(&word)) {
         Some(Err(failure)) => failure,
-        _ => command_line(error),
+        _ => one_line(error),
     }
 }
 
 /// One line of what clap says, and its tip.
-fn command_line(error: &clap::Error) -> Failure {
+fn one_line(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let first = lines.next().unwrap_or("the command line is wrong");

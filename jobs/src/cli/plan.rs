@@ -1,32 +1,27 @@
 //! `plan`: the stages resolved; which are done, stale or to do, and why; what they cost.
 use serde_json::{Value, json};
 
-use crate::{
-    cli::arguments::{MachineArg, Network, PlanArgs},
-    cluster,
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        progress::{self, bytes, metric},
-        table,
-    },
-    launch::device,
-    plan::{
-        Plan, Planned,
-        cost::Cost,
-        scaling::{self, Link, Machine},
-        state::State,
-    },
-    recipe::{Device, Resources, Stage, paths::run_folder, resolve::Resolved},
-    run::{self, RunArgs},
-};
+use crate::cli::arguments::{MachineArg, NetworkArg, PlanArgs};
+use crate::cluster;
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, bytes, metric};
+use crate::common::table;
+use crate::launch::device;
+use crate::plan::cost::Cost;
+use crate::plan::scaling::{self, Link, Machine};
+use crate::plan::state::RunState;
+use crate::plan::{Plan, Planned};
+use crate::recipe::paths::run_folder;
+use crate::recipe::{self, Device, Resolved, Resources, Stage};
+use crate::run::{self, RunArgs};
 
 pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
     let (machines, pieces) = (machines(args), args.pieces);
     let args = &args.run;
     let path = args.recipe.as_deref().ok_or_else(|| Failure::usage("no recipe is given"))?;
-    let resolved = run::load(path, &args.set)?;
-    let (plan, state) = foresee(args, resolved, json)?;
+    let resolved = recipe::load(path, &args.set)?;
+    let (plan, state) = show_plan(args, resolved, json)?;
     if let Some((machine, nodes, gpus_per_node)) = machines {
         scale(&plan, machine, nodes, gpus_per_node, pieces, json);
     }
@@ -34,11 +29,11 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<()> {
 }
 
 /// Shows what a run would do, and gives the plan with the state that it follows from.
-pub fn foresee(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, State)> {
+pub fn show_plan(args: &RunArgs, resolved: Resolved, json: bool) -> Result<(Plan, RunState)> {
     let folder = run_folder(&resolved.recipe.name);
-    let state = State::read(&folder)?;
-    let native = device::foreseen(resolved.recipe.device);
-    let plan = run::foreseen(args, resolved, &state, native, &mut Digests::open(&folder))?;
+    let state = RunState::read(&folder)?;
+    let native = device::native_or_unknown(resolved.recipe.device);
+    let plan = run::plan_run(args, resolved, &state, native, &mut Digests::open(&folder))?;
     show(&plan, json);
     Ok((plan, state))
 }
@@ -53,7 +48,7 @@ fn machines(args: &PlanArgs) -> Option<(Machine, u64, u64)> {
         MachineArg::H100 => Machine::H100,
         MachineArg::Cpu => Machine::CPU,
     };
-    let machine = if args.network == Network::Ethernet { machine.with_ethernet() } else { machine };
+    let machine = if args.network == NetworkArg::Ethernet { machine.with_ethernet() } else { machine };
     let usual = if args.machine == MachineArg::Cpu { 1 } else { 8 };
     Some((machine, args.nodes.map_or(1, u64::from), args.gpus_per_node.map_or(usual, u64::from)))
 }
@@ -108,7 +103,7 @@ fn scale(plan: &Plan, machine: Machine, nodes: u64, gpus_per_node: u64, pieces: 
         eprintln!(
             "{}: full contexts, {} a step and GPU; {} a GPU{fits}; {} of gradients",
             planned.name,
-            training.batch_size.map_or(1, u64::from),
+            training.batch_size(),
             bytes(scaling.memory_bytes),
             bytes(scaling.gradient_bytes)
         );
@@ -142,7 +137,7 @@ fn show(plan: &Plan, json: bool) {
     for planned in &plan.stages {
         let cost = cost(plan, planned);
         let selected = if planned.selected { "" } else { " (not selected)" };
-        eprintln!("{:<16} {}: {}{selected}", planned.name, planned.standing.word(), planned.standing.reason());
+        eprintln!("{:<16} {}: {}{selected}", planned.name, planned.status.word(), planned.status.reason());
         for line in details(plan, planned, cost.as_ref()) {
             eprintln!("{:<16}   {line}", "");
         }
@@ -150,7 +145,7 @@ fn show(plan: &Plan, json: bool) {
             progress::output(&object(plan, planned, cost.as_ref()));
         }
     }
-    if let Some(line) = device::foretold(plan) {
+    if let Some(line) = device::time_estimate(plan) {
         eprintln!("{line}");
     }
     if let Some(line) = device::slow_format(plan) {
@@ -177,7 +172,7 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
         };
         lines.push(format!("{}: {}{state}", input.key, input.path.display()));
     }
-    if let Some(crate::recipe::resolve::Init::Stage(stage)) = &planned.init {
+    if let Some(crate::recipe::Init::Stage(stage)) = &planned.init {
         lines.push(format!("init: the weights of stage {stage}"));
     }
     if let Some(cost) = cost {
@@ -200,7 +195,7 @@ fn details(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Vec<String> {
     if planned.stage.resources().is_some() {
         lines.push(format!("on a cluster: {}", cluster::resources(&Resources::default(), plan, planned)));
     }
-    if let Some(published) = plan.published(planned) {
+    if let Some(published) = planned.stage.published(plan.architecture.as_ref()) {
         lines.push(format!("weights: {}", published.display()));
     }
     lines
@@ -227,8 +222,8 @@ fn object(plan: &Plan, planned: &Planned, cost: Option<&Cost>) -> Value {
         "kind": planned.stage.kind(),
         "folder": plan.stage_folder(planned),
         "selected": planned.selected,
-        "standing": planned.standing.word(),
-        "reason": planned.standing.reason(),
+        "standing": planned.status.word(),
+        "reason": planned.status.reason(),
         "settings": settings,
         "inputs": inputs,
         "reads": planned.reads,

@@ -1,12 +1,8 @@
 //! `prefer`: the preference data of DPO, from the command line.
-use crate::{
-    cli::arguments::PreferArgs,
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    stages::prefer::{Job, choose},
-};
+use crate::cli::arguments::PreferArgs;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::stages::prefer::{PreferJob, choose};
 
 pub fn run(args: &PreferArgs, json: bool) -> Result<()> {
     if !(args.select > 0.0 && args.select <= 0.5) {
@@ -15,7 +11,7 @@ pub fn run(args: &PreferArgs, json: bool) -> Result<()> {
     if args.similarity_limit.is_nan() {
         return Err(Failure::usage("--similarity-limit is not a number"));
     }
-    let choice = choose(&Job {
+    let choice = choose(&PreferJob {
         reference: args.reference.clone(),
         features: args.features.clone(),
         interleaved: args.interleaved.clone(),
@@ -24,7 +20,7 @@ pub fn run(args: &PreferArgs, json: bool) -> Result<()> {
         similarity_limit: args.similarity_limit,
         output: args.output.clone(),
     })?;
-    eprintln!("{}", choice.in_words());
+    eprintln!("{}", choice.summary());
     if let Some(warning) = choice.warning() {
         eprintln!("warning: {warning}");
     }

@@ -1,17 +1,12 @@
 //! `preprocess`: the stage of this name, from the command line.
-use notation::preprocess::PreprocessOptions;
-use serde_json::Value;
+use notation::preprocess::{Keys, PreprocessOptions};
 
-use crate::{
-    cli::arguments::PreprocessArgs,
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter},
-        signals,
-    },
-    recipe::Keys,
-    stages::{context::Ended, preprocess::convert},
-};
+use crate::cli::arguments::PreprocessArgs;
+use crate::cli::ending::finish;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::signals;
+use crate::stages::preprocess::convert;
 
 pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
     if !(0.0..1.0).contains(&args.eval_split) {
@@ -23,19 +18,11 @@ pub fn run(args: &PreprocessArgs, json: bool) -> Result<()> {
         prompts: args.prompts.clone(),
         eval_split: args.eval_split,
         seed: args.seed,
-        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }).into(),
+        keys: args.keys.unwrap_or(if args.pack.is_some() { Keys::None } else { Keys::All }),
         ..PreprocessOptions::new(&args.scores, "", &args.augmented)
     };
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);
-    match convert(options, &stop, &mut reporter)? {
-        Ended::Done(outputs) => {
-            reporter.end();
-            if json {
-                progress::output(&Value::Object(outputs.facts));
-            }
-            Ok(())
-        }
-        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the pieces that are done are kept")),
-    }
+    let ended = convert(options, &stop, &mut reporter)?;
+    finish(ended, reporter, json, "pieces").map(drop)
 }

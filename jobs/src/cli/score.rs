@@ -1,10 +1,9 @@
 //! `score`: the average CLaMP 2 score of a folder of features against another.
 use std::path::Path;
 
-use crate::{
-    common::{failure::Result, progress, table},
-    stages::score::score,
-};
+use crate::common::failure::Result;
+use crate::common::{progress, table};
+use crate::stages::score::score;
 
 pub fn run(reference: &Path, generated: &Path, json: bool) -> Result<()> {
     let found = score(reference, generated)?;

@@ -1,52 +1,29 @@
 //! `select`: the best of a corpus, from the command line.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::{
-    cli::{
-        arguments::{ByArg, SelectArgs},
-        weights::{there, version},
-    },
-    common::{
-        atomic,
-        digests::Digests,
-        failure::{Failure, Result},
-        loading,
-        progress::{self, Reporter},
-        signals,
-    },
-    launch::device,
-    recipe::By,
-    stages::{
-        context::Ended,
-        select::{choose, job::Job},
-    },
-};
+use crate::cli::arguments::{ByArg, SelectArgs};
+use crate::cli::ending::finish;
+use crate::cli::weights::{there, version};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::{files, loading, signals};
+use crate::launch::device;
+use crate::recipe::By;
+use crate::stages::select::choose;
+use crate::stages::select::job::SelectJob;
 
 pub fn run(args: &SelectArgs, json: bool) -> Result<()> {
     let job = job(args)?;
     let stop = signals::stop_flag()?;
     let mut reporter = Reporter::new(false);
     keep_scores(&job)?;
-    let ended = choose(&job, &stop, &mut reporter);
-    reporter.end();
-    match ended? {
-        Ended::Done(outputs) => {
-            if json {
-                progress::output(&Value::Object(outputs.facts));
-            }
-            Ok(())
-        }
-        Ended::Interrupted => Err(Failure::interrupted("stopped by a signal; the scores that are done are kept")
-            .hint("the same command goes on from here")),
-    }
+    let ended = choose(&job, &stop, &mut reporter)?;
+    finish(ended, reporter, json, "scores").map(drop)
 }
 
-fn job(args: &SelectArgs) -> Result<Job> {
+fn job(args: &SelectArgs) -> Result<SelectJob> {
     let by = match (args.by, &args.weights, &args.clamp2) {
         (Some(ByArg::LogProbability) | None, Some(_), _) => By::LogProbability,
         (Some(ByArg::Clamp2) | None, _, Some(_)) => By::Clamp2,
@@ -76,7 +53,7 @@ fn job(args: &SelectArgs) -> Result<Job> {
         }
         _ => None,
     };
-    Ok(Job {
+    Ok(SelectJob {
         corpus: args.corpus.clone(),
         pieces: args.pieces.clone(),
         by,
@@ -90,7 +67,7 @@ fn job(args: &SelectArgs) -> Result<Job> {
         scores: scores(&args.output),
         shard: (0, 1),
         precision: args.on.precision,
-        device: device::choose(args.on.device.into())?,
+        device: device::choose(args.on.device)?,
     })
 }
 
@@ -101,7 +78,7 @@ fn scores(output: &Path) -> PathBuf {
 }
 
 /// Scores of other weights or pieces are begun again.
-fn keep_scores(job: &Job) -> Result<()> {
+fn keep_scores(job: &SelectJob) -> Result<()> {
     let mut digests = Digests::default();
     let mut mark = format!("{:?} {:?}\n", job.precision, job.pieces);
     let judge = job.judge.iter().flat_map(|(weights, _)| [weights]);
@@ -115,12 +92,6 @@ fn keep_scores(job: &Job) -> Result<()> {
     if fs::read_to_string(&path).is_ok_and(|found| found == mark) {
         return Ok(());
     }
-    match fs::remove_dir_all(&job.scores) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::io("remove", &job.scores, error));
-        }
-        _ => {}
-    }
-    fs::create_dir_all(&job.scores).map_err(|error| Failure::io("make", &job.scores, error))?;
-    atomic::write(&path, mark.as_bytes()).map_err(|error| Failure::io("write", &path, error))
+    files::remove_folder(&job.scores)?;
+    files::save(&path, mark)
 }

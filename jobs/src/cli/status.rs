@@ -1,39 +1,34 @@
 //! `status`: how far a run is.
-use std::{
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Queue, Submitted},
-    common::{
-        failure::Result,
-        lock::Lock,
-        progress::{self, clock, duration},
-    },
-    plan::state::{State, Status, now},
-    recipe::{overrides, paths::find_run},
-};
+use crate::cluster::{Queue, Submitted};
+use crate::common::failure::Result;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, clock, duration};
+use crate::plan::state::{RecordStatus, RunState, now};
+use crate::recipe::paths::find_run;
+use crate::recipe::{names, read};
 
 pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
     let folder = find_run(run)?;
-    let mut told = String::new();
+    let mut shown = String::new();
     loop {
         let holder = Lock::holder(&folder);
-        let state = State::read(&folder)?;
-        let jobs = Jobs::ask(&folder)?;
+        let state = RunState::read(&folder)?;
+        let jobs = ClusterJobs::ask(&folder)?;
         let text = text(&folder, holder.as_deref(), &state, &jobs);
-        if text != told {
+        if text != shown {
             eprint!("{text}");
             if json {
                 progress::output(&object(&folder, holder.as_deref(), &state, &jobs));
             }
-            told = text;
+            shown = text;
         }
         if !follow || holder.is_none() && !jobs.any_live() {
             return Ok(());
@@ -43,10 +38,10 @@ pub fn run(run: &Path, follow: bool, json: bool) -> Result<()> {
 }
 
 /// The stages of the recipe in its order, then those that are known though it does not have them.
-fn in_order(folder: &Path, state: &State, jobs: &Jobs) -> Vec<String> {
+fn in_order(folder: &Path, state: &RunState, jobs: &ClusterJobs) -> Vec<String> {
     let recipes = [folder.join("recipe.yaml"), folder.join("slurm/recipe.yaml")];
-    let recipe = recipes.iter().find_map(|path| overrides::read(path).ok());
-    let mut names = recipe.map(|recipe| overrides::names(&recipe)).unwrap_or_default();
+    let recipe = recipes.iter().find_map(|path| read::read(path).ok());
+    let mut names = recipe.map(|recipe| names::of(&recipe)).unwrap_or_default();
     let mut begun: Vec<_> = state.stages.iter().collect();
     begun.sort_by(|a, b| a.1.folder.cmp(&b.1.folder));
     for name in begun.into_iter().map(|(name, _)| name).chain(jobs.waiting(state)) {
@@ -58,21 +53,21 @@ fn in_order(folder: &Path, state: &State, jobs: &Jobs) -> Vec<String> {
 }
 
 /// The jobs of a run on a cluster, and what Slurm says about them.
-struct Jobs {
+struct ClusterJobs {
     submitted: Submitted,
     queue: Queue,
     /// Why nothing is known of them.
     silent: Option<String>,
 }
 
-impl Jobs {
-    fn ask(folder: &Path) -> Result<Jobs> {
+impl ClusterJobs {
+    fn ask(folder: &Path) -> Result<ClusterJobs> {
         let submitted = Submitted::read(folder)?;
         let (queue, silent) = match submitted.queue() {
             Ok(queue) => (queue, None),
             Err(failure) => (Queue::default(), Some(failure.to_string())),
         };
-        Ok(Jobs { submitted, queue, silent })
+        Ok(ClusterJobs { submitted, queue, silent })
     }
 
     fn of(&self, stage: &str) -> &[String] {
@@ -83,16 +78,16 @@ impl Jobs {
         self.submitted.stages.values().flat_map(|stage| &stage.jobs).any(|job| self.queue.is_live(job))
     }
 
-    fn words(&self, stage: &str) -> Vec<String> {
-        let words = |job: &String| match &self.silent {
+    fn describe(&self, stage: &str) -> Vec<String> {
+        let describe = |job: &String| match &self.silent {
             Some(reason) => format!("job {job} ({reason})"),
-            None => self.queue.words(job),
+            None => self.queue.describe(job),
         };
-        self.of(stage).iter().map(words).collect()
+        self.of(stage).iter().map(describe).collect()
     }
 
     /// Stages that wait for their first run, in the order of their jobs.
-    fn waiting(&self, state: &State) -> Vec<&String> {
+    fn waiting(&self, state: &RunState) -> Vec<&String> {
         let mut stages: Vec<_> =
             self.submitted.stages.iter().filter(|(stage, _)| !state.stages.contains_key(*stage)).collect();
         stages.sort_by_key(|(_, stage)| stage.jobs.last().and_then(|job| job.parse::<u64>().ok()));
@@ -100,7 +95,7 @@ impl Jobs {
     }
 }
 
-fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> String {
+fn text(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJobs) -> String {
     let mut text = match holder {
         Some(holder) => format!("{}: being run by {holder}\n", folder.display()),
         None => format!("{}: nobody runs it\n", folder.display()),
@@ -108,7 +103,7 @@ fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Stri
     for name in in_order(folder, state, jobs) {
         let Some(record) = state.stages.get(&name) else {
             text.push_str(&format!("{name:<16} to do\n"));
-            for words in jobs.words(&name) {
+            for words in jobs.describe(&name) {
                 text.push_str(&format!("{:<16} {words}\n", ""));
             }
             continue;
@@ -116,31 +111,31 @@ fn text(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Stri
         let since = clock(record.started);
         let queued = jobs.of(&name).iter().any(|job| jobs.queue.is_live(job));
         let state = match (record.status, holder) {
-            (Status::Running, Some(_)) => {
+            (RecordStatus::Running, Some(_)) => {
                 format!("running for {}", duration(now().saturating_sub(record.started) as f64))
             }
-            (Status::Running | Status::Interrupted, None) if queued => "goes on as its jobs do".to_owned(),
-            (Status::Running, None) => "was killed; running it again goes on".to_owned(),
-            (Status::Interrupted, _) => "was stopped; running it again goes on".to_owned(),
-            (Status::Failed, _) => format!("failed: {}", record.error.as_deref().unwrap_or("no reason is known")),
-            (Status::Done, _) => format!("done in {}", duration(record.seconds)),
+            (RecordStatus::Running | RecordStatus::Interrupted, None) if queued => "goes on as its jobs do".to_owned(),
+            (RecordStatus::Running, None) => "was killed; running it again goes on".to_owned(),
+            (RecordStatus::Interrupted, _) => "was stopped; running it again goes on".to_owned(),
+            (RecordStatus::Failed, _) => format!("failed: {}", record.error.as_deref().unwrap_or("no reason is known")),
+            (RecordStatus::Done, _) => format!("done in {}", duration(record.seconds)),
         };
         text.push_str(&format!("{name:<16} {state} (begun {since})\n"));
-        if record.status == Status::Running
+        if record.status == RecordStatus::Running
             && let Some(last) = last_metrics(&folder.join(&record.folder).join("metrics.jsonl"))
         {
-            text.push_str(&format!("{:<16} {}\n", "", words(&last)));
+            text.push_str(&format!("{:<16} {}\n", "", describe(&last)));
         }
-        for words in jobs.words(&name) {
+        for words in jobs.describe(&name) {
             text.push_str(&format!("{:<16} {words}\n", ""));
         }
     }
     text
 }
 
-fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Value {
+fn object(folder: &Path, holder: Option<&str>, state: &RunState, jobs: &ClusterJobs) -> Value {
     let of = |stage: &String| -> Vec<Value> {
-        let words = jobs.words(stage);
+        let words = jobs.describe(stage);
         jobs.of(stage)
             .iter()
             .zip(words)
@@ -170,7 +165,7 @@ fn object(folder: &Path, holder: Option<&str>, state: &State, jobs: &Jobs) -> Va
 }
 
 /// A line of a training's metrics for people.
-fn words(event: &Value) -> String {
+fn describe(event: &Value) -> String {
     let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
     let of = format!("step {}, epoch {}, ", event["step"], event["epoch"]);
     match event["event"].as_str() {

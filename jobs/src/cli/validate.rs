@@ -3,20 +3,16 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    run,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::recipe;
 
 /// # Errors
 /// The failure of the first wrong recipe, after all have been reported.
 pub fn run(recipes: &[PathBuf], json: bool) -> Result<()> {
     let mut wrong: Option<Failure> = None;
     for path in recipes {
-        match run::load(path, &[]) {
+        match recipe::load(path, &[]) {
             Ok(resolved) => {
                 if json {
                     progress::output(&json!({ "path": path, "valid": true, "stages": resolved.given }));

@@ -1,28 +1,19 @@
 //! `weights inspect`, `weights fetch` and `weights export`.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    time::UNIX_EPOCH,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::UNIX_EPOCH;
 
 use model::weights::{self, ExportOptions};
 use serde_json::{Map, Value, json};
-use tch::Kind;
+use trainer::Dtype;
 
-use crate::{
-    cli::arguments::WeightsCommand,
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter},
-        table,
-    },
-    hub::{
-        Hub,
-        released::{self, WEIGHTS},
-    },
-    recipe::Dtype,
-};
+use crate::cli::arguments::WeightsCommand;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter};
+use crate::common::{files, table};
+use crate::hub::Hub;
+use crate::hub::released::{self, WEIGHTS};
 
 pub fn run(command: &WeightsCommand, json: bool) -> Result<()> {
     match command {
@@ -113,11 +104,7 @@ fn fetch(names: &[String], json: bool) -> Result<()> {
 }
 
 fn export(file: &Path, output: &Path, dtype: Option<Dtype>, everything: bool, json: bool) -> Result<()> {
-    let kind = dtype.map(|dtype| match dtype {
-        Dtype::Fp32 => Kind::Float,
-        Dtype::Bf16 => Kind::BFloat16,
-        Dtype::Fp16 => Kind::Half,
-    });
+    let kind = dtype.map(Dtype::kind);
     if output.exists() && released::is_released(output) {
         return Err(Failure::usage(format!("{} is a file of the originals: it is not overwritten", output.display()))
             .hint("choose another --output"));
@@ -128,7 +115,7 @@ fn export(file: &Path, output: &Path, dtype: Option<Dtype>, everything: bool, js
             .hint("choose another --output"));
     }
     if let Some(folder) = output.parent() {
-        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+        files::make_folder(folder)?;
     }
     weights::export(&file, output, &ExportOptions { format: None, kind, everything })?;
     let bytes = std::fs::metadata(output).map(|metadata| metadata.len()).unwrap_or(0);

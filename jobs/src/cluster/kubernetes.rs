@@ -2,17 +2,11 @@
 //! for each process.
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{
-        arguments::SubmitArgs,
-        form::{Form, forms, resources},
-    },
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    plan::{Plan, Planned, Standing},
-};
+use crate::cluster::arguments::SubmitArgs;
+use crate::cluster::shape::{JobShape, resources, shapes};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::plan::{Plan, Planned};
 
 /// Where a pod has the volume.
 const FOLDER: &str = "/workspace";
@@ -34,16 +28,16 @@ pub fn show(plan: &Plan, args: &SubmitArgs, json: bool) -> Result<()> {
         return Err(Failure::usage("--cluster kubernetes needs --image and --volume"));
     };
     let mut jobs = Vec::new();
-    for planned in plan.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done) {
-        for form in forms(plan, planned, &resources(&args.resources(), plan, planned)) {
-            jobs.push(Job { plan, planned, form, args, image, volume, first: jobs.is_empty() });
+    for planned in plan.stages.iter().filter(|planned| planned.is_to_run()) {
+        for shape in shapes(plan, planned, &resources(&args.resources, plan, planned)) {
+            jobs.push(KubernetesJob { plan, planned, shape, args, image, volume, first: jobs.is_empty() });
         }
     }
     if !json {
-        let names: Vec<String> = jobs.iter().map(Job::name).collect();
+        let names: Vec<String> = jobs.iter().map(KubernetesJob::name).collect();
         progress::result(heading(&plan.recipe.name, volume, &names).trim_end());
     }
-    for document in jobs.iter().flat_map(Job::documents) {
+    for document in jobs.iter().flat_map(KubernetesJob::documents) {
         if json {
             progress::output(&document);
         } else {
@@ -74,27 +68,27 @@ fn heading(run: &str, volume: &str, names: &[String]) -> String {
     )
 }
 
-struct Job<'a> {
+struct KubernetesJob<'a> {
     plan: &'a Plan,
     planned: &'a Planned,
-    form: Form,
+    shape: JobShape,
     args: &'a SubmitArgs,
     image: &'a str,
     volume: &'a str,
     first: bool,
 }
 
-impl Job<'_> {
+impl KubernetesJob<'_> {
     fn name(&self) -> String {
-        let share = if matches!(self.form, Form::Shards { .. }) { "-shares" } else { "" };
+        let share = if matches!(self.shape, JobShape::Shards { .. }) { "-shares" } else { "" };
         name(&format!("{}-{}{share}", self.plan.recipe.name, self.planned.folder))
     }
 
     /// Pods, and GPUs of each.
     fn pods(&self) -> (u64, u64) {
-        match self.form {
-            Form::Whole { nodes, tasks_per_node, gpus_per_node } => (nodes * tasks_per_node, gpus_per_node.min(1)),
-            Form::Shards { count, gpus } => (count, gpus),
+        match self.shape {
+            JobShape::Whole { nodes, tasks_per_node, gpus_per_node } => (nodes * tasks_per_node, gpus_per_node.min(1)),
+            JobShape::Shards { count, gpus } => (count, gpus),
         }
     }
 
@@ -113,7 +107,7 @@ impl Job<'_> {
 
     /// Processes that work together.
     fn processes(&self) -> u64 {
-        if matches!(self.form, Form::Whole { .. }) { self.pods().0 } else { 1 }
+        if matches!(self.shape, JobShape::Whole { .. }) { self.pods().0 } else { 1 }
     }
 
     fn job(&self, name: &str) -> Value {
@@ -169,7 +163,7 @@ impl Job<'_> {
         for set in &self.args.set {
             words.extend(["--set".to_owned(), set.clone()]);
         }
-        if let Form::Shards { count, .. } = self.form {
+        if let JobShape::Shards { count, .. } = self.shape {
             words.extend(["--shard".to_owned(), format!("$(SHARE)/{count}")]);
         }
         words
@@ -180,7 +174,7 @@ impl Job<'_> {
         let index = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
         let index = |name: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": index } } });
         let set = |name: &str, value: String| json!({ "name": name, "value": value });
-        if let Form::Shards { .. } = self.form {
+        if let JobShape::Shards { .. } = self.shape {
             return vec![index("SHARE")];
         }
         if self.processes() == 1 {

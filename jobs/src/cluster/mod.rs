@@ -1,51 +1,38 @@
 //! `submit`: a recipe as jobs of a cluster, one a stage, each after the one before it.
 mod arguments;
-mod form;
 mod kubernetes;
 mod record;
 mod script;
+mod shape;
 mod slurm;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde_json::json;
 
 pub use arguments::{Cluster, SubmitArgs};
-pub use form::resources;
 pub use record::{Queue, Submitted};
+pub use shape::resources;
 
-use crate::{
-    cluster::{
-        form::{Form, forms},
-        record::StageJobs,
-        script::Script,
-    },
-    common::{
-        atomic,
-        digests::Digests,
-        failure::{Failure, Result},
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{
-        Plan, Planned, Standing,
-        fingerprint::Fingerprint,
-        state::{State, now},
-    },
-    recipe::{
-        Native,
-        paths::{find_run, run_folder},
-    },
-    run,
-};
+use crate::cluster::record::StageJobs;
+use crate::cluster::script::Script;
+use crate::cluster::shape::{JobShape, shapes};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::fingerprint::Fingerprint;
+use crate::plan::state::{RunState, now};
+use crate::plan::{Plan, Planned, StageStatus};
+use crate::recipe::paths::{find_run, run_folder};
+use crate::recipe::{self, Native};
+use crate::run;
 
 /// How long to wait for jobs that are ending: longer than Slurm gives them, by default, to save.
 const ENDING: Duration = Duration::from_secs(40);
@@ -55,9 +42,9 @@ const ENDING: Duration = Duration::from_secs(40);
 /// # Errors
 /// What is wrong with recipe or command line, inputs that are missing, what Slurm refuses.
 pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
-    let resolved = run::load(&args.recipe, &args.set)?;
+    let resolved = recipe::load(&args.recipe, &args.set)?;
     let folder = run_folder(&resolved.recipe.name);
-    let state = State::read(&folder)?;
+    let state = RunState::read(&folder)?;
     let mut digests = Digests::open(&folder);
     let plan = Plan::new(resolved, &args.selection, &state, Native::unknown(), &mut digests)?;
     if let Cluster::Kubernetes = args.cluster {
@@ -65,7 +52,7 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     }
     plan.check_inputs()?;
     if args.dry_run {
-        for planned in plan.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done) {
+        for planned in plan.stages.iter().filter(|planned| planned.is_to_run()) {
             show(&scripts(&plan, planned, args)?, json)?;
         }
         return Ok(());
@@ -75,7 +62,7 @@ pub fn run(args: &SubmitArgs, json: bool) -> Result<()> {
     run::fetch(&plan, &mut Reporter::new(json), &AtomicBool::new(false))?;
     plan.check_weights(&state)?;
     let scripts_folder = record::folder(&folder);
-    fs::create_dir_all(&scripts_folder).map_err(|error| Failure::io("make", &scripts_folder, error))?;
+    files::make_folder(&scripts_folder)?;
     // Two that submit at once would submit everything twice.
     let _alone = Lock::at(&scripts_folder.join("lock"), Duration::ZERO)?;
     let mut submitted = Submitted::read(&folder)?;
@@ -108,9 +95,9 @@ fn submit(
     json: bool,
 ) -> Result<Option<String>> {
     let mut after: Option<String> = None;
-    for planned in plan.stages.iter().filter(|planned| planned.standing != Standing::Done) {
+    for planned in plan.stages.iter().filter(|planned| planned.status != StageStatus::Done) {
         if let Some(job) = live(planned, submitted, queue) {
-            eprintln!("{}: submitted already, {}", planned.name, queue.words(job));
+            eprintln!("{}: submitted already, {}", planned.name, queue.describe(job));
             after = Some(job.clone());
             continue;
         }
@@ -200,26 +187,26 @@ fn recipe(plan: &Plan) -> PathBuf {
 
 /// The scripts of a stage's jobs.
 fn scripts(plan: &Plan, planned: &Planned, args: &SubmitArgs) -> Result<Vec<Script>> {
-    let resources = resources(&args.resources(), plan, planned);
+    let resources = resources(&args.resources, plan, planned);
     let unknown = |what: &str, error: std::io::Error| Failure::failed(format!("{what} is unknown: {error}"));
     let working_directory = std::env::current_dir().map_err(|error| unknown("the working directory", error))?;
     let program = std::env::current_exe().map_err(|error| unknown("this program's own path", error))?;
     let place = plan.stages.iter().position(|stage| stage.name == planned.name).unwrap_or(0) + 1;
-    Ok(forms(plan, planned, &resources)
+    Ok(shapes(plan, planned, &resources)
         .into_iter()
-        .map(|form| Script {
+        .map(|shape| Script {
             run: plan.recipe.name.clone(),
             stage: planned.name.clone(),
             place: (place, plan.stages.len()),
-            path: record::folder(&plan.folder).join(match form {
-                Form::Whole { .. } => format!("{}.sh", planned.folder),
-                Form::Shards { .. } => format!("{}.shares.sh", planned.folder),
+            path: record::folder(&plan.folder).join(match shape {
+                JobShape::Whole { .. } => format!("{}.sh", planned.folder),
+                JobShape::Shards { .. } => format!("{}.shares.sh", planned.folder),
             }),
             recipe: recipe(plan),
             working_directory: working_directory.clone(),
             program: program.clone(),
             resources: resources.clone(),
-            form,
+            shape,
             max_restarts: args.max_restarts,
         })
         .collect())
@@ -239,12 +226,10 @@ fn show(scripts: &[Script], json: bool) -> Result<()> {
 }
 
 fn save(path: &Path, text: &str) -> Result<()> {
-    let written = atomic::write(path, text.as_bytes());
-    let made = match path.extension() {
-        Some(extension) if extension == "sh" => {
-            written.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-        }
-        _ => written,
-    };
-    made.map_err(|error| Failure::io("write", path, error))
+    files::save(path, text)?;
+    if path.extension().is_some_and(|extension| extension == "sh") {
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path, executable).map_err(|error| Failure::io("write", path, error))?;
+    }
+    Ok(())
 }

@@ -1,19 +1,13 @@
 //! What has been submitted: `runs/<name>/slurm/jobs.json`.
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cluster::slurm::{self, Task},
-    common::{
-        atomic,
-        failure::{Failure, Result},
-    },
-};
+use crate::cluster::slurm::{self, Task};
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
 
 /// The jobs of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,9 +45,7 @@ impl Submitted {
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = path(folder);
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| Failure::io("write", &path, error))?;
-        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))
+        files::save_json(&path(folder), self)
     }
 
     /// How the jobs of all stages stand.
@@ -94,7 +86,7 @@ impl Queue {
     }
 
     /// A job in words: `job 12 RUNNING on n1`, `job 13 PENDING (Dependency)`, of an array all its tasks.
-    pub fn words(&self, job: &str) -> String {
+    pub fn describe(&self, job: &str) -> String {
         let mut groups: Vec<(String, u64, Vec<&str>)> = Vec::new();
         for task in self.of(job) {
             let reason =

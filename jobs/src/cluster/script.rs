@@ -1,11 +1,10 @@
 //! The batch scripts: one a stage, and one more for a stage in shards. They run under sbatch and under bash alike.
-use std::{fmt::Write, path::PathBuf};
+use std::fmt::Write;
+use std::path::PathBuf;
 
-use crate::{
-    cluster::form::Form,
-    common::failure::{Failure, Result},
-    recipe::Resources,
-};
+use crate::cluster::shape::JobShape;
+use crate::common::failure::{Failure, Result};
+use crate::recipe::Resources;
 
 /// Seconds before the end of a job's time in which it saves: a large checkpoint on a slow file system takes minutes.
 const SAVING: u64 = 300;
@@ -25,7 +24,7 @@ pub struct Script {
     pub program: PathBuf,
     /// What it asks for, with nothing left to the recipe.
     pub resources: Resources,
-    pub form: Form,
+    pub shape: JobShape,
     pub max_restarts: u64,
 }
 
@@ -40,15 +39,15 @@ impl Script {
         for option in self.options()? {
             let _ = writeln!(text, "#SBATCH {option}");
         }
-        let shard = match self.form {
-            Form::Shards { count, .. } => {
+        let shard = match self.shape {
+            JobShape::Shards { count, .. } => {
                 format!(" ${{SLURM_ARRAY_TASK_ID:+--shard \"$SLURM_ARRAY_TASK_ID/{count}\"}}")
             }
-            Form::Whole { .. } => String::new(),
+            JobShape::Whole { .. } => String::new(),
         };
-        let job = match self.form {
-            Form::Shards { .. } => "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
-            Form::Whole { .. } => "$SLURM_JOB_ID",
+        let job = match self.shape {
+            JobShape::Shards { .. } => "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+            JobShape::Whole { .. } => "$SLURM_JOB_ID",
         };
         let _ = write!(
             text,
@@ -103,12 +102,12 @@ exit $code
     fn comment(&self, text: &mut String) {
         let (run, stage, path) = (&self.run, &self.stage, self.path.display());
         let (place, of) = self.place;
-        let _ = match self.form {
-            Form::Whole { .. } => writeln!(
+        let _ = match self.shape {
+            JobShape::Whole { .. } => writeln!(
                 text,
                 "# Stage {stage} of the run {run}, {place} of {of}, by notagen-train. It needs the stages before it to be done."
             ),
-            Form::Shards { count, .. } => writeln!(
+            JobShape::Shards { count, .. } => writeln!(
                 text,
                 "# Stage {stage} of the run {run}, {place} of {of}, by notagen-train: its pieces in {count} shares. A job after\n\
                  # them runs the stage itself, finds the pieces there, and records it."
@@ -131,14 +130,14 @@ exit $code
             let path = self.working_directory.join(&self.path).with_extension("");
             format!("--output={}", quoted(&format!("{}-{id}.log", path.display())))
         };
-        let gpus = match self.form {
-            Form::Whole { nodes, tasks_per_node, gpus_per_node } => {
+        let gpus = match self.shape {
+            JobShape::Whole { nodes, tasks_per_node, gpus_per_node } => {
                 options.push(log("%j"));
                 options.push(format!("--nodes={nodes}"));
                 options.push(format!("--ntasks-per-node={tasks_per_node}"));
                 gpus_per_node
             }
-            Form::Shards { count, gpus } => {
+            JobShape::Shards { count, gpus } => {
                 options.push(log("%A_%a"));
                 options.push(format!("--array=0-{}", count.saturating_sub(1)));
                 options.push("--nodes=1".to_owned());

@@ -1,8 +1,6 @@
 //! Slurm's own commands: sbatch, squeue, sacct, scancel.
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::path::Path;
+use std::process::{Command, Output};
 
 use crate::common::failure::{Failure, Result};
 

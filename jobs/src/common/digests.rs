@@ -1,16 +1,14 @@
 //! Digests of files and folders, remembered.
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read},
-    path::{Path, PathBuf},
-    time::UNIX_EPOCH,
-};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::common::atomic;
+use crate::common::files;
 
 /// Folders up to this many bytes are told apart by their contents, larger ones by names, sizes and times.
 const READ_FOLDERS_UP_TO: u64 = 256 << 20;
@@ -18,6 +16,7 @@ const READ_FOLDERS_UP_TO: u64 = 256 << 20;
 /// The digest of an input that is not there.
 pub const MISSING: &str = "missing";
 
+/// The digest of a file, or of the files of a folder, when their sizes and times were these.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Known {
     size: u64,
@@ -25,7 +24,7 @@ struct Known {
     digest: String,
 }
 
-/// Digests of inputs. Those of large files are remembered by size and time of change.
+/// Digests of inputs, remembered by size and time of change.
 #[derive(Debug, Default)]
 pub struct Digests {
     memory: Option<PathBuf>,
@@ -47,7 +46,7 @@ impl Digests {
             && self.changed
             && memory.parent().is_some_and(Path::is_dir)
             && let Ok(bytes) = serde_json::to_vec(&self.known)
-            && atomic::write(memory, &bytes).is_ok()
+            && files::save(memory, bytes).is_ok()
         {
             self.changed = false;
         }
@@ -61,21 +60,37 @@ impl Digests {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MISSING.to_owned()),
             Err(error) => Err(error),
-            Ok(metadata) if metadata.is_dir() => folder(path),
-            Ok(metadata) => self.file(path, &metadata),
+            Ok(metadata) if metadata.is_dir() => self.folder(path),
+            Ok(metadata) => self.remembered(path, metadata.len(), modified(&metadata), || of_file(path)),
         }
     }
 
-    fn file(&mut self, path: &Path, metadata: &fs::Metadata) -> io::Result<String> {
-        let modified = modified(metadata);
-        if let Some(known) = self.known.get(path)
-            && known.size == metadata.len()
-            && known.modified == modified
-        {
+    fn folder(&mut self, path: &Path) -> io::Result<String> {
+        let mut files = Vec::new();
+        list(path, &mut files)?;
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let size = files.iter().map(|(_, metadata)| metadata.len()).sum();
+        let mut hash = Sha256::new();
+        for (file, metadata) in &files {
+            hash.update(format!("{} {} {}\n", file.display(), metadata.len(), modified(metadata)));
+        }
+        let times = hash.finalize().iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
+        self.remembered(path, size, times, || of_files(path, &files, size <= READ_FOLDERS_UP_TO))
+    }
+
+    /// The digest that was taken when size and time were the same, or else a new one.
+    fn remembered(
+        &mut self,
+        path: &Path,
+        size: u64,
+        modified: u128,
+        take: impl FnOnce() -> io::Result<String>,
+    ) -> io::Result<String> {
+        if let Some(known) = self.known.get(path).filter(|known| (known.size, known.modified) == (size, modified)) {
             return Ok(known.digest.clone());
         }
-        let digest = of_file(path)?;
-        self.known.insert(path.to_owned(), Known { size: metadata.len(), modified, digest: digest.clone() });
+        let digest = take()?;
+        self.known.insert(path.to_owned(), Known { size, modified, digest: digest.clone() });
         self.changed = true;
         Ok(digest)
     }
@@ -88,13 +103,9 @@ pub fn of_file(path: &Path) -> io::Result<String> {
     Ok(hex(hash))
 }
 
-fn folder(path: &Path) -> io::Result<String> {
-    let mut files = Vec::new();
-    list(path, &mut files)?;
-    files.sort_by(|a, b| a.0.cmp(&b.0));
-    let read = files.iter().map(|(_, metadata)| metadata.len()).sum::<u64>() <= READ_FOLDERS_UP_TO;
+fn of_files(path: &Path, files: &[(PathBuf, fs::Metadata)], read: bool) -> io::Result<String> {
     let mut hash = Sha256::new();
-    for (file, metadata) in &files {
+    for (file, metadata) in files {
         let name = file.strip_prefix(path).unwrap_or(file);
         hash.update(format!("{} {}\n", name.display(), metadata.len()));
         if read {
@@ -132,4 +143,32 @@ fn modified(metadata: &fs::Metadata) -> u128 {
 
 pub fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_again_when_a_file_has_another_time() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("a/b");
+        fs::create_dir(place.path().join("a")).unwrap();
+        let write = |text: &str, seconds: u64| {
+            fs::write(&file, text).unwrap();
+            let time = UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        };
+        let mut digests = Digests::default();
+        write("one", 1);
+        let one = digests.of(place.path()).unwrap();
+        write("two", 1);
+        assert_eq!(digests.of(place.path()).unwrap(), one);
+        write("two", 2);
+        assert_ne!(digests.of(place.path()).unwrap(), one);
+        // What is remembered is what is in it, not when it was written.
+        write("one", 3);
+        assert_eq!(digests.of(place.path()).unwrap(), one);
+        assert_eq!(Digests::default().of(place.path()).unwrap(), one);
+    }
 }

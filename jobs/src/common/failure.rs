@@ -1,5 +1,6 @@
 //! What a command ends with when it does not succeed: one line, a way out, an exit code.
-use std::{fmt::Display, path::Path};
+use std::fmt::Display;
+use std::path::Path;
 
 /// Why a command did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -8,7 +9,8 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     code: Code,
-    of_peer: bool,
+    /// Takes the place of `code` as the exit code.
+    exit_code: Option<u8>,
 }
 
 /// The exit codes of the contract.
@@ -26,29 +28,21 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub fn failed(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Failed, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Failed, exit_code: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Usage, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Usage, exit_code: None }
     }
 
     pub fn interrupted(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(message), hint: None, code: Code::Interrupted, of_peer: false }
+        Failure { message: one_line(message), hint: None, code: Code::Interrupted, exit_code: None }
     }
 
-    /// The same, as the consequence of another process's end.
-    pub fn of_peer(mut self) -> Failure {
-        self.of_peer = true;
+    /// The same, with another exit code than those of the contract.
+    pub fn exit_with(mut self, code: u8) -> Failure {
+        self.exit_code = Some(code);
         self
-    }
-
-    pub fn is_of_peer(&self) -> bool {
-        self.of_peer
-    }
-
-    pub fn code(&self) -> Code {
-        self.code
     }
 
     pub fn is_interruption(&self) -> bool {
@@ -69,6 +63,12 @@ impl Failure {
         self
     }
 
+    /// The same, with the file, the stage or the key in front.
+    pub fn of(mut self, what: &str) -> Failure {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// The same, naming the stage where the message does not.
     pub fn in_stage(mut self, stage: &str) -> Failure {
         if self.code != Code::Interrupted && !self.message.contains(&format!("stage {stage}")) {
@@ -81,8 +81,8 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// Prints the error.
-    pub fn report(&self, json: bool) {
+    /// Prints the error, and returns the exit code.
+    pub fn report(&self, json: bool) -> u8 {
         let kind = if self.code == Code::Interrupted { "interrupted" } else { "error" };
         eprintln!("{kind}: {}", self.message);
         if let Some(hint) = &self.hint {
@@ -94,6 +94,7 @@ impl Failure {
             });
             println!("{event}");
         }
+        self.exit_code.unwrap_or(self.code as u8)
     }
 }
 

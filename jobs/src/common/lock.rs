@@ -1,11 +1,9 @@
 //! One runner a run.
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::common::failure::{Failure, Result};
 
@@ -16,7 +14,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// How long the shares of a stage wait for each other, and a job of a cluster for the one whose work it takes over.
+    /// How long shares of a stage wait for each other's lock, and a job of a cluster for that of the job before it.
     pub const SHARES: Duration = Duration::from_secs(120);
 
     /// The lock of a run.
@@ -53,11 +51,11 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(Failure::io("lock", path, error)),
         }
-        let told = file
+        let written = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {} on {}", std::process::id(), host()));
-        told.map_err(|error| Failure::io("write", path, error))?;
+        written.map_err(|error| Failure::io("write", path, error))?;
         Ok(Lock { _file: file })
     }
 

@@ -1,8 +1,6 @@
 //! What this machine has: libtorch, processor, GPUs, memory.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 

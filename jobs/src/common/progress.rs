@@ -1,10 +1,8 @@
 //! What people see while it runs (standard error) and what programs read (standard output, with `--json`).
-use std::{
-    fs::{File, OpenOptions},
-    io::{IsTerminal, Write},
-    path::Path,
-    time::{Duration, Instant, SystemTime},
-};
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -20,7 +18,7 @@ pub struct Reporter {
     bar: Option<ProgressBar>,
     log: Option<File>,
     stage: Option<String>,
-    told: Option<Instant>,
+    last_line: Option<Instant>,
     quiet: bool,
 }
 
@@ -32,7 +30,7 @@ impl Reporter {
             bar: None,
             log: None,
             stage: None,
-            told: None,
+            last_line: None,
             quiet: false,
         }
     }
@@ -48,7 +46,7 @@ impl Reporter {
             return;
         }
         self.stage = Some(stage.to_owned());
-        self.told = None;
+        self.last_line = None;
         self.log = OpenOptions::new().create(true).append(true).open(folder.join("log.txt")).ok();
     }
 
@@ -113,8 +111,8 @@ impl Reporter {
             }
             bar.set_position(position);
             bar.set_message(text.to_owned());
-        } else if self.told.is_none_or(|told| told.elapsed() >= PLAIN_EVERY) {
-            self.told = Some(Instant::now());
+        } else if self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) {
+            self.last_line = Some(Instant::now());
             let of = length.map(|length| format!("/{length}")).unwrap_or_default();
             self.say(format!("{position}{of} {text}"));
         }

@@ -1,16 +1,10 @@
 //! Signals that mean: save, and leave.
-use std::{
-    io::{self, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
-    flag, low_level,
-};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::{flag, low_level};
 
 use crate::common::failure::{Code, Failure, Result};
 
@@ -25,7 +19,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
         }
         Ok(())
     };
-    register().map_err(deaf)?;
+    register().map_err(cannot_listen)?;
     Ok(stop)
 }
 
@@ -36,25 +30,25 @@ pub fn leave(code: u8) -> ! {
     low_level::exit(code.into())
 }
 
-/// A flag as long as which is raised the same signals end the process, as those do that nobody listens for.
+/// While the returned flag is set, the same signals end the process at once, as if no handler were installed.
 pub fn end_at_once() -> Result<Arc<AtomicBool>> {
     let at_once = Arc::new(AtomicBool::new(true));
     for signal in [SIGTERM, SIGUSR1, SIGINT] {
-        flag::register_conditional_default(signal, Arc::clone(&at_once)).map_err(deaf)?;
+        flag::register_conditional_default(signal, Arc::clone(&at_once)).map_err(cannot_listen)?;
     }
     Ok(at_once)
 }
 
-/// An interruption once the flag is raised.
-pub fn go_on(stop: &AtomicBool) -> Result<()> {
+/// Fails with an interruption once the flag is set.
+pub fn check_stop(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
 }
 
-/// Stopped where nothing is left to be saved.
+/// The interruption of work that has nothing left to save.
 pub fn stopped() -> Failure {
     Failure::interrupted("stopped by a signal; all is saved").hint("the same command goes on from here")
 }
 
-fn deaf(error: std::io::Error) -> Failure {
+fn cannot_listen(error: std::io::Error) -> Failure {
     Failure::failed(format!("cannot listen for signals: {error}"))
 }

@@ -1,16 +1,12 @@
 //! Requests to the hub, and what they come back with.
-use std::{
-    io::{self, Read},
-    time::Duration,
-};
+use std::io::{self, Read};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use ureq::{
-    Agent, Body,
-    config::RedirectAuthHeaders,
-    http::{HeaderMap, Response, Uri},
-};
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{HeaderMap, Response, Uri};
+use ureq::{Agent, Body};
 
 use super::reference::Reference;
 

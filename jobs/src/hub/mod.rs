@@ -4,23 +4,18 @@ pub mod reference;
 mod refusal;
 pub mod released;
 
-use std::{
-    env,
-    fs::{self, File, TryLockError},
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use hf_hub::{Cache, CacheRepo};
 
-use crate::common::{
-    atomic, digests,
-    failure::{Failure, Result},
-    progress::{Reporter, bytes},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{Reporter, bytes};
+use crate::common::{digests, files};
 use client::{Client, Metadata, Trouble};
 use reference::{Reference, is_commit};
 
@@ -89,7 +84,7 @@ impl Hub {
             return Ok(None);
         }
         let fetched = self.fetch(file, reporter, stop)?;
-        atomic::point(&fetched.path, &to).map_err(|error| Failure::io("make", &to, error))?;
+        files::point(&fetched.path, &to).map_err(|error| Failure::io("make", &to, error))?;
         Ok(Some(fetched))
     }
 
@@ -142,7 +137,7 @@ impl Hub {
         }
         let up = "../".repeat(2 + file.file.matches('/').count());
         let blob = self.folder(file).join("blobs").join(&metadata.etag);
-        atomic::point(Path::new(&format!("{up}blobs/{}", metadata.etag)), path).or_else(|_| atomic::link(&blob, path))
+        files::point(Path::new(&format!("{up}blobs/{}", metadata.etag)), path).or_else(|_| files::link(&blob, path))
     }
 
     /// Asks about a file, again where it is worth it.
@@ -187,7 +182,7 @@ impl Hub {
         reporter.say(format!("{}: again in {:.1} s", self.refused(file, trouble), wait.as_secs_f64()));
         let until = Instant::now() + wait;
         while Instant::now() < until {
-            go_on(file, stop)?;
+            check_stop(file, stop)?;
             thread::sleep(Duration::from_millis(100).min(wait));
         }
         Ok(true)
@@ -198,16 +193,16 @@ impl Hub {
         let blobs = self.folder(file).join("blobs");
         let locks = self.cache.path().join(".locks").join(file.repo().folder_name());
         for folder in [&blobs, &locks] {
-            fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+            files::make_folder(folder)?;
         }
         let path = locks.join(format!("{}.lock", metadata.etag));
         let lock = File::create(&path).map_err(|error| Failure::io("open", &path, error))?;
-        let mut told = false;
+        let mut said = false;
         while matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut said, true) {
                 reporter.say(format!("{file}: another process fetches it; waiting"));
             }
-            go_on(file, stop)?;
+            check_stop(file, stop)?;
             thread::sleep(Duration::from_millis(200));
         }
         let blob = blobs.join(&metadata.etag);
@@ -269,7 +264,7 @@ impl Hub {
         to.sync_all().map_err(unwritten)
     }
 
-    /// What people are told when the hub does not give a file.
+    /// What people are said when the hub does not give a file.
     fn refused(&self, file: &Reference, trouble: &Trouble) -> Failure {
         refusal::refused(&self.client, &self.cache, file, trouble)
     }
@@ -302,7 +297,7 @@ impl Hub {
         let mut buffer = vec![0; 1 << 18];
         let started = Instant::now();
         loop {
-            go_on(file, stop)?;
+            check_stop(file, stop)?;
             let count = match from.read(&mut buffer) {
                 Ok(0) => return Ok(Ok(())),
                 Ok(count) => count,
@@ -317,7 +312,7 @@ impl Hub {
     }
 }
 
-fn go_on(file: &Reference, stop: &AtomicBool) -> Result<()> {
+fn check_stop(file: &Reference, stop: &AtomicBool) -> Result<()> {
     match stop.load(Ordering::Relaxed) {
         true => Err(Failure::interrupted(format!("{file}: stopped; what has arrived is kept"))),
         false => Ok(()),

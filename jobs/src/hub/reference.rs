@@ -1,8 +1,6 @@
 //! The name of a file on the hub.
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 

@@ -1,14 +1,11 @@
 //! What people are told when the hub does not give a file.
 use hf_hub::Cache;
 
-use super::{
-    client::{Client, Trouble},
-    reference::Reference,
-};
-use crate::{
-    common::{failure::Failure, near},
-    hub::released,
-};
+use super::client::{Client, Trouble};
+use super::reference::Reference;
+use crate::common::failure::Failure;
+use crate::common::nearest;
+use crate::hub::released;
 
 /// One line, and the way out.
 pub fn refused(client: &Client, cache: &Cache, file: &Reference, trouble: &Trouble) -> Failure {
@@ -30,7 +27,7 @@ pub fn refused(client: &Client, cache: &Cache, file: &Reference, trouble: &Troub
         (404, "EntryNotFound" | "") => no_file(client, file),
         (_, "RepoNotFound") | (404, _) => {
             Failure::failed(format!("{file}: there is no repository {repository}, or it is private"))
-                .hint(format!("{}; a private one needs HF_TOKEN", near::hint(repository, released::repositories())))
+                .hint(format!("{}; a private one needs HF_TOKEN", nearest::hint(repository, released::repositories())))
         }
         (401 | 403, _) => {
             let hint = match (&client.token, code) {
@@ -58,7 +55,7 @@ fn no_file(client: &Client, file: &Reference) -> Failure {
     let files = client.files(file);
     let files: Vec<&str> = files.iter().map(String::as_str).filter(|name| !name.starts_with(".git")).collect();
     Failure::failed(format!("{file}: {} has no file `{}`", file.repository, file.file))
-        .hint_if((!files.is_empty()).then(|| near::hint(&file.file, files)))
+        .hint_if((!files.is_empty()).then(|| nearest::hint(&file.file, files)))
 }
 
 pub fn not_cached(cache: &Cache, file: &Reference) -> Failure {

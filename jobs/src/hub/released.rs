@@ -1,15 +1,13 @@
 //! What the originals publish, and where: a catalogue for `weights fetch`, told to whoever lacks one of the files.
-use std::{fmt, path::Path};
+use std::fmt;
+use std::path::Path;
 
-use model::{Architecture, m3::M3Architecture};
+use model::Architecture;
+use model::m3::M3Architecture;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        near,
-    },
-    hub::reference::Reference,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::nearest;
+use crate::hub::reference::Reference;
 
 /// A released weights file.
 #[derive(Debug)]
@@ -19,13 +17,13 @@ pub struct Released {
     pub file: &'static str,
     /// The Hugging Face repository that holds it.
     pub repository: &'static str,
-    pub network: Network,
+    pub network: NetworkKind,
     pub purpose: &'static str,
 }
 
 /// A network with its sizes.
 #[derive(Debug, Clone, Copy)]
-pub enum Network {
+pub enum NetworkKind {
     NotaGen(fn() -> Architecture),
     M3,
     Clamp2,
@@ -40,56 +38,56 @@ pub const WEIGHTS: &[Released] = &[
         name: "notagen-small",
         file: "weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_12_c_layers_3_h_size_768_lr_0.0002_batch_8.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::small),
+        network: NetworkKind::NotaGen(Architecture::small),
         purpose: "pre-trained: to fine-tune, the smallest",
     },
     Released {
         name: "notagen-medium",
         file: "weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_16_c_layers_3_h_size_1024_lr_0.0001_batch_4.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::medium),
+        network: NetworkKind::NotaGen(Architecture::medium),
         purpose: "pre-trained: to fine-tune",
     },
     Released {
         name: "notagen-large",
         file: "weights_notagen_pretrain_p_size_16_p_length_1024_p_layers_20_c_layers_6_h_size_1280_lr_0.0001_batch_4.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::large),
+        network: NetworkKind::NotaGen(Architecture::large),
         purpose: "pre-trained: to fine-tune, the paper's",
     },
     Released {
         name: "notagen-finetuned",
         file: "weights_notagen_pretrain-finetune_p_size_16_p_length_1024_p_layers_c_layers_6_20_h_size_1280_lr_1e-05_batch_1.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::large),
+        network: NetworkKind::NotaGen(Architecture::large),
         purpose: "fine-tuned on classical pieces: to start CLaMP-DPO from",
     },
     Released {
         name: "notagen-rl3",
         file: "weights_notagen_pretrain-finetune-RL3_beta_0.1_lambda_10_p_size_16_p_length_1024_p_layers_20_c_layers_6_h_size_1280_lr_1e-06_batch_1.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::large),
+        network: NetworkKind::NotaGen(Architecture::large),
         purpose: "after three rounds of CLaMP-DPO: the paper's music",
     },
     Released {
         name: "notagen-x",
         file: "weights_notagenx_p_size_16_p_length_1024_p_layers_20_h_size_1280.pth",
         repository: NOTAGEN,
-        network: Network::NotaGen(Architecture::large),
+        network: NetworkKind::NotaGen(Architecture::large),
         purpose: "NotaGen-X: the best music",
     },
     Released {
         name: "clamp2",
         file: "weights_clamp2_h_size_768_lr_5e-05_batch_128_scale_1_t_length_128_t_model_FacebookAI_xlm-roberta-base_t_dropout_True_m3_True.pth",
         repository: CLAMP2,
-        network: Network::Clamp2,
+        network: NetworkKind::Clamp2,
         purpose: "CLaMP 2: the judge of CLaMP-DPO, features of music",
     },
     Released {
         name: "m3",
         file: "weights_m3_p_size_64_p_length_512_t_layers_3_p_layers_12_h_size_768_lr_0.0001_batch_16_mask_0.45.pth",
         repository: CLAMP2,
-        network: Network::M3,
+        network: NetworkKind::M3,
         purpose: "M3, CLaMP 2's music encoder before it met text",
     },
 ];
@@ -100,26 +98,26 @@ impl Released {
     }
 }
 
-impl Network {
+impl NetworkKind {
     /// What `weights inspect` calls it.
     pub fn kind(self) -> &'static str {
         match self {
-            Network::NotaGen(_) => "notagen",
-            Network::M3 => "m3",
-            Network::Clamp2 => "clamp2",
+            NetworkKind::NotaGen(_) => "notagen",
+            NetworkKind::M3 => "m3",
+            NetworkKind::Clamp2 => "clamp2",
         }
     }
 
     /// Its sizes, as `weights inspect` names them. CLaMP 2 has no decoder.
     pub fn sizes(self) -> [(&'static str, Option<i64>); 5] {
         let (patch_size, patch_length, patch_layers, char_layers, hidden_size) = match self {
-            Network::NotaGen(sizes) => {
+            NetworkKind::NotaGen(sizes) => {
                 let a = sizes();
                 (a.patch_size, a.patch_length, a.patch_layers, Some(a.char_layers), a.hidden_size)
             }
-            Network::M3 | Network::Clamp2 => {
+            NetworkKind::M3 | NetworkKind::Clamp2 => {
                 let a = M3Architecture::default();
-                let decoder = matches!(self, Network::M3).then_some(a.token_layers);
+                let decoder = matches!(self, NetworkKind::M3).then_some(a.token_layers);
                 (a.patch_size, a.patch_length, a.patch_layers, decoder, a.hidden_size)
             }
         };
@@ -133,7 +131,7 @@ impl Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for NetworkKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let [_, (_, length), (_, layers), (_, characters), (_, hidden)] =
             self.sizes().map(|(key, size)| (key, size.unwrap_or(0)));
@@ -154,7 +152,7 @@ pub fn find(word: &str) -> Result<Reference> {
     }
     let found = WEIGHTS.iter().find(|released| released.name == word || released.file == word);
     found.map(Released::reference).ok_or_else(|| {
-        let names = near::hint(word, WEIGHTS.iter().map(|released| released.name));
+        let names = nearest::hint(word, WEIGHTS.iter().map(|released| released.name));
         Failure::usage(format!("no weights called `{word}` are published"))
             .hint(format!("{names}; or hf://owner/repo/file"))
     })
@@ -246,7 +244,7 @@ mod tests {
     #[test]
     fn the_names_of_the_files_say_what_the_networks_are() {
         for released in WEIGHTS {
-            if let Network::NotaGen(sizes) = released.network {
+            if let NetworkKind::NotaGen(sizes) = released.network {
                 model::weights::check_name(Path::new(released.file), &sizes()).unwrap();
             }
         }

@@ -1,12 +1,8 @@
 //! The device that a run computes on.
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress,
-    },
-    plan::{Plan, foretold, products},
-    recipe::{Device, Native},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress;
+use crate::plan::{Plan, estimate, products};
+use crate::recipe::{Device, Native};
 use std::sync::Once;
 
 /// How many CUDA devices a recipe's choice leaves to use: none on a CPU.
@@ -50,7 +46,7 @@ pub fn native(choice: Device, local_rank: usize) -> Result<Native> {
 }
 
 /// The same for a plan, which may be made on a machine that will not compute.
-pub fn foreseen(choice: Device) -> Native {
+pub fn native_or_unknown(choice: Device) -> Native {
     native(choice, 0).unwrap_or_else(|_| Native::unknown())
 }
 
@@ -70,11 +66,11 @@ pub fn slow_format(plan: &Plan) -> Option<String> {
 }
 
 /// How long the stages to run take on this machine's processor, for people; nothing on a card.
-pub fn foretold(plan: &Plan) -> Option<String> {
+pub fn time_estimate(plan: &Plan) -> Option<String> {
     if count(plan.recipe.device) > 0 {
         return None;
     }
-    let (seconds, unknown) = foretold::total(plan);
+    let (seconds, unknown) = estimate::total(plan);
     let more = match unknown {
         0 => String::new(),
         unknown => format!(", and {unknown} stages whose inputs are not there yet"),

@@ -3,31 +3,31 @@ use std::net::ToSocketAddrs;
 
 use crate::common::failure::{Failure, Result};
 
-/// A rank and where it meets the others.
+/// A rank, and the address at which all ranks meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Rendezvous {
     pub rank: usize,
     pub size: usize,
     /// The rank on this machine: the number of its device.
     pub local_rank: usize,
     pub host: String,
     pub port: u16,
-    /// Whether this rank keeps the store that all meet at.
+    /// Whether this rank serves the store that all connect to.
     pub serve: bool,
-    /// Tells this attempt's keys in the store from those of others.
+    /// Prefix of this attempt's keys in the store.
     pub prefix: String,
-    /// Who said so.
+    /// The variables that it comes from.
     pub source: &'static str,
 }
 
 const TOGETHER: &str =
     "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT go together: torchrun sets them, and so does --nproc";
 
-/// The place that variables give, if they give one.
+/// The rank and the address that environment variables give, if they do.
 ///
 /// # Errors
 /// A usage failure that says which variables are missing, are no numbers or contradict each other.
-pub fn find(get: impl Fn(&str) -> Option<String>) -> Result<Option<Place>> {
+pub fn find(get: impl Fn(&str) -> Option<String>) -> Result<Option<Rendezvous>> {
     let get = |name: &str| get(name).filter(|value| !value.is_empty());
     let number = |name: &str| -> Result<Option<usize>> {
         let Some(text) = get(name) else { return Ok(None) };
@@ -113,11 +113,11 @@ fn of_torchrun(
     size: usize,
     get: &impl Fn(&str) -> Option<String>,
     number: &impl Fn(&str) -> Result<Option<usize>>,
-) -> Result<Place> {
+) -> Result<Rendezvous> {
     let missing = |name: &str| Failure::usage(format!("WORLD_SIZE={size}, and {name} is not set")).hint(TOGETHER);
     let local_rank = number("LOCAL_RANK")?.map_or_else(|| number("SLURM_LOCALID"), |rank| Ok(Some(rank)))?;
     let agent = get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
-    Ok(Place {
+    Ok(Rendezvous {
         rank,
         size,
         local_rank: local_rank.ok_or_else(|| missing("LOCAL_RANK"))?,
@@ -135,7 +135,7 @@ fn of_slurm(
     size: usize,
     get: &impl Fn(&str) -> Option<String>,
     number: &impl Fn(&str) -> Result<Option<usize>>,
-) -> Result<Place> {
+) -> Result<Rendezvous> {
     let (job, step) = (number("SLURM_JOB_ID")?.unwrap_or(0), number("SLURM_STEP_ID")?.unwrap_or(0));
     // Below the ports that systems give to connections.
     let port = port(number)?.unwrap_or(20_000 + ((job + step) % 12_000) as u16);
@@ -156,7 +156,7 @@ fn of_slurm(
         return Err(Failure::usage(format!("SLURM_PROCID={rank} and SLURM_STEP_NUM_TASKS={size}")));
     }
     let attempt = number("SLURM_RESTART_COUNT")?.unwrap_or(0);
-    Ok(Place {
+    Ok(Rendezvous {
         rank,
         size,
         local_rank: number("SLURM_LOCALID")?.unwrap_or(0),
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    fn of(variables: &[(&str, &str)]) -> Result<Option<Place>> {
+    fn of(variables: &[(&str, &str)]) -> Result<Option<Rendezvous>> {
         let map: HashMap<&str, &str> = variables.iter().copied().collect();
         find(|name| map.get(name).map(|value| (*value).to_owned()))
     }

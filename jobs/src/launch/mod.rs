@@ -4,34 +4,33 @@ mod environment;
 mod supervisor;
 pub mod team;
 
-use std::{env, thread, time::Duration};
+use std::time::Duration;
+use std::{env, thread};
 
-pub use environment::Place;
-use supervisor::SUPERVISOR;
-pub use supervisor::{PEER, supervise};
+pub use environment::Rendezvous;
+pub use supervisor::supervise;
+use supervisor::{PEER, SUPERVISOR};
 
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::Device,
-};
+use crate::common::failure::{Failure, Result};
+use crate::recipe::Device;
 
 /// Seconds after which a peer that does not answer is an error.
 const TIMEOUT: &str = "NOTAGEN_TRAIN_TIMEOUT";
-/// As many processes on a CPU are let pass, however few cores it has.
-const MANY: usize = 64;
+/// Processes that are allowed on a CPU, however few cores it has.
+const MOST_CPU_PROCESSES: usize = 64;
 
 /// What this process is to do.
 #[derive(Debug)]
 pub enum Role {
     /// The whole recipe.
     Alone,
-    /// To start so many workers, and to look after them.
+    /// To start this many workers, and to supervise them.
     Supervisor(usize),
     /// The part of one rank.
-    Worker(Place),
+    Worker(Rendezvous),
 }
 
-/// Finds out, from the command line and the environment.
+/// The role, from the command line and the environment.
 ///
 /// # Errors
 /// Usage failures: what command line and environment say does not go together.
@@ -56,7 +55,7 @@ pub fn role(processes: Option<u32>, sharded: bool, device: Device) -> Result<Rol
                     .hint("a process a device; device: cpu does without"));
             }
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            if devices == 0 && nproc > MANY.max(4 * cores) {
+            if devices == 0 && nproc > MOST_CPU_PROCESSES.max(4 * cores) {
                 return Err(Failure::usage(format!("--nproc {nproc}: this machine has {cores} cores"))
                     .hint("a process uses several cores: fewer processes do as much"));
             }
@@ -65,9 +64,14 @@ pub fn role(processes: Option<u32>, sharded: bool, device: Device) -> Result<Rol
     }
 }
 
-/// Whether a supervisor of this program's looks after this process.
-pub fn is_supervised() -> bool {
+/// Whether `--nproc` started this process.
+fn is_supervised() -> bool {
     env::var_os(SUPERVISOR).is_some()
+}
+
+/// Marks a failure that another process caused, so that the supervisor does not take it for the cause.
+pub fn of_peer(failure: Failure) -> Failure {
+    if is_supervised() { failure.exit_with(PEER) } else { failure }
 }
 
 /// A supervised worker saves and leaves when its supervisor is gone.

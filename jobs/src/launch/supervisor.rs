@@ -1,42 +1,37 @@
 //! Starts the workers of one machine and looks after them: one that fails ends the others, a signal reaches all.
-use std::{
-    env, fs,
-    fs::{File, OpenOptions},
-    os::unix::process::{CommandExt, ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{File, OpenOptions};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 use torch_ext::StoreServer;
 
-use crate::common::{
-    failure::{Code, Failure, Result},
-    progress::Reporter,
-    signals,
-};
+use crate::common::failure::{Code, Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::{files, signals};
 
 /// A worker's supervisor, by its process id.
 pub const SUPERVISOR: &str = "NOTAGEN_TRAIN_SUPERVISOR";
 /// The exit code of a supervised worker that ends because another one did.
 pub const PEER: u8 = 76;
 
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What wait(2) says of a process that left with exit code 1.
 const FAILED: i32 = 1 << 8;
-/// After a failure the others have so long to fail themselves, then to end when told to.
+/// How long the other workers may go on after a failure: before SIGTERM, then before SIGKILL.
 const GRACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Lines of a worker's log that are shown when it fails.
 const LINES: usize = 12;
 
-/// Runs this program's command line in so many workers, from the last checkpoint again after failures as often as
-/// allowed. Rank 0 speaks for all; the others' output goes to `ranks/` in the run's folder.
+/// Runs this program's command line in `nproc` workers. After a failure it starts them again from the last checkpoint, at
+/// most `max_restarts` times. Rank 0 prints for all; the output of the others goes to `ranks/` in the run's folder.
 ///
 /// # Errors
-/// What the workers ended with. Where rank 0 has told it already the process ends here, with the same exit code.
+/// The failure of the workers. Where rank 0 has printed it already, the process ends here with the same exit code.
 pub fn supervise(
     nproc: usize,
     max_restarts: u32,
@@ -45,24 +40,24 @@ pub fn supervise(
     stop: &AtomicBool,
 ) -> Result<()> {
     let logs = run.join("ranks");
-    fs::create_dir_all(&logs).map_err(|error| Failure::io("make", &logs, error))?;
+    files::make_folder(&logs)?;
     reporter.say(format!("{nproc} processes; the logs of ranks 1 to {} are in {}", nproc - 1, logs.display()));
     for attempt in 0.. {
         let mut workers = Workers::start(nproc, attempt, &logs, stop)?;
-        let Some(end) = workers.look_after(stop) else { return Ok(()) };
-        let told = workers.tell(&end);
+        let Some(end) = workers.wait_for_all(stop) else { return Ok(()) };
+        let what = workers.describe(&end);
         if end.code == Code::Interrupted || end.code == Code::Usage || stop.load(Ordering::Relaxed) {
-            return leave(&end, told);
+            return leave(&end, what);
         }
         if attempt >= max_restarts {
-            return leave(&end, told);
+            return leave(&end, what);
         }
-        reporter.say(format!("{told}; restart {} of {max_restarts}, from the last checkpoint", attempt + 1));
+        reporter.say(format!("{what}; restart {} of {max_restarts}, from the last checkpoint", attempt + 1));
     }
     Ok(())
 }
 
-fn leave(end: &End, told: String) -> Result<()> {
+fn leave(end: &WorkerEnd, what: String) -> Result<()> {
     // Told to stop before it could listen.
     if end.code == Code::Interrupted && end.status.signal().is_some() {
         return Err(signals::stopped());
@@ -71,12 +66,12 @@ fn leave(end: &End, told: String) -> Result<()> {
     if end.code == Code::Interrupted || (end.rank == 0 && end.status.code().is_some()) {
         signals::leave(end.code as u8);
     }
-    let failure = if end.code == Code::Usage { Failure::usage(told) } else { Failure::failed(told) };
+    let failure = if end.code == Code::Usage { Failure::usage(what) } else { Failure::failed(what) };
     Err(failure.hint("the same command goes on from the last checkpoint; --max-restarts N does so by itself"))
 }
 
-/// The worker that ended it, and how.
-struct End {
+/// The worker that failed first or was stopped, and how it ended.
+struct WorkerEnd {
     rank: usize,
     status: ExitStatus,
     code: Code,
@@ -87,9 +82,9 @@ struct Workers {
     ended: Vec<Option<ExitStatus>>,
     logs: PathBuf,
     store: StoreServer,
-    /// When all were told to stop.
+    /// When SIGTERM was passed on to all.
     stopped: Option<Instant>,
-    /// The one that did not end when told to.
+    /// The rank that did not end after SIGTERM.
     hung: Option<usize>,
 }
 
@@ -110,7 +105,7 @@ impl Workers {
             hung: None,
         };
         for rank in 0..nproc {
-            signals::go_on(stop)?;
+            signals::check_stop(stop)?;
             let mut command = Command::new(&program);
             command.args(&arguments).stdin(Stdio::null());
             // Of the terminal's signals the supervisor alone hears, and passes them on once.
@@ -157,10 +152,10 @@ impl Workers {
         options.open(&path).map_err(|error| Failure::io("open", &path, error))
     }
 
-    /// Waits until all have ended. Nothing if all is done.
-    fn look_after(&mut self, stop: &AtomicBool) -> Option<End> {
-        let (mut failed, mut first): (Option<Instant>, Option<End>) = (None, None);
-        let mut told = 0;
+    /// Waits until all have ended. Returns nothing if all of them succeeded.
+    fn wait_for_all(&mut self, stop: &AtomicBool) -> Option<WorkerEnd> {
+        let (mut failed, mut first): (Option<Instant>, Option<WorkerEnd>) = (None, None);
+        let mut signals_sent = 0;
         loop {
             for (child, ended) in self.children.iter_mut().zip(&mut self.ended) {
                 if ended.is_none() {
@@ -172,22 +167,22 @@ impl Workers {
                 failed = Some(Instant::now());
             }
             if let Some(since) = failed {
-                if told == 0 && since.elapsed() > GRACE[0] || self.ended.iter().all(Option::is_some) {
+                if signals_sent == 0 && since.elapsed() > GRACE[0] || self.ended.iter().all(Option::is_some) {
                     // One that ended because of another is not the one to name: the other may still be there, and hang.
-                    let by_itself = |end: &End| end.status.code() != Some(PEER.into());
-                    first = first.or_else(|| self.culprit().filter(by_itself));
+                    let by_itself = |end: &WorkerEnd| end.status.code() != Some(PEER.into());
+                    first = first.or_else(|| self.first_failure().filter(by_itself));
                 }
-                if told == 0 && since.elapsed() > GRACE[0] {
+                if signals_sent == 0 && since.elapsed() > GRACE[0] {
                     self.signal(Signal::TERM);
-                    told = 1;
-                } else if told == 1 && since.elapsed() > GRACE[1] {
+                    signals_sent = 1;
+                } else if signals_sent == 1 && since.elapsed() > GRACE[1] {
                     self.hung = self.ended.iter().position(Option::is_none);
                     self.signal(Signal::KILL);
-                    told = 2;
+                    signals_sent = 2;
                 }
             }
             if self.ended.iter().all(Option::is_some) {
-                return first.or_else(|| self.culprit());
+                return first.or_else(|| self.first_failure());
             }
             match self.stopped {
                 None if stop.load(Ordering::Relaxed) => {
@@ -198,12 +193,12 @@ impl Workers {
                 Some(since) if since.elapsed() > GRACE[1] && self.one_did_not_listen() => self.signal(Signal::KILL),
                 _ => {}
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Who failed, before others failed because of it; who was stopped by a signal, if none has failed.
-    fn culprit(&self) -> Option<End> {
+    /// The worker that failed before others failed because of it; if none failed, one that was stopped by a signal.
+    fn first_failure(&self) -> Option<WorkerEnd> {
         let ended = || self.ended.iter().enumerate().filter_map(|(rank, status)| Some((rank, (*status)?)));
         let by = |wanted: &dyn Fn(&ExitStatus) -> bool| ended().find(|(_, status)| wanted(status));
         let hung = self.hung.and_then(|rank| Some((rank, self.ended[rank]?)));
@@ -218,16 +213,16 @@ impl Workers {
             None if !self.is_failure(&status) => Code::Interrupted,
             _ => Code::Failed,
         };
-        Some(End { rank, status, code })
+        Some(WorkerEnd { rank, status, code })
     }
 
     fn is_failure(&self, status: &ExitStatus) -> bool {
         let by = |signal: Signal| status.signal() == Some(signal.as_raw());
-        let told = self.stopped.is_some() && (by(Signal::TERM) || by(Signal::KILL) && self.one_did_not_listen());
-        !status.success() && status.code() != Some(Code::Interrupted as i32) && !told
+        let stopped = self.stopped.is_some() && (by(Signal::TERM) || by(Signal::KILL) && self.one_did_not_listen());
+        !status.success() && status.code() != Some(Code::Interrupted as i32) && !stopped
     }
 
-    /// Whether one ended by the signal to stop itself, before it was ready for it.
+    /// Whether SIGTERM killed a worker that had not installed its handler yet.
     fn one_did_not_listen(&self) -> bool {
         self.ended.iter().flatten().any(|status| status.signal() == Some(Signal::TERM.as_raw()))
     }
@@ -243,8 +238,8 @@ impl Workers {
     }
 
     /// One line, after the last lines of the worker's own log.
-    fn tell(&self, end: &End) -> String {
-        let End { rank, status, .. } = end;
+    fn describe(&self, end: &WorkerEnd) -> String {
+        let WorkerEnd { rank, status, .. } = end;
         if *rank > 0 {
             let path = self.log_path(*rank);
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -266,5 +261,28 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_end_cannot_be_learned_has_failed() {
+        let child = Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // Waited for by somebody else: its status is gone.
+        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+        let mut workers = Workers {
+            children: vec![child],
+            ended: vec![None],
+            logs: PathBuf::new(),
+            store: StoreServer::start().unwrap(),
+            stopped: None,
+            hung: None,
+        };
+        let end = workers.wait_for_all(&AtomicBool::new(false)).unwrap();
+        assert_eq!((end.rank, end.code), (0, Code::Failed));
     }
 }

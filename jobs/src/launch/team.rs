@@ -1,24 +1,20 @@
 //! The processes that run a recipe together: rank 0 leads, the others follow its orders.
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
 use torch_ext::{JoinOptions, ProcessGroup, World};
 use trainer::Ranks;
 
-use crate::{
-    common::failure::{Failure, Result},
-    launch::{self, Place},
-    plan::state::State,
-    recipe::Native,
-};
+use crate::common::failure::{Failure, Result};
+use crate::launch::{self, Rendezvous};
+use crate::plan::state::RunState;
+use crate::recipe::Native;
 
-/// How long a leader that keeps the store waits for the others to read its last word.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the leader serves the store after its own end, so that the others can read its last order.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the others are to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,10 +23,10 @@ pub enum Order {
     Stage {
         /// Its place in the plan.
         index: usize,
-        /// Of its fingerprint.
+        /// The digest of the stage's fingerprint.
         digest: String,
         /// What has been done so far.
-        state: State,
+        state: RunState,
     },
     /// All is done.
     End,
@@ -57,8 +53,8 @@ impl Team {
     ///
     /// # Errors
     /// They cannot be reached within the time-out.
-    pub fn join(place: &Place) -> Result<Team> {
-        let Place { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
+    pub fn join(place: &Rendezvous) -> Result<Team> {
+        let Rendezvous { rank, size, local_rank, host, port, serve, prefix, .. } = place.clone();
         let world = World::join(&JoinOptions { host, port, serve, rank, size, timeout: launch::timeout()?, prefix });
         let world = world.map_err(|error| {
             peer(error).hint("MASTER_ADDR and MASTER_PORT are where rank 0 waits: is it up, and is there a way to it?")
@@ -95,8 +91,8 @@ impl Team {
         Ok(self.ranks.clone().unwrap_or_default())
     }
 
-    /// Finds out, for the leader, what all processes multiply at full speed; each of the others tells its own.
-    pub fn agree(&mut self, mine: Native) -> Result<()> {
+    /// Collects, on the leader, the formats that all processes multiply at full speed.
+    pub fn gather_formats(&mut self, mine: Native) -> Result<()> {
         self.native = mine.clone();
         let Some(world) = &self.world else { return Ok(()) };
         if !self.is_leader() {
@@ -147,7 +143,7 @@ impl Team {
         Ok(done)
     }
 
-    /// The end for this process: a failure of its own is told to the others.
+    /// Leaves the team. A failure of this process is passed on to the others.
     pub fn leave(&mut self, failure: Option<&Failure>) {
         let Some(world) = self.world.clone() else { return };
         if std::mem::replace(&mut self.left, true) {
@@ -159,7 +155,7 @@ impl Team {
         let _ = world.set(&format!("bye/{}", world.rank()), "");
         let begun = Instant::now();
         let all_gone = || (0..world.size()).all(|rank| matches!(world.get(&format!("bye/{rank}")), Ok(Some(_))));
-        while self.serves && begun.elapsed() < FAREWELL && !all_gone() {
+        while self.serves && begun.elapsed() < LEAVE_TIMEOUT && !all_gone() {
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -167,7 +163,7 @@ impl Team {
 
 fn peer(error: torch_ext::Error) -> Failure {
     match error.kind() {
-        torch_ext::ErrorKind::Peer => Failure::failed(error.to_string()).of_peer(),
+        torch_ext::ErrorKind::Peer => launch::of_peer(Failure::failed(error.to_string())),
         _ => Failure::from(error),
     }
 }

@@ -5,6 +5,7 @@ use model::Architecture;
 use serde::Serialize;
 
 use trainer::memory::{StepShape, TrainMemory};
+use trainer::params::Param;
 
 use crate::recipe::{Dpo, Training};
 
@@ -16,7 +17,7 @@ pub struct Cost {
     pub flops_per_patch: f64,
     /// Weights, gradients and AdamW's two moments, in fp32, of what computes.
     pub state_bytes: u64,
-    /// What one part of a step of full contexts and full patches takes beside them, at most.
+    /// The most that one part of a step takes beside them, with full contexts and full patches.
     pub activation_bytes: u64,
     /// AdamW's moments where they are in the host's memory.
     pub host_bytes: u64,
@@ -32,7 +33,7 @@ pub struct Cost {
 impl Cost {
     /// The cost of a resolved training stage, on a GPU or on a CPU.
     pub fn of(training: &Training, architecture: &Architecture, cpu: bool) -> Cost {
-        let batch = training.batch_size.map_or(1, u64::from);
+        let batch = training.batch_size().get() as u64;
         let pieces = pieces(&training.train, training.pieces.as_deref());
         let steps_per_epoch = pieces.map(|pieces| pieces.div_ceil(batch));
         let steps = match (training.steps, training.epochs, steps_per_epoch) {
@@ -43,9 +44,9 @@ impl Cost {
         let memory = TrainMemory::of(
             architecture,
             &StepShape {
-                pieces: batch.div_ceil(u64::from(training.accumulation_steps)),
+                pieces: batch.div_ceil(training.accumulation_steps.get() as u64),
                 predicted: Some(training.patch_sampling).filter(|&drawn| drawn > 0),
-                precision: training.precision.unwrap_or_default().dtype().into(),
+                precision: training.precision.value(),
                 checkpointing: training.activation_checkpointing,
                 dropout: architecture.dropout > 0.0,
                 offload: training.optimizer_offload,
@@ -60,9 +61,9 @@ impl Cost {
         let memory = TrainMemory::of(
             architecture,
             &StepShape {
-                pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()),
+                pieces: 2 * dpo.batch_size.get().div_ceil(dpo.accumulation_steps.get()) as u64,
                 predicted: None,
-                precision: dpo.precision.unwrap_or_default().dtype().into(),
+                precision: dpo.precision.value(),
                 checkpointing: dpo.activation_checkpointing,
                 dropout: dpo.dropout && architecture.dropout > 0.0,
                 offload: dpo.optimizer_offload,

@@ -1,19 +1,15 @@
 //! How fast this machine computes: measured once, in a fraction of a second, and of a processor kept for the next command.
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    path::PathBuf,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use serde_json::Value;
 use tch::{Device, Kind, TchError, Tensor};
+use trainer::Dtype;
 
-use crate::{
-    common::{atomic, machine},
-    recipe::Dtype,
-};
+use crate::common::{files, machine};
 
 /// The width of the products that are measured, on a processor and on a card.
 const WIDTH: (i64, i64) = (512, 8192);
@@ -24,7 +20,7 @@ const TURN: Duration = Duration::from_millis(150);
 /// memory to try it.
 pub fn of(device: Device, dtype: Dtype) -> Option<f64> {
     if device.is_cuda() {
-        let rate = product(device, kind(dtype), WIDTH.1).ok();
+        let rate = product(device, dtype.kind(), WIDTH.1).ok();
         // What this took is the training's.
         let _ = torch_ext::empty_cache(device);
         return rate;
@@ -34,14 +30,10 @@ pub fn of(device: Device, dtype: Dtype) -> Option<f64> {
 
 /// The same for this processor.
 pub fn of_processor(dtype: Dtype) -> f64 {
-    of_threads(&dtype.to_string(), || product(Device::Cpu, kind(dtype), WIDTH.0).unwrap_or(f64::NAN))
+    of_threads(&dtype.to_string(), || product(Device::Cpu, dtype.kind(), WIDTH.0).unwrap_or(f64::NAN))
 }
 
-fn kind(dtype: Dtype) -> Kind {
-    trainer::Precision::from(dtype).kind()
-}
-
-/// What is no matrix product: elements that go through GELU in a second, on this processor.
+/// The speed of all work but matrix products: elements that go through GELU in a second, on this processor.
 pub fn elements() -> f64 {
     of_threads("elements", || {
         let x = Tensor::ones([64, WIDTH.0], (Kind::Float, Device::Cpu));
@@ -49,8 +41,8 @@ pub fn elements() -> f64 {
     })
 }
 
-/// What is known of this processor under a name, or else is measured on one thread and taken times the threads: two wait
-/// for each other where other programs run, and the best of one shows what the processor can do.
+/// A cached speed of this processor. If there is none, it is measured on one thread and multiplied by the number of threads:
+/// on a busy machine several threads wait for each other, and the best time of one shows what the processor can do.
 fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     let path = cache();
     let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
@@ -65,10 +57,7 @@ fn of_threads(name: &str, measure: impl Fn() -> f64) -> f64 {
     tch::set_num_threads(threads);
     here.insert(name.to_owned(), rate);
     // Without the file the next command measures again.
-    if let (Some(path), Ok(bytes)) = (path, serde_json::to_vec_pretty(&known)) {
-        let _ = path.parent().map(fs::create_dir_all);
-        let _ = atomic::write(&path, &bytes);
-    }
+    let _ = path.map(|path| files::save_json(&path, &known));
     rate
 }
 

@@ -2,11 +2,10 @@
 //! docs/scaling.md says where the speeds come from and what is assumed.
 use model::Architecture;
 use serde::Serialize;
+use trainer::Dtype;
 
-use crate::{
-    plan::cost::{self, Cost},
-    recipe::{Dtype, Training},
-};
+use crate::plan::cost::{self, Cost};
+use crate::recipe::Training;
 
 /// Where it would run: speeds by data sheet, and how much of each is assumed to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -163,7 +162,7 @@ fn step(
     gpus: u64,
     gpus_per_node: u64,
 ) -> Prediction {
-    let batch = training.batch_size.map_or(1, u64::from);
+    let batch = training.batch_size().get() as u64;
     let patches = batch as f64 * architecture.patch_length as f64;
     // A forward pass is a third of the work; run a second time it makes four thirds.
     let again = if training.activation_checkpointing { 4.0 / 3.0 } else { 1.0 };

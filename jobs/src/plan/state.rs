@@ -1,39 +1,33 @@
 //! What has been done: `runs/<name>/state.json`.
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-    },
-    plan::fingerprint::Fingerprint,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::plan::fingerprint::Fingerprint;
 
 const FORMAT: u32 = 1;
 
 /// The record of a run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct State {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
     format: u32,
     /// By the name of the stage.
     pub stages: BTreeMap<String, Record>,
 }
 
 /// The record of a stage.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub kind: String,
     /// Its folder in the run's.
     pub folder: String,
-    pub status: Status,
+    pub status: RecordStatus,
     pub fingerprint: Fingerprint,
     /// Seconds since 1970.
     pub started: u64,
@@ -51,7 +45,7 @@ pub struct Record {
 /// How far a stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum RecordStatus {
     Running,
     Interrupted,
     Failed,
@@ -59,7 +53,7 @@ pub enum Status {
 }
 
 /// What a stage leaves behind.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
     /// Files and folders without which the stage is not done.
     pub files: Vec<PathBuf>,
@@ -74,21 +68,32 @@ pub struct Outputs {
     pub facts: Map<String, Value>,
 }
 
-impl State {
+impl Outputs {
+    /// Files, and the numbers that are the keys of an object.
+    pub fn new(files: Vec<PathBuf>, facts: &impl Serialize) -> Outputs {
+        let facts = match serde_json::to_value(facts) {
+            Ok(Value::Object(facts)) => facts,
+            _ => Map::new(),
+        };
+        Outputs { files, facts, ..Outputs::default() }
+    }
+}
+
+impl RunState {
     /// The record of the run in `folder`, empty if there is none.
     ///
     /// # Errors
     /// The file is there and cannot be read.
-    pub fn read(folder: &Path) -> Result<State> {
+    pub fn read(folder: &Path) -> Result<RunState> {
         let path = folder.join("state.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(State { format: FORMAT, stages: BTreeMap::new() });
+                return Ok(RunState { format: FORMAT, stages: BTreeMap::new() });
             }
             Err(error) => return Err(Failure::io("read", &path, error)),
         };
-        let state: State = serde_json::from_slice(&bytes).map_err(|error| {
+        let state: RunState = serde_json::from_slice(&bytes).map_err(|error| {
             Failure::failed(format!("{} is damaged: {error}", path.display()))
                 .hint("remove it, and the stages of this run start afresh")
         })?;
@@ -103,9 +108,7 @@ impl State {
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("state.json");
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| Failure::io("write", &path, error))?;
-        atomic::write(&path, &bytes).map_err(|error| Failure::io("write", &path, error))
+        files::save_json(&folder.join("state.json"), self)
     }
 }
 

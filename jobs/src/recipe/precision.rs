@@ -1,38 +1,8 @@
-//! Number formats: what a recipe asks for, and what `auto` comes to on a machine.
-use std::{env, fmt};
+//! What `precision: auto` comes to on a machine.
+use std::env;
 
-use clap::ValueEnum;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// The number format of the arithmetic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// What the machine multiplies at full speed: bf16, fp16 on cards before compute capability 8.0, fp32 on processors
-    /// without bf16.
-    #[default]
-    Auto,
-    /// 32-bit floats throughout.
-    Fp32,
-    /// Autocast to bfloat16.
-    Bf16,
-    /// Autocast to half precision with dynamic loss scaling, as the original trains.
-    Fp16,
-}
-
-/// A number format that is settled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32-bit floats.
-    #[default]
-    Fp32,
-    /// bfloat16.
-    Bf16,
-    /// Half precision.
-    Fp16,
-}
+use trainer::Dtype;
 
 /// What a device multiplies at full speed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,47 +83,6 @@ impl Native {
 
     pub fn multiplies(&self, format: Dtype) -> bool {
         self.formats.contains(&format)
-    }
-}
-
-impl Precision {
-    /// The format; where nobody has settled what `auto` is, the one that every machine computes in.
-    pub fn dtype(self) -> Dtype {
-        match self {
-            Precision::Auto | Precision::Fp32 => Dtype::Fp32,
-            Precision::Bf16 => Dtype::Bf16,
-            Precision::Fp16 => Dtype::Fp16,
-        }
-    }
-}
-
-impl From<Dtype> for Precision {
-    fn from(format: Dtype) -> Precision {
-        match format {
-            Dtype::Fp32 => Precision::Fp32,
-            Dtype::Bf16 => Precision::Bf16,
-            Dtype::Fp16 => Precision::Fp16,
-        }
-    }
-}
-
-impl From<Dtype> for trainer::Precision {
-    fn from(format: Dtype) -> trainer::Precision {
-        match format {
-            Dtype::Fp32 => trainer::Precision::Fp32,
-            Dtype::Bf16 => trainer::Precision::Bf16,
-            Dtype::Fp16 => trainer::Precision::Fp16,
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Dtype::Fp32 => "fp32",
-            Dtype::Bf16 => "bf16",
-            Dtype::Fp16 => "fp16",
-        })
     }
 }
 

@@ -1,30 +1,38 @@
 //! What a stage asks of a cluster.
-use std::{fmt, num::NonZeroU64};
+use std::fmt;
+use std::num::NonZeroU64;
 
+use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a stage asks of a cluster. It has no effect where no cluster runs it, and none on the result.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Args)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Machines (1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N")]
     pub nodes: Option<NonZeroU64>,
     /// GPUs of each machine, a process each (1, or 0 with `device: cpu`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "G")]
     pub gpus_per_node: Option<u64>,
     /// The longest time of one job, as Slurm writes it: minutes, hours:minutes:seconds, days-hours (the partition's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "T")]
     pub time: Option<String>,
     /// The partition (the cluster's default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "P")]
     pub partition: Option<String>,
     /// The account that pays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "A")]
     pub account: Option<String>,
     /// Further options of sbatch, one a word: ["--cpus-per-task=8", "--constraint=a100"].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub extra: Option<Vec<String>>,
 }
 

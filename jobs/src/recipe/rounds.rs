@@ -1,36 +1,39 @@
 //! `rl` in its parts: every round generates, takes features, scores, prefers and optimises, each a stage of its own.
 use std::path::PathBuf;
 
-use crate::recipe::{
-    Dpo, Features, Generate, Precision, Prefer, Recipe, Rl, Score, Stage, overrides, paths::run_folder,
-};
+use trainer::Precision;
+
+use crate::common::failure::{Failure, Result};
+use crate::recipe::paths::run_folder;
+use crate::recipe::{DpoKeys, Features, Generate, Prefer, Recipe, Rl, Score, Stage, check};
 
 /// The recipe with each `rl` stage replaced by its parts, NAME.ROUND.PART, which write to `runs/RUN/NAME/`; what
 /// names the stage's weights names those of its last round.
-pub fn expand(mut recipe: Recipe) -> Recipe {
-    let names = overrides::names(&recipe);
+///
+/// # Errors
+/// A usage failure: what is wrong with the keys of an `rl` stage.
+pub fn expand(recipe: &mut Recipe) -> Result<()> {
     let mut last: Vec<(String, String)> = Vec::new();
-    let stages = std::mem::take(&mut recipe.stages);
-    for (mut stage, name) in stages.into_iter().zip(names) {
-        *stage.name() = Some(name.clone());
-        if let Some(Some(init)) = stage.init()
+    for mut stage in std::mem::take(&mut recipe.stages) {
+        if let Some(Some(init)) = stage.init_key()
             && let Some((_, weights)) = last.iter().find(|(rl, _)| *init == format!("stage:{rl}"))
         {
             *init = format!("stage:{weights}");
         }
-        match stage {
-            Stage::Rl(rl) => {
-                last.push((name.clone(), format!("{name}.{}.dpo", rl.rounds)));
-                recipe.stages.extend(parts(&rl, &name, &recipe));
-            }
-            other => recipe.stages.push(other),
-        }
+        let Stage::Rl(rl) = stage else {
+            recipe.stages.push(stage);
+            continue;
+        };
+        let name = rl.name.clone().unwrap_or_default();
+        check::rl(&rl).map_err(|message| Failure::usage(format!("stage `{name}`: {message}")))?;
+        last.push((name.clone(), format!("{name}.{}.dpo", rl.rounds)));
+        recipe.stages.extend(parts(&rl, &name, recipe)?);
     }
-    recipe
+    Ok(())
 }
 
 /// The words of a part's name: the stage, the round and the part. The reference's features belong to no round.
-pub fn words(name: &str) -> Option<(&str, &str, &str)> {
+pub fn part_of(name: &str) -> Option<(&str, &str, &str)> {
     let (before, part) = name.rsplit_once('.')?;
     if part == REFERENCE {
         return Some((before, "", part));
@@ -44,7 +47,11 @@ const REFERENCE: &str = "reference";
 const FINAL: &str = "final";
 const PARTS: [&str; 5] = ["generate", "features", "score", "prefer", "dpo"];
 
-fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
+fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Result<Vec<Stage>> {
+    let dpo = match &rl.dpo {
+        Some(keys) => keys.clone(),
+        None => DpoKeys::all_left_out().map_err(|error| Failure::failed(error.to_string()))?,
+    };
     let folder = run_folder(&recipe.name).join(name);
     let reference = folder.join(REFERENCE);
     let features = |part: String, input: PathBuf, pieces: Option<String>, output: PathBuf| {
@@ -77,7 +84,7 @@ fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
             init: (round == 1).then(|| rl.init.clone()).flatten(),
             samples: rl.samples,
             batch_size: rl.batch_size,
-            sampling: rl.sampling.clone(),
+            sampling: rl.sampling,
             prompt: None,
             prompts: rl.prompts.clone(),
             // Rounds do not draw alike.
@@ -113,33 +120,13 @@ fn parts(rl: &Rl, name: &str, recipe: &Recipe) -> Vec<Stage> {
             similarity_limit: rl.similarity_limit,
             output: preferences.clone(),
         }));
-        let settings = &rl.dpo;
-        stages.push(Stage::Dpo(Dpo {
-            name: Some(part("dpo")),
-            resources: rl.resources.clone(),
-            init: (round == 1).then(|| rl.init.clone()).flatten(),
-            preferences,
-            precision: rl.precision,
-            tag: Some(format!("{}-RL{round}", rl.tag.as_ref().unwrap_or(&recipe.name))),
-            beta: settings.beta,
-            lambda: settings.lambda,
-            learning_rate: settings.learning_rate,
-            steps: settings.steps,
-            batch_size: settings.batch_size,
-            accumulation_steps: settings.accumulation_steps,
-            max_grad_norm: settings.max_grad_norm,
-            weight_decay: settings.weight_decay,
-            dropout: settings.dropout,
-            activation_checkpointing: settings.activation_checkpointing,
-            gradient_precision: settings.gradient_precision,
-            shard_optimizer: settings.shard_optimizer,
-            optimizer_offload: settings.optimizer_offload,
-            checkpoint_every: settings.checkpoint_every,
-            keep_checkpoints: settings.keep_checkpoints,
-            log_every: settings.log_every,
-        }));
+        stages.push(Stage::Dpo(dpo.clone().stage(
+            (part("dpo"), rl.resources.clone()),
+            ((round == 1).then(|| rl.init.clone()).flatten(), preferences),
+            (rl.precision, format!("{}-RL{round}", rl.tag.as_ref().unwrap_or(&recipe.name))),
+        )));
     }
-    stages
+    Ok(stages)
 }
 
 #[cfg(test)]
@@ -148,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_part_is_known_by_its_name() {
-        assert_eq!(words("rl.1.dpo"), Some(("rl", "1", "dpo")));
-        assert_eq!(words("a.b.final.score"), Some(("a.b", "final", "score")));
-        assert_eq!(words("rl.reference"), Some(("rl", "", "reference")));
-        assert_eq!(words("v1.2.finetune"), None);
-        assert_eq!(words("generate"), None);
+        assert_eq!(part_of("rl.1.dpo"), Some(("rl", "1", "dpo")));
+        assert_eq!(part_of("a.b.final.score"), Some(("a.b", "final", "score")));
+        assert_eq!(part_of("rl.reference"), Some(("rl", "", "reference")));
+        assert_eq!(part_of("v1.2.finetune"), None);
+        assert_eq!(part_of("generate"), None);
     }
 }

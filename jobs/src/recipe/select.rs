@@ -1,56 +1,49 @@
 //! The choice of a corpus's best pieces, and pieces written while a network learns.
-use std::{num::NonZeroU64, path::PathBuf};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{number::*, precision::Precision, resources::Resources, values::Sampling};
+use model::number::{Count, Portion, Positive};
+use model::sampling::Sampling;
+use trainer::Precision;
 
-/// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Select {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// What the stage asks of a cluster, before the recipe's `resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-    /// What to choose from: an index, or a folder of ABC, interleaved or standard.
-    pub corpus: PathBuf,
-    /// Only pieces whose name matches this glob.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pieces: Option<String>,
-    /// What ranks the pieces.
-    #[serde(default)]
-    pub by: By,
-    /// The weights that say how likely a piece is: a path, hf://owner/repo/file or stage:NAME (by log_probability: the
-    /// previous training stage's; else none).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<String>,
-    /// The weights of CLaMP 2 or M3 that say how like the reference a piece is: a path, hf://owner/repo/file or stage:NAME.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clamp2: Option<String>,
-    /// Folder of features of the reference pieces, by the same weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<PathBuf>,
-    /// Pieces to keep. Not together with portion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<NonZeroU64>,
-    /// The portion of the pieces to keep.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub portion: Option<Portion>,
-    /// Keep only pieces that score at least this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<f64>,
-    /// A piece that has this portion of its bars in common with a better one is left out; null leaves none out.
-    #[serde(default = "most_bars")]
-    pub duplicates: Option<Portion>,
-    /// The index to write.
-    pub output: PathBuf,
-    /// The recipe's precision, for this stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
+use super::declare::{declare, stage};
+use super::resources::Resources;
+
+stage! {
+    /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
+    Select {
+        /// What to choose from: an index, or a folder of ABC, interleaved or standard.
+        corpus: PathBuf,
+        /// Only pieces whose name matches this glob.
+        pieces: Option<String>,
+        /// What ranks the pieces.
+        #[serde(default)]
+        by: By,
+        /// The weights that say how likely a piece is: a path, hf://owner/repo/file or stage:NAME (by log_probability: the
+        /// previous training stage's; else none).
+        #[schemars(extend("effect" = "content"))]
+        init: Option<String>,
+        /// The weights of CLaMP 2 or M3 that say how like the reference a piece is: a path, hf://owner/repo/file or stage:NAME.
+        clamp2: Option<String>,
+        /// Folder of features of the reference pieces, by the same weights.
+        reference: Option<PathBuf>,
+        /// Pieces to keep. Not together with portion.
+        count: Option<Count>,
+        /// The portion of the pieces to keep.
+        portion: Option<Portion>,
+        /// Keep only pieces that score at least this.
+        threshold: Option<f64>,
+        /// A piece that has this portion of its bars in common with a better one is left out; null leaves none out.
+        #[serde(default = "Portion::some::<4, 5>")]
+        duplicates: Option<Portion>,
+        /// The index to write.
+        output: PathBuf,
+        /// The recipe's precision, for this stage.
+        precision: Option<Precision>,
+    }
 }
 
 /// What ranks the pieces of a corpus.
@@ -80,8 +73,8 @@ pub struct Listen {
     /// Epochs from one time to the next.
     pub every: NonZeroU64,
     /// Pieces each time.
-    #[serde(default = "four")]
-    pub samples: NonZeroU64,
+    #[serde(default = "Count::of::<4>")]
+    pub samples: Count,
     /// How characters are drawn.
     #[serde(default)]
     pub sampling: Sampling,
@@ -89,9 +82,9 @@ pub struct Listen {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<Vec<String>>,
     /// Seconds that the pieces of one time may take together; those not complete by then are left out.
-    #[serde(default = "two_minutes")]
+    #[serde(default = "Positive::ratio::<120, 1>")]
     pub max_seconds: Positive,
     /// End a piece after this many patches (the model ends it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_patches: Option<NonZeroU64>,
+    pub max_patches: Option<Count>,
 }

@@ -1,18 +1,21 @@
 //! The recipe and its stages as they are written.
-use std::{fmt, num::NonZeroU64, path::PathBuf};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 
+use model::number::{Count, Portion, Positive};
+use model::sampling::Sampling;
+use notation::preprocess::Keys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use trainer::Precision;
 
-use super::{
-    number::*,
-    precision::Precision,
-    resources::Resources,
-    rl::{Dpo, Features, Prefer, Rl, Score},
-    select::{By, Select},
-    training::{M3, Training},
-    values::{Device, Keys, Sampling, Size},
-};
+use super::declare::{declare, stage};
+use super::resources::Resources;
+use super::rl::{Dpo, Features, Prefer, Rl, Score};
+use super::select::{By, Select};
+use super::training::{M3, Training};
+use super::values::{Device, Size};
 
 /// A recipe of notagen-train: what to train, on what, and what to write with it. Paths are relative to the
 /// working directory.
@@ -74,186 +77,128 @@ pub struct Dimensions {
     pub dropout: Option<Portion>,
 }
 
-/// One stage of a recipe: a map with one key, the kind of the stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
+/// Declares the kinds of stages: the word in a recipe, and the keys.
+macro_rules! stages {
+    ($($(#[$of_kind:meta])* $word:literal $kind:ident($keys:ty),)+) => {
+        /// One stage of a recipe: a map with one key, the kind of the stage.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Stage {
+            $($(#[$of_kind])* $kind($keys),)+
+        }
+
+        impl Stage {
+            /// The kinds of stages, as a recipe writes them.
+            pub const KINDS: &[&str] = &[$($word),+];
+
+            pub fn kind(&self) -> &'static str {
+                match self { $(Stage::$kind(_) => $word,)+ }
+            }
+
+            pub fn name(&self) -> Option<&String> {
+                match self { $(Stage::$kind(stage) => stage.name.as_ref(),)+ }
+            }
+
+            pub fn set_name(&mut self, name: &str) {
+                match self { $(Stage::$kind(stage) => stage.name = Some(name.to_owned()),)+ }
+            }
+
+            /// What the stage itself asks of a cluster.
+            pub fn resources(&self) -> Option<&Resources> {
+                match self { $(Stage::$kind(stage) => stage.resources.as_ref(),)+ }
+            }
+        }
+    };
+}
+
+stages! {
     /// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
-    Preprocess(Preprocess),
+    "preprocess" Preprocess(Preprocess),
     /// Training from scratch on a large corpus.
-    Pretrain(Training),
+    "pretrain" Pretrain(Training),
     /// Training on a chosen part of the corpus, between pretraining and fine-tuning (NotaGen-X).
-    PostTrain(Training),
+    "post_train" PostTrain(Training),
     /// Training on the target corpus.
-    Finetune(Training),
+    "finetune" Finetune(Training),
     /// Training of M3, the music encoder of CLaMP 2, by masked patches.
-    M3(M3),
+    "m3" M3(M3),
     /// Writes pieces of music.
-    Generate(Generate),
+    "generate" Generate(Generate),
     /// Rounds of CLaMP-DPO: generate, features, score, prefer, DPO.
-    Rl(Rl),
+    "rl" Rl(Rl),
     /// CLaMP 2 features of a folder of interleaved ABC.
-    Features(Features),
+    "features" Features(Features),
     /// The average CLaMP 2 score of generated pieces.
-    Score(Score),
+    "score" Score(Score),
     /// Chooses and rejects generated pieces: the preference data of DPO.
-    Prefer(Prefer),
+    "prefer" Prefer(Prefer),
     /// Direct preference optimisation (DPO-positive) on preference data.
-    Dpo(Dpo),
+    "dpo" Dpo(Dpo),
     /// Ranks a corpus and keeps the best of it: the training pieces of the next stage.
-    Select(Select),
+    "select" Select(Select),
 }
 
-/// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Preprocess {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// What the stage asks of a cluster, before the recipe's `resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-    /// Folder of scores, MusicXML or standard ABC.
-    pub scores: PathBuf,
-    /// Folder for interleaved ABC, the form CLaMP 2 reads; may be left out with pack.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interleaved: Option<PathBuf>,
-    /// One compressed file for interleaved ABC, instead of the folder or besides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pack: Option<PathBuf>,
-    /// Folder for the rest-reduced form NotaGen trains on, a folder per key; the indexes lie beside it.
-    pub augmented: PathBuf,
-    /// The portion of the pieces kept for evaluation.
-    #[serde(default = "eval_split")]
-    pub eval_split: Portion,
-    /// The keys that pieces are written in (with pack none; else those that the training stages after it ask for, all if
-    /// none does).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Keys>,
-    /// The seed of the split (the recipe's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// A table (CSV) of period, composer and instrumentation by piece, written into the pieces as prompts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompts: Option<PathBuf>,
+stage! {
+    /// Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
+    Preprocess {
+        /// Folder of scores, MusicXML or standard ABC.
+        scores: PathBuf,
+        /// Folder for interleaved ABC, the form CLaMP 2 reads; may be left out with pack.
+        interleaved: Option<PathBuf>,
+        /// One compressed file for interleaved ABC, instead of the folder or besides.
+        pack: Option<PathBuf>,
+        /// Folder for the rest-reduced form NotaGen trains on, a folder per key; the indexes lie beside it.
+        augmented: PathBuf,
+        /// The portion of the pieces kept for evaluation.
+        #[serde(default = "Portion::ratio::<1, 10>")]
+        eval_split: Portion,
+        /// The keys that pieces are written in (with pack none; else those that the training stages after it ask for, all if
+        /// none does).
+        keys: Option<Keys>,
+        /// The seed of the split (the recipe's).
+        seed: Option<u64>,
+        /// A table (CSV) of period, composer and instrumentation by piece, written into the pieces as prompts.
+        prompts: Option<PathBuf>,
+    }
 }
 
-/// Writes pieces of music.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Generate {
-    /// The name of the stage (its kind).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// What the stage asks of a cluster, before the recipe's `resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-    /// The weights: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<String>,
-    /// Pieces to write.
-    #[serde(default = "thousand")]
-    pub samples: NonZeroU64,
-    /// Pieces written at a time (as many as the memory holds).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<NonZeroU64>,
-    /// How characters are drawn.
-    #[serde(default)]
-    pub sampling: Sampling,
-    /// What to write: "Period_Composer_Instrumentation". Not together with prompts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
-    /// Several prompts, taken in turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompts: Option<Vec<String>>,
-    /// The seed of the drawing (the recipe's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Folder for original/, interleaved/ and summary.json (the stage's folder).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<PathBuf>,
-    /// Give a piece up after this many seconds (1200).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_seconds: Option<Positive>,
-    /// Give a piece up after this many characters (102400).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_characters: Option<NonZeroU64>,
-    /// End a piece after this many patches (the model ends it).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_patches: Option<NonZeroU64>,
-    /// The recipe's precision, for this stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
+stage! {
+    /// Writes pieces of music.
+    Generate {
+        /// The weights: a path, hf://owner/repo/file or stage:NAME (the previous training stage's).
+        #[schemars(extend("effect" = "content"))]
+        init: Option<String>,
+        /// Pieces to write.
+        #[serde(default = "Count::of::<1000>")]
+        samples: Count,
+        /// Pieces written at a time (as many as the memory holds).
+        #[schemars(extend("effect" = "none"))]
+        batch_size: Option<Count>,
+        /// How characters are drawn.
+        #[serde(default)]
+        sampling: Sampling,
+        /// What to write: "Period_Composer_Instrumentation". Not together with prompts.
+        prompt: Option<String>,
+        /// Several prompts, taken in turn.
+        prompts: Option<Vec<String>>,
+        /// The seed of the drawing (the recipe's).
+        seed: Option<u64>,
+        /// Folder for original/, interleaved/ and summary.json (the stage's folder).
+        output: Option<PathBuf>,
+        /// Give a piece up after this many seconds (1200).
+        max_seconds: Option<Positive>,
+        /// Give a piece up after this many characters (102400).
+        max_characters: Option<Count>,
+        /// End a piece after this many patches (the model ends it).
+        max_patches: Option<Count>,
+        /// The recipe's precision, for this stage.
+        precision: Option<Precision>,
+    }
 }
 
 impl Stage {
-    /// The kinds of stages, as a recipe writes them.
-    pub const KINDS: [&str; 12] = [
-        "preprocess",
-        "pretrain",
-        "post_train",
-        "finetune",
-        "m3",
-        "generate",
-        "rl",
-        "features",
-        "score",
-        "prefer",
-        "dpo",
-        "select",
-    ];
-
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Stage::Preprocess(_) => "preprocess",
-            Stage::Pretrain(_) => "pretrain",
-            Stage::PostTrain(_) => "post_train",
-            Stage::Finetune(_) => "finetune",
-            Stage::M3(_) => "m3",
-            Stage::Generate(_) => "generate",
-            Stage::Rl(_) => "rl",
-            Stage::Features(_) => "features",
-            Stage::Score(_) => "score",
-            Stage::Prefer(_) => "prefer",
-            Stage::Dpo(_) => "dpo",
-            Stage::Select(_) => "select",
-        }
-    }
-
-    pub fn name(&mut self) -> &mut Option<String> {
-        match self {
-            Stage::Preprocess(stage) => &mut stage.name,
-            Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => &mut stage.name,
-            Stage::M3(stage) => &mut stage.name,
-            Stage::Generate(stage) => &mut stage.name,
-            Stage::Rl(stage) => &mut stage.name,
-            Stage::Features(stage) => &mut stage.name,
-            Stage::Score(stage) => &mut stage.name,
-            Stage::Prefer(stage) => &mut stage.name,
-            Stage::Dpo(stage) => &mut stage.name,
-            Stage::Select(stage) => &mut stage.name,
-        }
-    }
-
-    /// What the stage itself asks of a cluster.
-    pub fn resources(&self) -> Option<&Resources> {
-        match self {
-            Stage::Preprocess(stage) => stage.resources.as_ref(),
-            Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => stage.resources.as_ref(),
-            Stage::M3(stage) => stage.resources.as_ref(),
-            Stage::Generate(stage) => stage.resources.as_ref(),
-            Stage::Rl(stage) => stage.resources.as_ref(),
-            Stage::Features(stage) => stage.resources.as_ref(),
-            Stage::Score(stage) => stage.resources.as_ref(),
-            Stage::Prefer(stage) => stage.resources.as_ref(),
-            Stage::Dpo(stage) => stage.resources.as_ref(),
-            Stage::Select(stage) => stage.resources.as_ref(),
-        }
-    }
-
     /// The key that says which weights a stage starts from.
-    pub fn init(&mut self) -> Option<&mut Option<String>> {
+    pub fn init_key(&mut self) -> Option<&mut Option<String>> {
         match self {
             Stage::Pretrain(stage) | Stage::PostTrain(stage) | Stage::Finetune(stage) => Some(&mut stage.init),
             Stage::Generate(stage) => Some(&mut stage.init),
@@ -263,6 +208,11 @@ impl Stage {
             Stage::Select(stage) if stage.by == By::LogProbability || stage.init.is_some() => Some(&mut stage.init),
             _ => None,
         }
+    }
+
+    /// The same, to read: nothing where a stage starts from no weights.
+    pub fn init(&self) -> Option<Option<String>> {
+        self.clone().init_key().cloned()
     }
 
     /// The number format that a resolved stage computes in, if it computes with a network.
@@ -298,6 +248,16 @@ impl Stage {
     /// Whether the stage works piece by piece, so that its pieces can be shared out.
     pub fn works_by_pieces(&self) -> bool {
         matches!(self, Stage::Generate(_) | Stage::Features(_) | Stage::Select(_))
+    }
+
+    /// Whether the stage trains a network.
+    pub fn trains(&self) -> bool {
+        matches!(self, Stage::M3(_) | Stage::Dpo(_)) || self.training().is_some()
+    }
+
+    /// Whether the processes of a team run the stage together; the others are rank 0's alone.
+    pub fn is_for_all(&self) -> bool {
+        self.works_by_pieces() || self.trains()
     }
 
     /// Whether the stage leaves weights of NotaGen behind.

@@ -4,28 +4,20 @@ mod curves;
 mod scores;
 mod style;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use crate::{
-    common::{
-        atomic,
-        digests::Digests,
-        failure::{Failure, Result},
-        progress::{bytes, clock, duration, metric},
-    },
-    plan::{
-        Plan,
-        state::{Record, State, Status, now},
-    },
-    recipe::{Stage, rounds},
-    run::{provenance, summary},
-};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::files;
+use crate::common::progress::{bytes, clock, duration, metric};
+use crate::plan::Plan;
+use crate::plan::state::{Record, RecordStatus, RunState, now};
+use crate::recipe::{Stage, rounds};
+use crate::run::{provenance, summary};
 use chart::{Mark, Series, exact, number};
 use curves::{Curves, Line};
 use scores::Score;
@@ -43,14 +35,14 @@ const WARNINGS: usize = 40;
 ///
 /// # Errors
 /// The file cannot be written, or an input cannot be read again.
-pub fn write(plan: &Plan, state: &State, digests: &mut Digests) -> Result<PathBuf> {
+pub fn write(plan: &Plan, state: &RunState, digests: &mut Digests) -> Result<PathBuf> {
     let path = plan.folder.join("report.html");
     let page = page(plan, state, digests)?.into_string();
-    atomic::write(&path, page.as_bytes()).map_err(|error| Failure::io("write", &path, error))?;
+    files::save(&path, page)?;
     Ok(path)
 }
 
-fn page(plan: &Plan, state: &State, digests: &mut Digests) -> Result<Markup> {
+fn page(plan: &Plan, state: &RunState, digests: &mut Digests) -> Result<Markup> {
     let sessions = provenance::sessions(&plan.folder);
     let warnings = warnings(plan, state);
     Ok(html! {
@@ -95,9 +87,9 @@ fn page(plan: &Plan, state: &State, digests: &mut Digests) -> Result<Markup> {
 }
 
 /// The numbers that a reader wants first.
-fn headline(plan: &Plan, state: &State) -> Markup {
+fn headline(plan: &Plan, state: &RunState) -> Markup {
     let records = || plan.stages.iter().filter_map(|stage| state.stages.get(&stage.name));
-    let done = records().filter(|record| record.status == Status::Done).count();
+    let done = records().filter(|record| record.status == RecordStatus::Done).count();
     let began = records().map(|record| record.started).min();
     let ended = records().filter_map(|record| record.finished).max();
     let seconds: f64 = records().map(|record| record.seconds).sum();
@@ -149,10 +141,10 @@ fn table(rows: &[Vec<String>]) -> Markup {
 }
 
 /// What became of the stages; the parts of rounds are many, and told apart.
-fn stages(plan: &Plan, state: &State) -> Markup {
+fn stages(plan: &Plan, state: &RunState) -> Markup {
     let mut rows = summary::stages(plan, state).into_iter();
     let heading: Vec<Vec<String>> = rows.next().into_iter().collect();
-    let is_part = |row: &Vec<String>| row.first().is_some_and(|name| rounds::words(name).is_some());
+    let is_part = |row: &Vec<String>| row.first().is_some_and(|name| rounds::part_of(name).is_some());
     let (parts, whole): (Vec<_>, Vec<_>) = rows.partition(is_part);
     html! {
         (table(&[heading.clone(), whole].concat()))
@@ -166,7 +158,7 @@ fn stages(plan: &Plan, state: &State) -> Markup {
 }
 
 /// Every line of the stages' logs that warns.
-fn warnings(plan: &Plan, state: &State) -> Vec<(String, String)> {
+fn warnings(plan: &Plan, state: &RunState) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for stage in plan.stages.iter().filter(|stage| state.stages.contains_key(&stage.name)) {
         let log = fs::read_to_string(plan.stage_folder(stage).join("log.txt")).unwrap_or_default();
@@ -180,7 +172,7 @@ fn warnings(plan: &Plan, state: &State) -> Vec<(String, String)> {
 }
 
 /// The scores of the rounds, as a curve and as a table.
-fn rl(plan: &Plan, state: &State) -> Markup {
+fn rl(plan: &Plan, state: &RunState) -> Markup {
     html! {
         @for stage in summary::rl_stages(plan) {
             @let rows = summary::scores(plan, state, stage);
@@ -203,10 +195,10 @@ fn rl(plan: &Plan, state: &State) -> Markup {
     }
 }
 
-fn averages(plan: &Plan, state: &State, of: &str) -> Line {
+fn averages(plan: &Plan, state: &RunState, of: &str) -> Line {
     let mut line = Line::new();
     for planned in &plan.stages {
-        if let (Stage::Score(score), Some((stage, ..))) = (&planned.stage, rounds::words(&planned.name))
+        if let (Stage::Score(score), Some((stage, ..))) = (&planned.stage, rounds::part_of(&planned.name))
             && stage == of
             && let Some(record) = state.stages.get(&planned.name)
             && let Some(average) = record.result.facts.get("average_clamp2_score").and_then(Value::as_f64)
@@ -218,7 +210,7 @@ fn averages(plan: &Plan, state: &State, of: &str) -> Line {
 }
 
 /// The curves of every stage that trained.
-fn trainings(plan: &Plan, state: &State) -> Markup {
+fn trainings(plan: &Plan, state: &RunState) -> Markup {
     let trained = plan.stages.iter().filter(|stage| state.stages.contains_key(&stage.name));
     let trained: Vec<_> = trained.filter_map(|stage| Some((stage, Curves::read(&plan.stage_folder(stage))?))).collect();
     html! {
@@ -258,9 +250,9 @@ fn loss(curves: &Curves, title: &str) -> Markup {
 }
 
 /// Pieces of the last stage that wrote some, and of the trainings on their way.
-fn pieces(plan: &Plan, state: &State) -> Markup {
+fn pieces(plan: &Plan, state: &RunState) -> Markup {
     let written = plan.stages.iter().rev().find_map(|stage| match (&stage.stage, state.stages.get(&stage.name)?) {
-        (Stage::Generate(_), Record { status: Status::Done, result, .. }) => {
+        (Stage::Generate(_), Record { status: RecordStatus::Done, result, .. }) => {
             Some((&stage.name, result.files.get(1)?.clone()))
         }
         _ => None,
@@ -311,7 +303,7 @@ fn times(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Programs and machines, and the hashes of what went in and came out.
-fn where_from(plan: &Plan, state: &State, sessions: &[Value], digests: &mut Digests) -> Result<Markup> {
+fn where_from(plan: &Plan, state: &RunState, sessions: &[Value], digests: &mut Digests) -> Result<Markup> {
     let text = |value: &Value| value.as_str().map_or_else(|| "unknown".to_owned(), str::to_owned);
     let mut rows = vec![["worked on", "code", "libtorch", "device", "machine"].map(str::to_owned).to_vec()];
     for session in sessions {

@@ -1,10 +1,9 @@
 //! Pieces to look at and to take away: their notes as a picture, ABC, MusicXML and MIDI in links.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use maud::{Markup, html};
 use midly::{MetaMessage, MidiMessage, Smf, TrackEventKind};
 use notation::export::{to_midi, to_musicxml};

@@ -1,26 +1,20 @@
 //! What a run's results came from, beside its recipe: `sessions.jsonl`, a line for every time that it was worked on.
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    path::Path,
-    process::Command,
-};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{
-    common::{
-        digests::Digests,
-        failure::{Failure, Result},
-        lock, machine,
-    },
-    plan::state::now,
-    recipe::Native,
-};
+use crate::common::digests::Digests;
+use crate::common::failure::{Failure, Result};
+use crate::common::{lock, machine};
+use crate::plan::state::now;
+use crate::recipe::Native;
 
 const FILE: &str = "sessions.jsonl";
 
-/// Takes down that this process works on the run: when, with which program, on which machine.
+/// Records that this process works on the run: when, with which program, on which machine.
 ///
 /// # Errors
 /// The run's folder cannot be written to.

@@ -1,17 +1,14 @@
 //! What a run has come to: the table at its end, and `summary.json`.
 use serde_json::{Value, json};
 
-use crate::{
-    common::{progress::duration, table},
-    plan::{
-        Plan,
-        state::{Record, State, Status},
-    },
-    recipe::{Stage, rounds},
-};
+use crate::common::progress::duration;
+use crate::common::table;
+use crate::plan::Plan;
+use crate::plan::state::{Record, RecordStatus, RunState};
+use crate::recipe::{Stage, rounds};
 
 /// The contents of `summary.json`: the stages as the recipe has them, one that comes in parts with its parts.
-pub fn of(plan: &Plan, state: &State) -> Value {
+pub fn of(plan: &Plan, state: &RunState) -> Value {
     let mut stages: Vec<Value> = Vec::new();
     for planned in &plan.stages {
         let record = state.stages.get(&planned.name);
@@ -39,19 +36,19 @@ pub fn of(plan: &Plan, state: &State) -> Value {
     for stage in stages.iter_mut().filter(|stage| stage.get("parts").is_some()) {
         complete(stage);
     }
-    let done = stages.iter().all(|stage| stage["status"] == json!(Status::Done));
+    let done = stages.iter().all(|stage| stage["status"] == json!(RecordStatus::Done));
     json!({ "run": plan.recipe.name, "done": done, "stages": stages })
 }
 
 /// What the parts of a stage come to together.
 fn complete(stage: &mut Value) {
     let parts = stage["parts"].as_array().cloned().unwrap_or_default();
-    let unlike = parts.iter().map(|part| &part["status"]).find(|status| **status != json!(Status::Done));
-    stage["status"] = unlike.cloned().unwrap_or_else(|| json!(Status::Done));
+    let unlike = parts.iter().map(|part| &part["status"]).find(|status| **status != json!(RecordStatus::Done));
+    stage["status"] = unlike.cloned().unwrap_or_else(|| json!(RecordStatus::Done));
     stage["seconds"] = parts.iter().filter_map(|part| part["seconds"].as_f64()).sum::<f64>().into();
     let of_kind = |kind: &'static str| parts.iter().filter(move |part| part["kind"] == kind);
     let scores: Vec<Value> = of_kind("score")
-        .filter(|part| part["status"] == json!(Status::Done))
+        .filter(|part| part["status"] == json!(RecordStatus::Done))
         .map(|part| json!({ "round": part["result"]["round"], "average_clamp2_score": part["result"]["average_clamp2_score"] }))
         .collect();
     let weights = of_kind("dpo").next_back().map_or(&Value::Null, |part| &part["result"]["weights"]);
@@ -60,11 +57,11 @@ fn complete(stage: &mut Value) {
 
 /// The stage that a part belongs to.
 fn group(name: &str) -> Option<&str> {
-    rounds::words(name).map(|(stage, ..)| stage)
+    rounds::part_of(name).map(|(stage, ..)| stage)
 }
 
 /// The same for people.
-pub fn table(plan: &Plan, state: &State) -> String {
+pub fn table(plan: &Plan, state: &RunState) -> String {
     let mut text = table::render(&stages(plan, state));
     for stage in rl_stages(plan) {
         let rows = scores(plan, state, stage);
@@ -83,12 +80,12 @@ pub fn rl_stages(plan: &Plan) -> Vec<&str> {
 }
 
 /// The stages, behind a heading.
-pub fn stages(plan: &Plan, state: &State) -> Vec<Vec<String>> {
+pub fn stages(plan: &Plan, state: &RunState) -> Vec<Vec<String>> {
     let heading = ["stage", "status", "eval loss", "steps", "time", "result"];
     let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).to_vec()];
     for planned in &plan.stages {
         let Some(record) = state.stages.get(&planned.name) else {
-            let status = if planned.selected { planned.standing.word() } else { "not run" };
+            let status = if planned.selected { planned.status.word() } else { "not run" };
             rows.push(vec![planned.name.clone(), status.to_owned()]);
             continue;
         };
@@ -108,14 +105,14 @@ pub fn stages(plan: &Plan, state: &State) -> Vec<Vec<String>> {
 }
 
 /// Round by round, behind a heading: the score of an rl stage's pieces, and whether they keep their form.
-pub fn scores(plan: &Plan, state: &State, of: &str) -> Vec<Vec<String>> {
+pub fn scores(plan: &Plan, state: &RunState, of: &str) -> Vec<Vec<String>> {
     let fact =
         |stage: &str, key: &str| state.stages.get(stage).and_then(|record| record.result.facts.get(key)).cloned();
     let float = |stage: &str, key: &str| fact(stage, key).and_then(|value| value.as_f64());
     let heading = ["rounds of DPO", "average CLaMP 2 score", "aligned", "patches a piece", "chosen"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for planned in &plan.stages {
-        let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::words(&planned.name)) else {
+        let (Stage::Score(score), Some((stage, round, _))) = (&planned.stage, rounds::part_of(&planned.name)) else {
             continue;
         };
         if stage != of {
@@ -141,7 +138,7 @@ pub fn scores(plan: &Plan, state: &State, of: &str) -> Vec<Vec<String>> {
 fn result(record: &Record) -> String {
     let facts = &record.result.facts;
     let count = |key: &str| facts.get(key).and_then(Value::as_u64);
-    if record.status != Status::Done {
+    if record.status != RecordStatus::Done {
         return record.error.clone().unwrap_or_default();
     }
     let outputs = record.result.published.as_ref().or(record.result.files.first());
@@ -161,11 +158,11 @@ fn result(record: &Record) -> String {
     }
 }
 
-fn word(status: Status) -> &'static str {
+fn word(status: RecordStatus) -> &'static str {
     match status {
-        Status::Running => "running",
-        Status::Interrupted => "interrupted",
-        Status::Failed => "failed",
-        Status::Done => "done",
+        RecordStatus::Running => "running",
+        RecordStatus::Interrupted => "interrupted",
+        RecordStatus::Failed => "failed",
+        RecordStatus::Done => "done",
     }
 }

@@ -1,28 +1,21 @@
 //! What a stage is given, and how it ends.
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::Reporter,
-    },
-    launch::team::Team,
-    plan::{
-        Plan,
-        state::{Outputs, State},
-    },
-    recipe::resolve::Init,
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::launch::team::Team;
+use crate::plan::Plan;
+use crate::plan::state::{Outputs, RunState};
+use crate::recipe::Init;
 
 /// What a stage is given besides its settings.
 pub struct Context<'a> {
     pub plan: &'a Plan,
-    pub state: &'a State,
+    pub state: &'a RunState,
     /// The stage's folder.
     pub folder: &'a Path,
     pub device: Device,

@@ -1,38 +1,32 @@
 //! Features of pieces by CLaMP 2 or M3 (the original's `clamp2/extract_clamp2.py`).
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    m3::{MusicEncoder, Patchiliser, feature_text},
-    patches::Patches,
-};
+use model::m3::{MusicEncoder, Patchiliser, feature_text};
+use model::patches::Patches;
 use notation::corpus::{self, PieceSource};
-use serde_json::{Map, json};
-use tch::{Device, Kind, Tensor};
+use serde_json::json;
+use tch::{Device, Tensor};
+use trainer::Dtype;
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{Dtype, Features, resolve::Init},
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::{make_folder, remove, save};
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Features, Init};
+use crate::stages::context::{Context, Ended};
 
 /// Patches whose features are taken, and written, together: enough to keep the machine busy.
 const PATCHES_AT_ONCE_CPU: usize = 2_048;
 const PATCHES_AT_ONCE_GPU: usize = 16_384;
 
 /// What to take features of, and where to put them.
-pub struct Job {
+pub struct FeaturesJob {
     pub weights: PathBuf,
     pub input: PathBuf,
     /// Glob on the names of the pieces.
@@ -46,7 +40,7 @@ pub struct Job {
 
 pub fn run(stage: &Features, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let weights = context.weights(&Init::parse(&stage.weights).map_err(Failure::usage)?)?;
-    let job = Job {
+    let job = FeaturesJob {
         weights,
         input: stage.input.clone(),
         pieces: stage.pieces.clone(),
@@ -59,17 +53,17 @@ pub fn run(stage: &Features, planned: &Planned, context: &mut Context) -> Result
 }
 
 /// The features of a folder of pieces.
-pub struct Set {
+pub struct FeatureSet {
     /// Names of the pieces, in order.
     pub names: Vec<String>,
     /// (pieces, width)
     pub features: Tensor,
 }
 
-impl Set {
+impl FeatureSet {
     /// # Errors
     /// A file that is no feature, a folder without any.
-    pub fn read(folder: &Path) -> Result<Set> {
+    pub fn read(folder: &Path) -> Result<FeatureSet> {
         let found = model::features::read_folder(folder)?;
         if let Some(error) = found.damaged.into_iter().next() {
             return Err(Failure::from(error).hint("remove it, and take the features again"));
@@ -80,12 +74,12 @@ impl Set {
         }
         let (names, rows): (Vec<String>, Vec<Vec<f32>>) = found.features.into_iter().unzip();
         let features = Tensor::f_from_slice(&rows.concat())?.f_view([names.len() as i64, -1])?;
-        Ok(Set { names, features })
+        Ok(FeatureSet { names, features })
     }
 }
 
 /// One piece to take features of.
-struct Work {
+struct PieceFiles {
     piece: PieceSource,
     path: PathBuf,
     /// Its features.
@@ -94,9 +88,9 @@ struct Work {
 
 /// Makes the features that are missing or older than their pieces. `mark` tells features of these weights from others:
 /// those of others are made anew.
-pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
+pub fn extract(job: &FeaturesJob, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
     let all = sources(job)?;
-    fs::create_dir_all(&job.output).map_err(|error| Failure::io("make", &job.output, error))?;
+    make_folder(&job.output)?;
     let beside = |what: &str| job.output.with_file_name(format!(".{}.{what}", name(&job.output)));
     let alone = Lock::at(&beside("lock"), Lock::SHARES)?;
     let marked = beside("settings");
@@ -107,18 +101,19 @@ pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter
         for source in &all {
             remove(&source.to)?;
         }
-        atomic::write(&marked, mark.as_bytes()).map_err(|error| Failure::io("write", &marked, error))?;
+        save(&marked, mark)?;
     }
     drop(alone);
     let (first, step) = job.shard;
-    let sources: Vec<Work> = all.into_iter().skip(first).step_by(step).collect();
+    let sources: Vec<PieceFiles> = all.into_iter().skip(first).step_by(step).collect();
     let total = sources.len();
-    let missing: Vec<Work> = sources.into_iter().filter(|source| !is_newer(&source.to, file(source, job))).collect();
+    let missing: Vec<PieceFiles> =
+        sources.into_iter().filter(|source| !is_newer(&source.to, file(source, job))).collect();
     let before = total - missing.len();
     let mut failed: Vec<(PathBuf, String)> = Vec::new();
     let begun = Instant::now();
     if !missing.is_empty() {
-        let encoder = MusicEncoder::load(&job.weights, job.device, kind(job))?;
+        let encoder = MusicEncoder::load(&job.weights, job.device, job.precision.kind())?;
         let patchiliser = encoder.patchiliser()?;
         let mut batch: Vec<(PathBuf, Patches)> = Vec::new();
         let at_once = if job.device.is_cuda() { PATCHES_AT_ONCE_GPU } else { PATCHES_AT_ONCE_CPU };
@@ -162,18 +157,19 @@ pub fn extract(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter
         failed.len(),
         progress::duration(seconds)
     ));
-    let mut facts = Map::new();
-    facts.insert("pieces".to_owned(), json!(total - failed.len()));
-    facts.insert("failed".to_owned(), json!(failed.len()));
-    facts.insert("unchanged".to_owned(), json!(before));
-    facts.insert("seconds".to_owned(), json!(seconds));
-    Ok(Ended::Done(Outputs { files: vec![job.output.clone()], facts, ..Outputs::default() }))
+    let facts = json!({
+        "pieces": total - failed.len(),
+        "failed": failed.len(),
+        "unchanged": before,
+        "seconds": seconds,
+    });
+    Ok(Ended::Done(Outputs::new(vec![job.output.clone()], &facts)))
 }
 
 /// The pieces of all shards, in the order of their names.
-fn sources(job: &Job) -> Result<Vec<Work>> {
+fn sources(job: &FeaturesJob) -> Result<Vec<PieceFiles>> {
     let glob = job.pieces.as_deref().map(trainer::glob).transpose()?;
-    let mut sources: Vec<Work> = Vec::new();
+    let mut sources: Vec<PieceFiles> = Vec::new();
     let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
     for piece in corpus::list(&job.input, &["abc", "mtf"])? {
         let path = piece.path();
@@ -190,7 +186,7 @@ fn sources(job: &Job) -> Result<Vec<Work>> {
             ))
             .hint("rename one of them"));
         }
-        sources.push(Work { piece, path, to });
+        sources.push(PieceFiles { piece, path, to });
     }
     if sources.is_empty() {
         let of = job.pieces.as_ref().map_or_else(String::new, |pieces| format!(" that match `{pieces}`"));
@@ -200,7 +196,7 @@ fn sources(job: &Job) -> Result<Vec<Work>> {
 }
 
 /// What is newer than a piece's features when they have to be taken anew.
-fn file<'a>(work: &'a Work, job: &'a Job) -> &'a Path {
+fn file<'a>(work: &'a PieceFiles, job: &'a FeaturesJob) -> &'a Path {
     match work.piece {
         PieceSource::Packed(..) => &job.input,
         _ => &work.path,
@@ -220,7 +216,7 @@ fn embed(encoder: &MusicEncoder, batch: &mut Vec<(PathBuf, Patches)>) -> Result<
     let features = encoder.embed(&pieces)?;
     for (row, path) in paths.iter().enumerate() {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
+            make_folder(folder)?;
         }
         model::features::write(path, &Vec::<f32>::try_from(features.f_get(row as i64)?)?)?;
     }
@@ -228,7 +224,7 @@ fn embed(encoder: &MusicEncoder, batch: &mut Vec<(PathBuf, Patches)>) -> Result<
 }
 
 /// Pieces that could not be read, with the reasons, beside the features; no file where there are none.
-fn note_failed(job: &Job, failed: &[(PathBuf, String)]) -> Result<()> {
+fn note_failed(job: &FeaturesJob, failed: &[(PathBuf, String)]) -> Result<()> {
     let (shard, of) = job.shard;
     let part = if of == 1 { String::new() } else { format!("-{shard}-of-{of}") };
     let path = job.output.with_file_name(format!("{}_failed{part}.jsonl", name(&job.output)));
@@ -237,29 +233,14 @@ fn note_failed(job: &Job, failed: &[(PathBuf, String)]) -> Result<()> {
     }
     let lines: String =
         failed.iter().map(|(path, reason)| format!("{}\n", json!({ "path": path, "reason": reason }))).collect();
-    atomic::write(&path, lines.as_bytes()).map_err(|error| Failure::io("write", &path, error))
+    save(&path, lines)
 }
 
 fn name(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path, error)),
-        _ => Ok(()),
-    }
-}
-
 fn is_newer(file: &Path, than: &Path) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     time(file).zip(time(than)).is_some_and(|(file, than)| file >= than)
-}
-
-fn kind(job: &Job) -> Kind {
-    match job.precision {
-        Dtype::Fp32 => Kind::Float,
-        Dtype::Bf16 => Kind::BFloat16,
-        Dtype::Fp16 => Kind::Half,
-    }
 }

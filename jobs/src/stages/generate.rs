@@ -1,35 +1,30 @@
 //! Writes pieces of music: `original/` as the model writes them, `interleaved/` with their rests completed.
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::{
-    generate::{CudaGraphStats, GenerationEvent, Generator, Options, Start, WrittenPiece, check, tag_lines},
-    prompts,
-    sampling::Sampling,
-};
+use model::generate::{CudaGraphStats, GenerationEvent, Generator, Options, Start, WrittenPiece, check, tag_lines};
+use model::number::{Count, Positive};
+use model::prompts;
+use model::sampling::Sampling;
 use notation::{alignment, interleave, rests, text};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
+use trainer::Dtype;
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-        loading,
-        lock::Lock,
-        progress::{self, Reporter},
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{self, Dtype, Generate},
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::{make_folder, remove_folder, save};
+use crate::common::loading;
+use crate::common::lock::Lock;
+use crate::common::progress::{self, Reporter};
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::Generate;
+use crate::stages::context::{Context, Ended};
 
 /// What to write, and where.
-pub struct Job {
+pub struct GenerateJob {
     pub weights: PathBuf,
     pub output: PathBuf,
     pub samples: usize,
@@ -50,7 +45,7 @@ pub struct Job {
     pub profile: Option<(u64, PathBuf)>,
 }
 
-impl Job {
+impl GenerateJob {
     /// The numbers, from 0, of the pieces of its shard.
     fn pieces(&self) -> impl Iterator<Item = usize> {
         let (first, step) = self.shard;
@@ -68,26 +63,25 @@ impl Job {
 
 pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let init = planned.init.as_ref().ok_or_else(|| Failure::usage("the key `init` is missing"))?;
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let job = Job {
+    let job = GenerateJob {
         weights: context.weights(init)?,
         output: stage.output.clone().unwrap_or_else(|| context.folder.to_owned()),
-        samples: size(stage.samples.get()),
-        batch_size: stage.batch_size.map(|pieces| size(pieces.get())),
+        samples: stage.samples.get(),
+        batch_size: stage.batch_size.map(Count::get),
         seed: stage.seed.unwrap_or(context.plan.recipe.seed),
-        sampling: sampling(&stage.sampling),
+        sampling: stage.sampling,
         prompts: stage.prompt.iter().chain(stage.prompts.iter().flatten()).cloned().collect(),
         shard: context.shard,
         continue_from: None,
-        max_seconds: stage.max_seconds.map(|seconds| seconds.get()),
-        max_characters: stage.max_characters.map(|characters| size(characters.get())),
-        max_patches: stage.max_patches.map(|patches| size(patches.get())),
+        max_seconds: stage.max_seconds.map(Positive::get),
+        max_characters: stage.max_characters.map(Count::get),
+        max_patches: stage.max_patches.map(Count::get),
         precision: stage.precision.unwrap_or_default().dtype(),
         device: context.device,
         profile: context.profile.map(|rounds| (rounds, context.folder.join("profile.json"))),
     };
     let mark = planned.fingerprint.digest.as_str();
-    fs::create_dir_all(&job.output).map_err(|error| Failure::io("make", &job.output, error))?;
+    make_folder(&job.output)?;
     let alone = Lock::at(&job.output.join(".lock"), Lock::SHARES)?;
     if read_mark(&job.output).is_some_and(|found| found != mark) {
         context.reporter.say(format!("replaces the pieces of other settings in {}", job.output.display()));
@@ -96,15 +90,6 @@ pub fn run(stage: &Generate, planned: &Planned, context: &mut Context) -> Result
     save(&job.output.join(MARK), mark)?;
     drop(alone);
     write(&job, mark, context.stop, context.reporter)
-}
-
-/// How characters are drawn, as the network wants to know it.
-pub fn sampling(of: &recipe::Sampling) -> Sampling {
-    Sampling {
-        top_k: i64::try_from(of.top_k).unwrap_or(i64::MAX),
-        top_p: of.top_p.get(),
-        temperature: of.temperature.get(),
-    }
 }
 
 /// What pieces with these prompts begin with.
@@ -122,10 +107,10 @@ pub fn starts(prompts: &[String], reporter: &mut Reporter) -> Vec<Start> {
 }
 
 /// Writes what is missing of the pieces. `mark` tells pieces of these weights and settings from others.
-pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
+pub fn write(job: &GenerateJob, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
     let whole = job.pieces().all(|index| is_written(&job.output, index));
     if whole && read_mark(&job.output).is_some() {
-        return done(job, Pieces::new(job, mark, stop, reporter).summary()?);
+        return done(job, &Pieces::new(job, mark, stop, reporter).summary()?);
     }
     let model = loading::load(&job.weights, None, job.device)?;
     let mut generator = Generator::new(&model, kind(job.device, job.precision))?;
@@ -169,24 +154,20 @@ pub fn write(job: &Job, mark: &str, stop: &AtomicBool, reporter: &mut Reporter) 
     if given_up > 0 {
         pieces.reporter.warn(format!("{given_up} pieces are missing: they were given up after all their attempts"));
     }
-    done(job, counts)
+    done(job, &counts)
 }
 
-fn done(job: &Job, summary: Value) -> Result<Ended> {
-    let Value::Object(mut facts) = summary else { return Err(Failure::failed("the summary is no object")) };
-    // Those it read: in the record of a run `weights` are those that a stage leaves.
-    facts.remove("weights");
+fn done(job: &GenerateJob, summary: &Value) -> Result<Ended> {
     let files = vec![job.output.join("original"), job.output.join("interleaved"), job.summary()];
-    Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+    let mut outputs = Outputs::new(files, &summary);
+    // Those it read: in the record of a run `weights` are those that a stage leaves.
+    outputs.facts.remove("weights");
+    Ok(Ended::Done(outputs))
 }
 
 /// Half precision is for the GPU: a CPU is as fast in fp32.
 pub fn kind(device: Device, precision: Dtype) -> Kind {
-    match (device, precision) {
-        (Device::Cpu, _) | (_, Dtype::Fp32) => Kind::Float,
-        (_, Dtype::Bf16) => Kind::BFloat16,
-        (_, Dtype::Fp16) => Kind::Half,
-    }
+    if device.is_cuda() { precision.kind() } else { Kind::Float }
 }
 
 const MARK: &str = ".settings";
@@ -198,12 +179,7 @@ pub fn read_mark(output: &Path) -> Option<String> {
 
 fn remove(output: &Path) -> Result<()> {
     for folder in ["original", "interleaved"].map(|folder| output.join(folder)) {
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::io("remove", &folder, error));
-            }
-            _ => {}
-        }
+        remove_folder(&folder)?;
     }
     for summary in [vec![output.join("summary.json")], shares(output)].concat() {
         let _ = fs::remove_file(summary);
@@ -227,13 +203,9 @@ fn is_written(output: &Path, index: usize) -> bool {
     file(output, "original", index).is_file()
 }
 
-fn save(path: &Path, text: &str) -> Result<()> {
-    atomic::write(path, text.as_bytes()).map_err(|error| Failure::io("write", path, error))
-}
-
 /// Takes the pieces down.
 struct Pieces<'a> {
-    job: &'a Job,
+    job: &'a GenerateJob,
     mark: &'a str,
     stop: &'a AtomicBool,
     reporter: &'a mut Reporter,
@@ -248,7 +220,7 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// Counts on from the summaries of an interrupted run, and of the shards if this is all of them.
-    fn new(job: &'a Job, mark: &'a str, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
+    fn new(job: &'a GenerateJob, mark: &'a str, stop: &'a AtomicBool, reporter: &'a mut Reporter) -> Pieces<'a> {
         let read = |path: PathBuf| -> Option<Value> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
         let mut before: Vec<Value> = read(job.summary()).into_iter().collect();
         if job.shard.1 == 1 {
@@ -322,7 +294,7 @@ impl<'a> Pieces<'a> {
     /// Makes the folders: not before all that can be wrong with weights and prompts is known.
     fn make_room(&self) -> Result<()> {
         for folder in ["original", "interleaved"].map(|folder| self.job.output.join(folder)) {
-            fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+            make_folder(&folder)?;
         }
         save(&self.job.output.join(MARK), self.mark)
     }
@@ -365,7 +337,7 @@ impl<'a> Pieces<'a> {
             "aligned": if pieces == 0 { 0.0 } else { aligned as f64 / pieces as f64 },
             "weights": job.weights,
             "seed": job.seed,
-            "sampling": { "top_k": job.sampling.top_k, "top_p": job.sampling.top_p, "temperature": job.sampling.temperature },
+            "sampling": job.sampling,
         });
         if let Some(recordings) = &self.recordings {
             summary["cuda_graphs"] = json!(recordings);

@@ -1,31 +1,22 @@
 //! Pieces written while a network learns, for a person to listen to: ABC, MusicXML and MIDI.
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    NotaGen,
-    generate::{GenerationEvent, Generator, Options, WrittenPiece},
-};
-use notation::{
-    export::{to_midi, to_musicxml},
-    rests,
-};
+use model::NotaGen;
+use model::generate::{GenerationEvent, Generator, Options, WrittenPiece};
+use model::number::Count;
+use notation::export::{to_midi, to_musicxml};
+use notation::rests;
 use serde_json::json;
+use trainer::Dtype;
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-        progress::Reporter,
-    },
-    recipe::{self, Dtype},
-    stages::generate,
-};
+use crate::common::failure::Result;
+use crate::common::files;
+use crate::common::progress::Reporter;
+use crate::recipe;
+use crate::stages::generate;
 
 /// What to write, with which network, and where.
 pub struct Listen<'a> {
@@ -48,14 +39,13 @@ impl Listen<'_> {
             return Ok(());
         }
         let folder = self.folder.join(format!("epoch-{epoch:04}"));
-        fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
-        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        files::make_folder(&folder)?;
         let options = Options {
-            samples: size(self.settings.samples.get()),
+            samples: self.settings.samples.get(),
             seed: self.seed,
-            sampling: generate::sampling(&self.settings.sampling),
+            sampling: self.settings.sampling,
             starts: generate::starts(self.settings.prompts.as_deref().unwrap_or_default(), reporter),
-            max_patches: self.settings.max_patches.map(|patches| size(patches.get())),
+            max_patches: self.settings.max_patches.map(Count::get),
             skip: &|index| file(&folder, index, "abc").is_file(),
             check: &model::generate::check,
             ..Options::default()
@@ -90,10 +80,7 @@ impl Listen<'_> {
 /// The ABC comes last: where it is, the piece is done.
 fn write(folder: &Path, piece: &WrittenPiece, reporter: &mut Reporter) -> Result<()> {
     let abc = rests::unreduce_text(&piece.text)?;
-    let save = |end: &str, bytes: &[u8]| {
-        let path = file(folder, piece.index, end);
-        atomic::write(&path, bytes).map_err(|error| Failure::io("write", &path, error))
-    };
+    let save = |end: &str, bytes: &[u8]| files::save(&file(folder, piece.index, end), bytes);
     let name = file(folder, piece.index, "abc").display().to_string();
     match to_musicxml(&abc, &name) {
         Ok(score) => save("musicxml", score.output.as_bytes())?,

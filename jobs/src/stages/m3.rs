@@ -1,26 +1,21 @@
 //! Training of M3, the music encoder of CLaMP 2, by masked patches (the original's `code/train_m3.py`).
 use model::m3;
-use trainer::M3Settings;
+use trainer::M3Params;
 
-use crate::{
-    common::failure::{Failure, Result},
-    recipe::M3,
-    stages::{
-        context::{Context, Ended},
-        training::{Watch, ended, settings},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::recipe::M3;
+use crate::stages::context::{Context, Ended};
+use crate::stages::training::{Watch, ended, settle};
 
 /// Build, resume, run.
 pub fn run(stage: &M3, context: &mut Context) -> Result<Ended> {
-    let mut settings = settings(&stage.course(), context.plan.recipe.seed, context.device, || {
+    let mut settings = stage.settings(context.plan.recipe.seed);
+    settle(&mut settings, context, || {
         stage.steps.map(u64::from).ok_or_else(|| {
             Failure::usage("a wsd schedule of an m3 stage needs `steps`, or `decay_steps` instead of `decay_fraction`")
         })
     })?;
-    settings.ranks = context.team.ranks(context.device)?;
-    settings.profile = context.profile;
-    let m3 = M3Settings {
+    let m3 = M3Params {
         train: stage.train.clone(),
         eval: stage.eval.clone(),
         eval_split: stage.eval_split.get(),

@@ -12,12 +12,10 @@ pub mod select;
 mod train;
 mod training;
 
-use crate::{
-    common::failure::{Failure, Result},
-    plan::Planned,
-    recipe::Stage,
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::plan::Planned;
+use crate::recipe::Stage;
+use crate::stages::context::{Context, Ended};
 
 /// Runs one stage.
 pub fn run(planned: &Planned, context: &mut Context) -> Result<Ended> {

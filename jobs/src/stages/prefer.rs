@@ -1,29 +1,22 @@
 //! Chooses and rejects generated pieces: the preference data of DPO (the original's `RL/data.py`).
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use notation::{grouping, text};
-use serde_json::{Value, json, ser::PrettyFormatter};
+use serde_json::ser::PrettyFormatter;
+use serde_json::{Value, json};
 use trainer::preference::{nearest, portion, ranking, scores};
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-    },
-    plan::state::Outputs,
-    recipe::Prefer,
-    stages::{
-        context::{Context, Ended},
-        features::Set,
-        generate::is_aligned,
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
+use crate::plan::state::Outputs;
+use crate::recipe::Prefer;
+use crate::stages::context::{Context, Ended};
+use crate::stages::features::FeatureSet;
+use crate::stages::generate::is_aligned;
 
 /// What to choose from, and how.
-pub struct Job {
+pub struct PreferJob {
     pub reference: PathBuf,
     pub features: PathBuf,
     pub interleaved: PathBuf,
@@ -48,7 +41,7 @@ pub struct Choice {
 }
 
 pub fn run(stage: &Prefer, context: &mut Context) -> Result<Ended> {
-    let job = Job {
+    let job = PreferJob {
         reference: stage.reference.clone(),
         features: stage.features.clone(),
         interleaved: stage.interleaved.clone(),
@@ -58,16 +51,16 @@ pub fn run(stage: &Prefer, context: &mut Context) -> Result<Ended> {
         output: stage.output.clone(),
     };
     let choice = choose(&job)?;
-    context.reporter.say(choice.in_words());
+    context.reporter.say(choice.summary());
     if let Some(warning) = choice.warning() {
         context.reporter.warn(warning);
     }
-    let Value::Object(facts) = choice.facts() else { return Err(Failure::failed("the choice is no object")) };
-    Ok(Ended::Done(Outputs { files: vec![job.output, choice.report], facts, ..Outputs::default() }))
+    let facts = choice.facts();
+    Ok(Ended::Done(Outputs::new(vec![job.output, choice.report], &facts)))
 }
 
 impl Choice {
-    pub fn in_words(&self) -> String {
+    pub fn summary(&self) -> String {
         let why: Vec<String> = self
             .objections
             .iter()
@@ -114,8 +107,8 @@ impl Choice {
 /// Ranks the pieces by score, takes the best that pass the checks and the worst, and writes both down with a report.
 ///
 /// Pieces of one score rank by name; the original takes them as the file system lists them.
-pub fn choose(job: &Job) -> Result<Choice> {
-    let (reference, generated) = (Set::read(&job.reference)?, Set::read(&job.features)?);
+pub fn choose(job: &PreferJob) -> Result<Choice> {
+    let (reference, generated) = (FeatureSet::read(&job.reference)?, FeatureSet::read(&job.features)?);
     let scores = scores(&reference.features, &generated.features)?;
     let nearest = nearest(&reference.features, &generated.features)?;
     let pieces = generated.names.len();
@@ -177,7 +170,7 @@ pub fn choose(job: &Job) -> Result<Choice> {
     choice.chosen = chosen.len();
     let rejected: Vec<PathBuf> =
         ranking[pieces - wanted..].iter().map(|&piece| abc(&job.original, &generated.names[piece])).collect();
-    save(&choice.report, report.as_bytes())?;
+    save(&choice.report, report)?;
     if choice.chosen == 0 {
         let most = choice.objections.iter().max_by_key(|(_, count)| count);
         let hint = match most {
@@ -188,7 +181,7 @@ pub fn choose(job: &Job) -> Result<Choice> {
             Failure::failed(format!("no piece passes the checks; {} says why", choice.report.display())).hint(hint)
         );
     }
-    save(&job.output, &preferences(&chosen, &rejected)?)?;
+    save(&job.output, preferences(&chosen, &rejected)?)?;
     Ok(choice)
 }
 
@@ -211,13 +204,6 @@ fn preferences(chosen: &[PathBuf], rejected: &[PathBuf]) -> Result<Vec<u8>> {
 fn report_path(output: &Path) -> PathBuf {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!("{stem}_report.jsonl"))
-}
-
-fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
-    }
-    atomic::write(path, bytes).map_err(|error| Failure::io("write", path, error))
 }
 
 fn abc(folder: &Path, name: &str) -> PathBuf {

@@ -1,18 +1,15 @@
 //! Scores in; interleaved ABC, the form NotaGen trains on, and indexes out.
-use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use notation::preprocess::{self, PreprocessOptions, Progress};
-use serde_json::{Map, json};
+use notation::preprocess::{self, Keys, PreprocessOptions, Progress};
+use serde_json::json;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::Reporter,
-    },
-    plan::state::Outputs,
-    recipe::{Keys, Preprocess},
-    stages::context::{Context, Ended},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::plan::state::Outputs;
+use crate::recipe::Preprocess;
+use crate::stages::context::{Context, Ended};
 
 pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
     let options = PreprocessOptions {
@@ -21,7 +18,7 @@ pub fn run(stage: &Preprocess, context: &mut Context) -> Result<Ended> {
         prompts: stage.prompts.clone(),
         eval_split: stage.eval_split.get(),
         seed: stage.seed.unwrap_or(0),
-        keys: stage.keys.unwrap_or(Keys::All).into(),
+        keys: stage.keys.unwrap_or(Keys::All),
         ..PreprocessOptions::new(&stage.scores, "", &stage.augmented)
     };
     convert(options, context.stop, context.reporter)
@@ -32,7 +29,7 @@ pub fn convert(mut options: PreprocessOptions, stop: &Arc<AtomicBool>, reporter:
     options.stop = Some(Arc::clone(stop));
     let mut files = ["", "_train", "_eval"].map(|part| options.index(part)).to_vec();
     files.extend(options.interleaved.iter().chain(&options.pack).cloned());
-    if options.keys != notation::preprocess::Keys::None {
+    if options.keys != Keys::None {
         files.push(options.augmented.clone());
     }
     let watched = Mutex::new(&mut *reporter);
@@ -69,17 +66,14 @@ pub fn convert(mut options: PreprocessOptions, stop: &Arc<AtomicBool>, reporter:
         report.unchanged,
         options.index("_report").display()
     ));
-    let mut facts = Map::new();
-    for (name, count) in [
-        ("pieces", report.converted),
-        ("repaired", report.repaired),
-        ("refused", report.refused),
-        ("duplicates", report.duplicates),
-        ("unchanged", report.unchanged),
-        ("train", report.train),
-        ("eval", report.eval),
-    ] {
-        facts.insert(name.to_owned(), json!(count));
-    }
-    Ok(Ended::Done(Outputs { files, facts, ..Outputs::default() }))
+    let facts = json!({
+        "pieces": report.converted,
+        "repaired": report.repaired,
+        "refused": report.refused,
+        "duplicates": report.duplicates,
+        "unchanged": report.unchanged,
+        "train": report.train,
+        "eval": report.eval,
+    });
+    Ok(Ended::Done(Outputs::new(files, &facts)))
 }

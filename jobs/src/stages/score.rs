@@ -5,22 +5,19 @@ use serde_json::{Map, Value, json};
 use tensorboard_rs::summary_writer::SummaryWriter;
 use trainer::preference::{Distribution, scores};
 
-use crate::{
-    common::failure::{Failure, Result},
-    plan::{Planned, state::Outputs},
-    recipe::{Score, Stage},
-    stages::{
-        context::{Context, Ended},
-        features::Set,
-    },
-};
+use crate::common::failure::Result;
+use crate::common::files;
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Score, Stage};
+use crate::stages::context::{Context, Ended};
+use crate::stages::features::FeatureSet;
 
 pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let facts = score(&stage.reference, &stage.generated)?;
     let path = context.folder.join("score.json");
     let average = facts["average_clamp2_score"].as_f64().unwrap_or(0.0);
-    let text = serde_json::to_vec_pretty(&facts).map_err(|error| Failure::io("write", &path, error))?;
-    crate::common::atomic::write(&path, &text).map_err(|error| Failure::io("write", &path, error))?;
+    files::save_json(&path, &facts)?;
     let round = stage.round.unwrap_or(0);
     plot(stage.plot.as_deref().unwrap_or(context.folder), round, &facts)?;
     context.reporter.say(format!("average CLaMP 2 score {average:.4} over {} pieces", facts["pieces"]));
@@ -32,15 +29,15 @@ pub fn run(stage: &Score, planned: &Planned, context: &mut Context) -> Result<En
              of the round before; fewer steps or a lower learning rate of dpo may help"
         ));
     }
-    let Value::Object(mut facts) = facts else { return Err(Failure::failed("the score is no object")) };
-    facts.remove("histogram");
-    facts.insert("round".to_owned(), json!(stage.round));
-    Ok(Ended::Done(Outputs { files: vec![path], facts, ..Outputs::default() }))
+    let mut outputs = Outputs::new(vec![path], &facts);
+    outputs.facts.remove("histogram");
+    outputs.facts.insert("round".to_owned(), json!(stage.round));
+    Ok(Ended::Done(outputs))
 }
 
 /// The score of a folder of features against another: average, spread, histogram.
 pub fn score(reference: &Path, generated: &Path) -> Result<Value> {
-    let (reference, generated) = (Set::read(reference)?, Set::read(generated)?);
+    let (reference, generated) = (FeatureSet::read(reference)?, FeatureSet::read(generated)?);
     let distribution = Distribution::of(&scores(&reference.features, &generated.features)?)?;
     let quantiles: Map<String, Value> = trainer::preference::QUANTILES
         .iter()
@@ -70,7 +67,7 @@ fn before(stage: &Score, planned: &Planned, context: &Context) -> Option<f64> {
 fn plot(folder: &Path, round: u64, facts: &Value) -> Result<()> {
     // The writer panics where it cannot create its folder: create it first, where failure can be told.
     let folder = folder.join(format!("score-{round}"));
-    std::fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, error))?;
+    files::make_folder(&folder)?;
     let mut board = SummaryWriter::new(&folder);
     let step = usize::try_from(round).unwrap_or(usize::MAX);
     for (tag, value) in [

@@ -1,26 +1,22 @@
 //! Training: pretrain, post_train and finetune.
 use model::NotaGen;
-use trainer::LanguageSettings;
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        loading,
-    },
-    plan::{Planned, cost::Cost},
-    recipe::{KeyAugmentation, Training},
-    stages::{
-        context::{Context, Ended},
-        listen::Listen,
-        training::{Watch, ended, settings, size},
-    },
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::loading;
+use crate::plan::Planned;
+use crate::plan::cost::Cost;
+use crate::recipe::Training;
+use crate::stages::context::{Context, Ended};
+use crate::stages::listen::Listen;
+use crate::stages::training::{Watch, ended, settle};
 
 /// Load, build, resume, run.
 pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result<Ended> {
     let architecture = context.plan.architecture.clone().ok_or_else(|| Failure::usage("the key `model` is missing"))?;
     let processes = context.team.size() as u64;
-    let mut settings = settings(&stage.course(), context.plan.recipe.seed, context.device, || {
+    let mut settings = stage.settings(context.plan.recipe.seed);
+    settings.resume_from.clone_from(&stage.resume_from);
+    settle(&mut settings, context, || {
         let steps = Cost::of(stage, &architecture, false).steps;
         let steps = match stage.steps {
             Some(steps) => Some(steps.into()),
@@ -28,10 +24,6 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
         };
         steps.ok_or_else(|| Failure::failed(format!("{}: no pieces to train on", stage.train.display())))
     })?;
-    settings.resume_from.clone_from(&stage.resume_from);
-    settings.ranks = context.team.ranks(context.device)?;
-    settings.profile = context.profile;
-    let language = language(stage)?;
     let model = match &planned.init {
         None => {
             context.reporter.say("starts from scratch");
@@ -47,28 +39,11 @@ pub fn run(stage: &Training, planned: &Planned, context: &mut Context) -> Result
     let listen = stage.listen.as_ref().map(|listen| Listen {
         settings: listen,
         model: &model,
-        precision: stage.precision.unwrap_or_default().dtype(),
+        precision: settings.precision,
         seed: context.plan.recipe.seed,
         folder: context.folder.join("samples"),
         stop: context.stop,
     });
     let mut watch = Watch::listening(context.reporter, listen);
-    ended(trainer::language::train(&settings, &language, &model, context.folder, context.stop, &mut watch))
-}
-
-fn language(stage: &Training) -> Result<LanguageSettings> {
-    let keys = stage.key_augmentation.ok_or_else(|| Failure::usage("the key `key_augmentation` is not resolved"))?;
-    Ok(LanguageSettings {
-        train: stage.train.clone(),
-        eval: stage.eval.clone(),
-        pieces: stage.pieces.clone(),
-        eval_pieces: stage.eval_pieces.clone(),
-        key_augmentation: match keys {
-            KeyAugmentation::All => trainer::KeyAugmentation::All,
-            KeyAugmentation::Nearby => trainer::KeyAugmentation::Nearby,
-            KeyAugmentation::None => trainer::KeyAugmentation::None,
-        },
-        batch_by: stage.batch_by.into(),
-        patch_sampling: (stage.patch_sampling > 0).then(|| size(stage.patch_sampling)).transpose()?,
-    })
+    ended(trainer::language::train(&settings, &stage.language(), &model, context.folder, context.stop, &mut watch))
 }

@@ -1,89 +1,36 @@
-//! What every stage that trains has in common: the course of its steps, its end, and what people see of it.
-use serde_json::{Map, Value, json};
-use tch::Device;
-use trainer::{ErrorKind, Length, Observer, Outcome, Ranks, Settings, TrainEvent};
+//! What every stage that trains has in common: its settings, its end, and what people see of it.
+use serde_json::json;
+use trainer::{ErrorKind, Observer, Outcome, Schedule, Settings, TrainEvent};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::{self, Reporter, bytes},
-    },
-    plan::{products, state::Outputs},
-    recipe::{Course, Schedule},
-    stages::{context::Ended, listen::Listen},
-};
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::{self, Reporter, bytes};
+use crate::launch;
+use crate::plan::products;
+use crate::plan::state::Outputs;
+use crate::stages::context::{Context, Ended};
+use crate::stages::listen::Listen;
 
-/// The settings of the loop. `total_steps` is asked for where the schedule counts from the end.
-pub fn settings(
-    course: &Course,
-    seed: u64,
-    device: Device,
-    total_steps: impl FnOnce() -> Result<u64>,
-) -> Result<Settings> {
-    let length = match (course.steps, course.epochs) {
-        (Some(steps), _) => Length::Steps(steps),
-        (None, Some(epochs)) => Length::Epochs(epochs),
-        (None, None) => return Err(Failure::usage("the key `epochs` is not resolved")),
-    };
-    let floor = course.min_learning_rate / course.learning_rate;
-    let schedule = match course.schedule {
-        Schedule::Constant => trainer::Schedule::Constant,
-        Schedule::Cosine => trainer::Schedule::Cosine { floor },
-        Schedule::Wsd => {
-            let decay_steps = match course.decay_steps {
-                Some(steps) => steps,
-                None => (course.decay_fraction.unwrap_or(0.1) * total_steps()? as f64).round() as u64,
-            };
-            trainer::Schedule::Wsd { decay_steps, floor }
-        }
-    };
-    Ok(Settings {
-        seed,
-        precision: course.precision.into(),
-        learning_rate: course.learning_rate,
-        batch_size: size(course.batch_size)?,
-        accumulation_steps: size(course.accumulation_steps)?,
-        length,
-        early_stopping: course.early_stopping,
-        schedule,
-        warmup_steps: course.warmup_steps,
-        weight_decay: course.weight_decay,
-        max_grad_norm: course.max_grad_norm,
-        checkpoint_every: course.checkpoint_every,
-        keep_checkpoints: size(course.keep_checkpoints)?,
-        evaluate_every: course.evaluate_every,
-        log_every: course.log_every,
-        activation_checkpointing: course.activation_checkpointing,
-        gradient_precision: course.gradient_precision.into(),
-        shard_optimizer: course.shard_optimizer,
-        optimizer_offload: course.optimizer_offload,
-        resume_from: None,
-        profile: None,
-        peak: products::of(device, course.precision),
-        workers: size(course.workers)?,
-        ranks: Ranks::default(),
-    })
-}
-
-pub fn size(number: u64) -> Result<usize> {
-    usize::try_from(number).map_err(|_| Failure::usage(format!("{number} is too large for this machine")))
+/// Fills in the settings that depend on the run: devices, ranks, the steps of a wsd schedule's fall. `total_steps` is called
+/// only for the last.
+pub fn settle(settings: &mut Settings, context: &mut Context, total_steps: impl FnOnce() -> Result<u64>) -> Result<()> {
+    if let (Schedule::Wsd, None, Some(portion)) = (settings.schedule, settings.decay_steps, settings.decay_fraction) {
+        settings.decay_steps = Some((portion * total_steps()? as f64).round() as u64);
+    }
+    settings.peak = products::of(context.device, settings.precision);
+    settings.ranks = context.team.ranks(context.device)?;
+    settings.profile = context.profile;
+    Ok(())
 }
 
 /// A training's end as a stage's.
 pub fn ended(outcome: trainer::Result<Outcome>) -> Result<Ended> {
     match outcome {
         Ok(Outcome::Finished(report)) => {
-            let mut facts = Map::new();
-            facts.insert("eval_loss".to_owned(), json!(report.best_eval_loss));
-            if let Ok(Value::Object(report)) = serde_json::to_value(&report) {
-                facts.extend(report);
-            }
-            Ok(Ended::Done(Outputs {
-                files: vec![report.best.clone()],
-                weights: Some(report.best),
-                facts,
-                ..Outputs::default()
-            }))
+            let eval_loss = json!({ "eval_loss": report.best_eval_loss });
+            let mut outputs = Outputs::new(vec![report.best.clone()], &eval_loss);
+            outputs.facts.extend(Outputs::new(Vec::new(), &report).facts);
+            outputs.weights = Some(report.best);
+            Ok(Ended::Done(outputs))
         }
         Ok(Outcome::Interrupted) => Ok(Ended::Interrupted),
         Err(error) => Err(error.into()),
@@ -94,7 +41,7 @@ impl From<trainer::Error> for Failure {
     fn from(error: trainer::Error) -> Failure {
         let failure = match error.kind() {
             ErrorKind::Config => Failure::usage(error.to_string()),
-            ErrorKind::Peer => Failure::failed(error.to_string()).of_peer(),
+            ErrorKind::Peer => launch::of_peer(Failure::failed(error.to_string())),
             ErrorKind::OutOfMemory => Failure::failed(format!("out of memory: {error}")),
             ErrorKind::Data | ErrorKind::NotFinite | ErrorKind::Internal => Failure::failed(error.to_string()),
         };

@@ -31,7 +31,7 @@ pub use value::{BigInt, Dict, TensorValue, Value};
 pub use write::write;
 pub(crate) use {
     foreign::is_safetensors,
-    write::{Failure, atomically, elements},
+    write::{Failure, elements},
 };
 
 /// An opened `.pth` file: the object tree, with its tensors still in the file.

@@ -1,13 +1,12 @@
 //! Writes a checkpoint that PyTorch opens, maps and trusts.
 
 use std::{
-    fs::Permissions,
     io::{BufWriter, Write},
-    os::unix::fs::PermissionsExt,
     path::Path,
     sync::Arc,
 };
 
+use notation::files::{Flush, write_atomically};
 use tch::{Device, Kind, Tensor};
 use tempfile::NamedTempFile;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
@@ -32,7 +31,7 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 /// The disk's, a stored tensor's that cannot be read, and a tree that cannot be written.
 pub fn write(path: &Path, value: &Value) -> Result<(), Error> {
-    tch::no_grad(|| atomically(path, |file| archive(file, value))).map_err(|problem| match problem {
+    tch::no_grad(|| write_atomically(path, Flush::Now, |file| archive(file, value))).map_err(|problem| match problem {
         Failure::Here(problem) => Error::new(path, problem),
         Failure::There(error) => error,
     })
@@ -50,23 +49,10 @@ impl From<Problem> for Failure {
     }
 }
 
-/// Writes a file under a temporary name in the same folder, and renames it when it is on the disk.
-pub(crate) fn atomically(
-    path: &Path,
-    write: impl FnOnce(&mut NamedTempFile) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut temporary = tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        .suffix(".part")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(io("create a file beside it"))?;
-    write(&mut temporary)?;
-    temporary.as_file().sync_all().map_err(io("write"))?;
-    temporary.persist(path).map_err(|error| io("rename the finished file to it")(error.error))?;
-    Ok(())
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Here(io("write")(error))
+    }
 }
 
 fn archive(file: &mut NamedTempFile, value: &Value) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, cell::RefCell, collections::HashMap, fs::File, io::Read, path::Path, sync::Arc};
 
+use notation::files::{Flush, write_atomically};
 use safetensors::{Dtype, SafeTensorError, View, tensor::Metadata};
 use tch::{Device, Kind};
 
@@ -126,7 +127,7 @@ pub(super) fn write(
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
     let failed = RefCell::new(None);
-    let outcome = pth::atomically(path, |file| {
+    let outcome = write_atomically(path, Flush::Now, |file| {
         let mut views = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
             views.push((name, Lazy::new(tensor, &failed)?));

@@ -4,22 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::index::file_name;
 use crate::{Error, Key, Result};
 
 /// The keys to write pieces in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
-    /// Each piece in its original key.
+    /// Each piece's own: enough for key_augmentation none.
     #[default]
     Original,
-    /// Each piece in all fifteen keys.
+    /// All fifteen.
     All,
-    /// None: pieces are transposed as they are read, see [`crate::corpus`]. Pieces that cannot be transposed to all fifteen
-    /// keys are refused.
+    /// None: training moves the packed or interleaved pieces as it reads them.
     None,
 }
 

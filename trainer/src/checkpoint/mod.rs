@@ -8,11 +8,13 @@ mod load;
 pub(crate) use folder::{best_path, step_path};
 pub use load::{resume_newest, resume_original};
 
-use crate::files::{BackgroundWriter, write_atomically};
+use crate::error::At;
+use crate::files::{BackgroundWriter, write};
 use crate::{Error, Optimizer, Result, Settings, TrainState, Trainable};
 use copies::Copies;
 use folder::{remove_old, state_path};
 use model::weights::{self, CheckpointParts, LrSchedule, OptimizerState, ParamGroup};
+use notation::files::link;
 use std::path::{Path, PathBuf};
 
 /// The checkpoints of one training, written in the background, one at a time.
@@ -61,7 +63,7 @@ impl Checkpoints {
             let parts = self.parts(network, &state, settings);
             let text = serde_json::to_string(&state).map_err(|e| Error::Internal(e.to_string()))?;
             let (folder, keep, beside) = (self.folder.clone(), self.keep, state_path(&path));
-            self.writer.begin(move || write_atomically(&beside, |part| std::fs::write(part, &text)));
+            self.writer.begin(move || write(&beside, text.as_bytes()));
             self.write(step, path.clone(), parts);
             self.writer.begin(move || remove_old(&folder, keep));
         }
@@ -143,9 +145,7 @@ impl Checkpoints {
     fn write(&mut self, step: u64, path: PathBuf, parts: CheckpointParts) {
         let same = self.file.replace((step, path.clone())).filter(|(of, _)| *of == step);
         self.writer.begin(move || match same {
-            Some((_, file)) if file != path => write_atomically(&path, |part| {
-                std::fs::hard_link(&file, part).or_else(|_| std::fs::copy(&file, part).map(drop))
-            }),
+            Some((_, file)) if file != path => link(&file, &path).at(&path),
             _ => Ok(weights::save_checkpoint(&path, &parts)?),
         });
     }

@@ -2,8 +2,8 @@
 //! memory while the policy is trained.
 use super::preferences::Preferences;
 use crate::error::At;
-use crate::files::write_atomically;
-use crate::{Error, Observer, Precision, Result, Settings, TrainEvent, Trainable};
+use crate::files::write;
+use crate::{Dtype, Error, Observer, Result, Settings, TrainEvent, Trainable};
 use model::patches::Patches;
 use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ impl Reference {
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         std::fs::create_dir_all(&folder).at(&folder)?;
         let text = self.text()?;
-        write_atomically(path, |part| std::fs::write(part, &text))
+        write(path, text.as_bytes())
     }
 
     /// The log-probability of a piece.
@@ -140,7 +140,7 @@ fn key(piece: &Patches) -> String {
     hex(&hash.finalize()[..16])
 }
 
-fn fingerprint(network: &NotaGen, precision: Precision) -> Result<String> {
+fn fingerprint(network: &NotaGen, precision: Dtype) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(format!("{precision:?}"));
     for (name, tensor) in Trainable::parameters(network) {

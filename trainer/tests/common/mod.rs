@@ -5,7 +5,7 @@ use model::{Architecture, Batch, NotaGen};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
-use trainer::{Length, MicroBatch, Precision, Ranks, Schedule, Settings, language};
+use trainer::{Dtype, MicroBatch, Settings, language};
 
 pub const BATCH: usize = 4;
 
@@ -46,31 +46,19 @@ pub fn parts(pieces: &[Patches], step: usize, accumulation: usize) -> Vec<MicroB
         .collect()
 }
 
-pub fn settings(precision: Precision) -> Settings {
+pub fn settings(precision: Dtype) -> Settings {
     Settings {
-        seed: 0,
         precision,
         learning_rate: 3e-4,
         batch_size: BATCH,
         accumulation_steps: 1,
-        length: Length::Steps(50),
-        early_stopping: None,
-        schedule: Schedule::Constant,
+        steps: Some(50),
         warmup_steps: 10,
         weight_decay: 0.01,
-        max_grad_norm: None,
         checkpoint_every: 1000,
         keep_checkpoints: 1,
-        evaluate_every: None,
         log_every: 1,
-        activation_checkpointing: false,
-        gradient_precision: Precision::Fp32,
-        shard_optimizer: false,
-        optimizer_offload: false,
-        resume_from: None,
-        peak: None,
-        profile: None,
         workers: 1,
-        ranks: Ranks::default(),
+        ..Settings::default()
     }
 }

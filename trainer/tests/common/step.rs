@@ -5,7 +5,7 @@ use model::{Architecture, Batch, NotaGen, patches::Patches};
 use tch::Device;
 use torch_ext::Allocations;
 use trainer::{
-    Length, Optimizer, Precision, Ranks, Schedule, Settings, language,
+    Optimizer, Settings, language,
     memory::{StepShape, TrainMemory},
     run_step,
 };
@@ -49,30 +49,19 @@ impl fmt::Display for Measured {
 pub fn measure(allocations: &Allocations, sizes: &Architecture, how: &StepShape) -> Result<Measured, Box<dyn Error>> {
     let architecture = Architecture { dropout: if how.dropout { 0.1 } else { 0.0 }, ..sizes.clone() };
     let settings = Settings {
-        seed: 0,
         precision: how.precision,
         learning_rate: 1e-5,
         batch_size: how.pieces as usize,
         accumulation_steps: 1,
-        length: Length::Steps(2),
-        early_stopping: None,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
+        steps: Some(2),
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         checkpoint_every: 100,
         keep_checkpoints: 1,
-        evaluate_every: None,
         log_every: 100,
         activation_checkpointing: how.checkpointing,
-        gradient_precision: Precision::Fp32,
-        shard_optimizer: false,
         optimizer_offload: how.offload,
-        resume_from: None,
-        peak: None,
-        profile: None,
-        workers: 0,
-        ranks: Ranks::default(),
+        ..Settings::default()
     };
     let (before, _) = allocations.read();
     let model = NotaGen::new(&architecture, Device::Cpu, 1)?;

@@ -1,19 +1,15 @@
 //! What is chosen from: the pieces of an index, or a folder of ABC.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use notation::{
-    Key, augment,
-    index::IndexEntry,
-    interleave::uninterleave,
-    preprocess::{ConvertedPiece, Keys, convert},
-    rests, text,
-};
+use notation::index::IndexEntry;
+use notation::interleave::uninterleave;
+use notation::preprocess::{ConvertedPiece, Keys, convert};
+use notation::{Key, augment, rests, text};
 
-use super::job::{Job, beside, save};
+use super::job::{SelectJob, beside};
 use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
 
 /// Where pieces come from.
 pub enum Corpus {
@@ -25,7 +21,7 @@ pub enum Corpus {
 
 /// One piece of the corpus.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub struct CorpusPiece {
     /// Of an index its entry's path, of a folder the file.
     pub path: String,
     /// The original key as an index has it.
@@ -42,22 +38,22 @@ pub struct Texts {
 
 impl Corpus {
     /// The pieces in the order of the index, or of their names.
-    pub fn open(job: &Job) -> Result<(Corpus, Vec<Piece>)> {
+    pub fn open(job: &SelectJob) -> Result<(Corpus, Vec<CorpusPiece>)> {
         if !job.corpus.is_dir() {
             let entries = trainer::read_index(&job.corpus, job.pieces.as_deref())?;
             let corpus = notation::corpus::IndexedCorpus::open(&entries)?;
-            let pieces = entries.into_iter().map(|entry| Piece { path: entry.path, key: entry.key }).collect();
+            let pieces = entries.into_iter().map(|entry| CorpusPiece { path: entry.path, key: entry.key }).collect();
             return Ok((Corpus::Index(corpus), pieces));
         }
         let files = files(&job.corpus, job.pieces.as_deref())?;
-        Ok((Corpus::Folder, files.into_iter().map(|path| Piece { path, key: String::new() }).collect()))
+        Ok((Corpus::Folder, files.into_iter().map(|path| CorpusPiece { path, key: String::new() }).collect()))
     }
 
     /// A piece in both forms.
     ///
     /// # Errors
     /// Says what is wrong with the piece, and names its file.
-    pub fn texts(&self, piece: &Piece) -> Result<Texts> {
+    pub fn texts(&self, piece: &CorpusPiece) -> Result<Texts> {
         let Corpus::Index(corpus) = self else {
             let ConvertedPiece { interleaved, reduced, .. } = converted(piece)?;
             let reduced = reduced.into_iter().next().map(|(_, text)| text).unwrap_or_default();
@@ -71,7 +67,7 @@ impl Corpus {
     }
 
     /// The bars of a piece, each of all its voices; in C where that can be had, so that transposed copies are alike.
-    pub fn bars(&self, piece: &Piece) -> Result<Vec<String>> {
+    pub fn bars(&self, piece: &CorpusPiece) -> Result<Vec<String>> {
         let c = Key::of_mode("C")?;
         let moved = match self {
             Corpus::Index(corpus) => corpus.read(&entry_of(piece), c).ok(),
@@ -83,7 +79,7 @@ impl Corpus {
     }
 
     /// The line of the index for a chosen piece. One of a folder is written beside the index first, interleaved.
-    pub fn entry(&self, job: &Job, piece: &Piece) -> Result<IndexEntry> {
+    pub fn entry(&self, job: &SelectJob, piece: &CorpusPiece) -> Result<IndexEntry> {
         if let Corpus::Index(_) = self {
             return Ok(entry_of(piece));
         }
@@ -113,12 +109,12 @@ fn files(folder: &Path, pieces: Option<&str>) -> Result<Vec<String>> {
     Ok(files)
 }
 
-fn entry_of(piece: &Piece) -> IndexEntry {
+fn entry_of(piece: &CorpusPiece) -> IndexEntry {
     IndexEntry { path: piece.path.clone(), key: piece.key.clone() }
 }
 
 /// A piece of a folder: standard ABC, interleaved ABC, or interleaved ABC as a network wrote it.
-fn converted(piece: &Piece) -> Result<ConvertedPiece> {
+fn converted(piece: &CorpusPiece) -> Result<ConvertedPiece> {
     let path = PathBuf::from(&piece.path);
     let abc = fs::read_to_string(&path).map_err(|error| Failure::io("read", &path, error))?;
     let interleaved = abc.lines().any(|line| line.starts_with("[V:") || line.starts_with("[r:"));

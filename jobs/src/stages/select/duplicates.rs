@@ -1,8 +1,6 @@
 //! Pieces that are better pieces over again.
-use std::{
-    collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The bars of the pieces kept so far.
 pub struct Bars {

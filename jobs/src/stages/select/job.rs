@@ -1,21 +1,13 @@
 //! What to choose from a corpus, and where to put it.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use tch::Device;
+use trainer::Dtype;
 
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-    },
-    recipe::{By, Dtype},
-};
+use crate::recipe::By;
 
 /// What to choose from, how, and where to put it.
-pub struct Job {
+pub struct SelectJob {
     pub corpus: PathBuf,
     /// Glob on the names of the pieces.
     pub pieces: Option<String>,
@@ -42,11 +34,4 @@ pub struct Job {
 pub fn beside(output: &Path, end: &str) -> PathBuf {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!("{stem}{end}"))
-}
-
-pub fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| Failure::io("make", folder, error))?;
-    }
-    atomic::write(path, bytes).map_err(|error| Failure::io("write", path, error))
 }

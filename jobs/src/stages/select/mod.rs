@@ -13,19 +13,15 @@ use notation::index::IndexEntry;
 use serde_json::{Map, json};
 use trainer::preference::{portion, ranking};
 
-use crate::{
-    common::{
-        failure::{Failure, Result},
-        progress::Reporter,
-    },
-    plan::{Planned, state::Outputs},
-    recipe::{Select, resolve::Init},
-    stages::{
-        context::{Context, Ended},
-        select::job::{Job, beside, save},
-    },
-};
-use corpus::{Corpus, Piece};
+use crate::common::failure::{Failure, Result};
+use crate::common::files::save;
+use crate::common::progress::Reporter;
+use crate::plan::Planned;
+use crate::plan::state::Outputs;
+use crate::recipe::{Init, Select};
+use crate::stages::context::{Context, Ended};
+use crate::stages::select::job::{SelectJob, beside};
+use corpus::{Corpus, CorpusPiece};
 use duplicates::Bars;
 use scores::Score;
 
@@ -37,13 +33,13 @@ pub fn run(stage: &Select, planned: &Planned, context: &mut Context) -> Result<E
         }
         _ => None,
     };
-    let job = Job {
+    let job = SelectJob {
         corpus: stage.corpus.clone(),
         pieces: stage.pieces.clone(),
         by: stage.by,
         weights: planned.init.as_ref().map(|init| context.weights(init)).transpose()?,
         judge,
-        count: stage.count.map(|count| usize::try_from(count.get()).unwrap_or(usize::MAX)),
+        count: stage.count.map(|count| count.get()),
         portion: stage.portion.map(|portion| portion.get()),
         threshold: stage.threshold,
         duplicates: stage.duplicates.map(|portion| portion.get()),
@@ -78,13 +74,13 @@ const BEYOND: &str = "beyond the count";
 ///
 /// # Errors
 /// What keeps all pieces from being read, or none that would be chosen.
-pub fn choose(job: &Job, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
+pub fn choose(job: &SelectJob, stop: &AtomicBool, reporter: &mut Reporter) -> Result<Ended> {
     let (corpus, pieces) = Corpus::open(job)?;
     let Some(scores) = scores::of(job, &corpus, &pieces, stop, reporter)? else { return Ok(Ended::Interrupted) };
     if job.shard.1 > 1 {
         return Ok(Ended::Done(Outputs::default()));
     }
-    let scored: Vec<(&Piece, &Score, f64)> =
+    let scored: Vec<(&CorpusPiece, &Score, f64)> =
         pieces.iter().zip(&scores).filter_map(|(piece, score)| Some((piece, score, score.by(job.by)?))).collect();
     if scored.is_empty() {
         let first = scores.iter().find_map(|score| score.error.clone()).unwrap_or_default();
@@ -93,7 +89,7 @@ pub fn choose(job: &Job, stop: &AtomicBool, reporter: &mut Reporter) -> Result<E
     let wanted = job.count.or_else(|| job.portion.map(|share| portion(scored.len(), share)));
     let ranks = ranking(&scored.iter().map(|(.., by)| *by).collect::<Vec<_>>());
     let mut bars = job.duplicates.map(Bars::new);
-    let mut chosen: Vec<&Piece> = Vec::new();
+    let mut chosen: Vec<&CorpusPiece> = Vec::new();
     let mut report = String::new();
     let mut counts: Map<String, serde_json::Value> = Map::new();
     for (rank, &at) in ranks.iter().enumerate() {
@@ -128,15 +124,16 @@ pub fn choose(job: &Job, stop: &AtomicBool, reporter: &mut Reporter) -> Result<E
     let entries = chosen.iter().map(|piece| corpus.entry(job, piece)).collect::<Result<Vec<IndexEntry>>>()?;
     save(&job.output, entries.iter().map(IndexEntry::line).collect::<String>().as_bytes())?;
     let last = ranks.iter().map(|&at| &scored[at]).find(|(piece, ..)| piece.path == chosen[chosen.len() - 1].path);
-    let mut facts = Map::new();
-    facts.insert("chosen".to_owned(), json!(chosen.len()));
-    facts.insert("wanted".to_owned(), json!(wanted.unwrap_or(chosen.len())));
-    facts.insert("of".to_owned(), json!(pieces.len()));
-    facts.insert("by".to_owned(), json!(job.by));
-    facts.insert("best".to_owned(), json!(ranks.first().map(|&at| scored[at].2)));
-    facts.insert("last_chosen".to_owned(), json!(last.map(|(.., by)| by)));
-    facts.insert("verdicts".to_owned(), json!(counts));
-    reporter.say(format!("{}: {}", in_words(job, chosen.len(), pieces.len(), &counts), path.display()));
+    let facts = json!({
+        "chosen": chosen.len(),
+        "wanted": wanted.unwrap_or(chosen.len()),
+        "of": pieces.len(),
+        "by": job.by,
+        "best": ranks.first().map(|&at| scored[at].2),
+        "last_chosen": last.map(|(.., by)| by),
+        "verdicts": counts,
+    });
+    reporter.say(format!("{}: {}", summary(job, chosen.len(), pieces.len(), &counts), path.display()));
     if let Some(wanted) = wanted.filter(|wanted| chosen.len() < *wanted) {
         reporter.warn(format!(
             "only {} pieces are chosen of the {wanted} wanted; {} says why",
@@ -144,7 +141,7 @@ pub fn choose(job: &Job, stop: &AtomicBool, reporter: &mut Reporter) -> Result<E
             path.display()
         ));
     }
-    Ok(Ended::Done(Outputs { files: vec![job.output.clone(), path], facts, ..Outputs::default() }))
+    Ok(Ended::Done(Outputs::new(vec![job.output.clone(), path], &facts)))
 }
 
 fn count(counts: &mut Map<String, serde_json::Value>, word: &str) {
@@ -152,7 +149,7 @@ fn count(counts: &mut Map<String, serde_json::Value>, word: &str) {
     counts.insert(word.to_owned(), json!(so_far + 1));
 }
 
-fn in_words(job: &Job, chosen: usize, of: usize, counts: &Map<String, serde_json::Value>) -> String {
+fn summary(job: &SelectJob, chosen: usize, of: usize, counts: &Map<String, serde_json::Value>) -> String {
     let others: Vec<String> =
         counts.iter().filter(|(word, _)| *word != CHOSEN).map(|(word, count)| format!("{count} {word}")).collect();
     let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
@@ -160,7 +157,7 @@ fn in_words(job: &Job, chosen: usize, of: usize, counts: &Map<String, serde_json
 }
 
 /// A line of the report.
-fn line(piece: &Piece, score: &Score, rank: Option<usize>, verdict: &Verdict) -> String {
+fn line(piece: &CorpusPiece, score: &Score, rank: Option<usize>, verdict: &Verdict) -> String {
     let like = verdict.like.as_ref();
     let line = json!({
         "piece": piece.path,

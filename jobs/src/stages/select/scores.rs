@@ -1,36 +1,26 @@
 //! How likely each piece of a corpus is, and how like the reference.
-use std::{
-    collections::HashMap,
-    fs::{self, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use model::{
-    Batch, Mode, NotaGen,
-    m3::{self, MusicEncoder},
-    patches::{Patches, Patchiliser},
-};
+use model::m3::{self, MusicEncoder};
+use model::patches::{Patches, Patchiliser};
+use model::{Batch, Mode, NotaGen};
 use serde::{Deserialize, Serialize};
 use torch_ext::Autocast;
 use trainer::preference;
 
-use super::{
-    corpus::{Corpus, Piece},
-    job::Job,
-};
-use crate::{
-    common::{
-        atomic,
-        failure::{Failure, Result},
-        loading,
-        progress::Reporter,
-    },
-    recipe::By,
-    stages::{features::Set, generate},
-};
+use super::corpus::{Corpus, CorpusPiece};
+use super::job::SelectJob;
+use crate::common::failure::{Failure, Result};
+use crate::common::progress::Reporter;
+use crate::common::{files, loading};
+use crate::recipe::By;
+use crate::stages::features::FeatureSet;
+use crate::stages::generate;
 
 /// Pieces that are scored and written down together. The same whatever the shards and interruptions, so that the last bit
 /// of a score is, too.
@@ -74,20 +64,20 @@ impl Score {
 
 /// The scores of all pieces, in their order; of a shard's, when that is what is asked for. Nothing when told to stop.
 pub fn of(
-    job: &Job,
+    job: &SelectJob,
     corpus: &Corpus,
-    pieces: &[Piece],
+    pieces: &[CorpusPiece],
     stop: &AtomicBool,
     reporter: &mut Reporter,
 ) -> Result<Option<Vec<Score>>> {
-    fs::create_dir_all(&job.scores).map_err(|error| Failure::io("make", &job.scores, error))?;
+    files::make_folder(&job.scores)?;
     let mut known = read(&job.scores)?;
     let is_known =
-        |known: &HashMap<String, Score>, part: &[Piece]| part.iter().all(|piece| known.contains_key(&piece.path));
+        |known: &HashMap<String, Score>, part: &[CorpusPiece]| part.iter().all(|piece| known.contains_key(&piece.path));
     let (first, of) = job.shard;
-    let parts: Vec<&[Piece]> = pieces.chunks(PIECES_AT_ONCE).skip(first).step_by(of).collect();
+    let parts: Vec<&[CorpusPiece]> = pieces.chunks(PIECES_AT_ONCE).skip(first).step_by(of).collect();
     let total = parts.iter().map(|part| part.len()).sum::<usize>();
-    let missing: Vec<&[Piece]> = parts.into_iter().filter(|part| !is_known(&known, part)).collect();
+    let missing: Vec<&[CorpusPiece]> = parts.into_iter().filter(|part| !is_known(&known, part)).collect();
     if !missing.is_empty() {
         let to_do: usize = missing.iter().map(|part| part.len()).sum();
         reporter.say(format!("{to_do} pieces to score, {} scored before", total - to_do));
@@ -118,12 +108,12 @@ pub fn of(
             );
         }
     }
-    let unscored = |piece: &Piece| Score { piece: piece.path.clone(), ..Score::default() };
+    let unscored = |piece: &CorpusPiece| Score { piece: piece.path.clone(), ..Score::default() };
     Ok(Some(pieces.iter().map(|piece| known.get(&piece.path).cloned().unwrap_or_else(|| unscored(piece))).collect()))
 }
 
 /// What this process writes down; shares of a stage work in one folder.
-fn journal(job: &Job) -> PathBuf {
+fn journal(job: &SelectJob) -> PathBuf {
     let (shard, of) = job.shard;
     let part = if of == 1 { String::new() } else { format!("-{shard}-of-{of}") };
     job.scores.join(format!("scores{part}.jsonl"))
@@ -156,19 +146,19 @@ fn lines(path: &Path) -> Result<Vec<Score>> {
 fn rewrite(path: &Path) -> Result<()> {
     let whole: String =
         lines(path)?.iter().filter_map(|score| serde_json::to_string(score).ok()).map(|line| line + "\n").collect();
-    atomic::write(path, whole.as_bytes()).map_err(|error| Failure::io("write", path, error))
+    files::save(path, whole)
 }
 
 /// The networks that judge.
 struct Listener {
     model: Option<(NotaGen, Patchiliser)>,
-    judge: Option<(MusicEncoder, m3::Patchiliser, Set)>,
+    judge: Option<(MusicEncoder, m3::Patchiliser, FeatureSet)>,
     precision: tch::Kind,
     at_once: usize,
 }
 
 impl Listener {
-    fn load(job: &Job) -> Result<Listener> {
+    fn load(job: &SelectJob) -> Result<Listener> {
         let model = match &job.weights {
             None => None,
             Some(path) => {
@@ -183,18 +173,18 @@ impl Listener {
                 let kind = generate::kind(job.device, job.precision);
                 let encoder = MusicEncoder::load(weights, job.device, kind)?;
                 let patchiliser = encoder.patchiliser()?;
-                Some((encoder, patchiliser, Set::read(reference)?))
+                Some((encoder, patchiliser, FeatureSet::read(reference)?))
             }
         };
         Ok(Listener {
             model,
             judge,
-            precision: trainer::Precision::from(job.precision).kind(),
+            precision: job.precision.kind(),
             at_once: if job.device.is_cuda() { PATCHES_AT_ONCE_GPU } else { PATCHES_AT_ONCE_CPU },
         })
     }
 
-    fn scores(&self, corpus: &Corpus, part: &[Piece], reporter: &mut Reporter) -> Result<Vec<Score>> {
+    fn scores(&self, corpus: &Corpus, part: &[CorpusPiece], reporter: &mut Reporter) -> Result<Vec<Score>> {
         let mut scores: Vec<Score> =
             part.iter().map(|piece| Score { piece: piece.path.clone(), ..Score::default() }).collect();
         let mut readable: Vec<usize> = Vec::new();
@@ -235,7 +225,7 @@ impl Listener {
     }
 
     /// A piece cut into the patches of each network. One longer than NotaGen's context is taken from its beginning.
-    fn read(&self, corpus: &Corpus, piece: &Piece) -> Result<(Option<Patches>, Option<Patches>)> {
+    fn read(&self, corpus: &Corpus, piece: &CorpusPiece) -> Result<(Option<Patches>, Option<Patches>)> {
         let texts = corpus.texts(piece)?;
         let of_piece = |error: model::Error| Failure::failed(format!("{}: {error}", piece.path));
         let of_model = self.model.as_ref().map(|(model, patchiliser)| {

@@ -1,13 +1,14 @@
 //! How long a recipe takes on this machine's processor, from what its stages compute and what the processor computes in
 //! a second. Meant to be right within a third (docs/performance.md); it decides nothing.
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use model::Architecture;
+use trainer::{Dtype, Precision};
 
-use crate::{
-    plan::{Plan, Planned, Standing, cost::Cost, products},
-    recipe::{Dtype, M3, Precision, Stage},
-};
+use crate::plan::cost::Cost;
+use crate::plan::{Plan, Planned, products};
+use crate::recipe::{M3, Stage};
 
 /// Characters of a patch, its end included: what chorales have.
 const CHARACTERS: f64 = 12.0;
@@ -22,7 +23,7 @@ const SCORES: f64 = 250.0;
 
 /// Seconds for the selected stages that are not done, and how many of these nothing is known of.
 pub fn total(plan: &Plan) -> (f64, usize) {
-    let to_run = plan.stages.iter().filter(|planned| planned.selected && planned.standing != Standing::Done);
+    let to_run = plan.stages.iter().filter(|planned| planned.is_to_run());
     to_run.fold((0.0, 0), |(sum, unknown), planned| match seconds(plan, planned) {
         Some(seconds) => (sum + seconds, unknown),
         None => (sum, unknown + 1),
@@ -45,7 +46,7 @@ fn seconds(plan: &Plan, planned: &Planned) -> Option<f64> {
         }
         Stage::Dpo(stage) => {
             let a = plan.architecture.as_ref()?;
-            let pairs = (stage.steps.get() * stage.batch_size.get()) as f64;
+            let pairs = stage.steps.get() as f64 * stage.batch_size.get() as f64;
             // Both pieces of a pair, and both once more through the reference.
             Some(pairs * 2.0 * length(a) * FILLED * 4.0 / 3.0 * of_notagen(a).training(dtype))
         }
@@ -60,7 +61,7 @@ fn seconds(plan: &Plan, planned: &Planned) -> Option<f64> {
         stage => {
             let (training, a) = (stage.training()?, plan.architecture.as_ref()?);
             let seen = match Cost::of(training, a, true).steps {
-                Some(steps) => steps as f64 * training.batch_size.map_or(1, u64::from) as f64,
+                Some(steps) => steps as f64 * training.batch_size().get() as f64,
                 None => {
                     let pieces = pieces(plan, planned, &training.train, training.pieces.as_deref())?;
                     training.epochs.map_or(1, u64::from) as f64 * pieces
@@ -96,7 +97,7 @@ fn of_notagen(a: &Architecture) -> Forward {
     Forward { operations, elements: layers * a.hidden_size as f64 }
 }
 
-/// Of the characters of the masked patches alone is a distribution made.
+/// The character decoder runs for masked patches alone.
 fn of_m3(stage: &M3) -> Forward {
     let a = stage.architecture();
     let (h, masked) = (a.hidden_size as f64, stage.mask_ratio.get());
@@ -111,7 +112,7 @@ fn length(a: &Architecture) -> f64 {
 }
 
 fn batch(stage: &M3) -> f64 {
-    stage.batch_size.map_or(1, u64::from) as f64
+    stage.batch_size().get() as f64
 }
 
 fn threads() -> f64 {

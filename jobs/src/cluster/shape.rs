@@ -1,17 +1,15 @@
 //! How a stage becomes jobs: what it asks for, and how many processes on how many machines.
 use std::num::NonZeroU64;
 
-use crate::{
-    plan::{Plan, Planned},
-    recipe::{Device, Resources, Stage},
-};
+use crate::plan::{Plan, Planned};
+use crate::recipe::{Device, Resources, Stage};
 
 /// How a script runs its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum JobShape {
     /// All of it, with so many processes on each of so many nodes.
     Whole { nodes: u64, tasks_per_node: u64, gpus_per_node: u64 },
-    /// As an array of so many jobs with a process each; another job, of the form `Whole`, records the stage.
+    /// As an array of so many jobs with a process each; another job, of the shape `Whole`, records the stage.
     Shards { count: u64, gpus: u64 },
 }
 
@@ -23,18 +21,18 @@ pub fn resources(args: &Resources, plan: &Plan, planned: &Planned) -> Resources 
 }
 
 /// The jobs of a stage: one, or the shares' and the one that records them.
-pub fn forms(plan: &Plan, planned: &Planned, resources: &Resources) -> Vec<Form> {
+pub fn shapes(plan: &Plan, planned: &Planned, resources: &Resources) -> Vec<JobShape> {
     let of_device = u64::from(plan.recipe.device != Device::Cpu);
     let gpus = resources.gpus_per_node.unwrap_or(of_device);
     let nodes = count(resources.nodes);
-    let alone = |gpus: u64| Form::Whole { nodes: 1, tasks_per_node: 1, gpus_per_node: gpus };
+    let alone = |gpus: u64| JobShape::Whole { nodes: 1, tasks_per_node: 1, gpus_per_node: gpus };
     match &planned.stage {
         stage if stage.works_by_pieces() => match nodes * gpus.max(1) {
             1 => vec![alone(gpus)],
-            shares => vec![Form::Shards { count: shares, gpus: gpus.min(1) }, alone(gpus.min(1))],
+            shares => vec![JobShape::Shards { count: shares, gpus: gpus.min(1) }, alone(gpus.min(1))],
         },
         Stage::Preprocess(_) | Stage::Score(_) | Stage::Prefer(_) => vec![alone(0)],
-        _ => vec![Form::Whole { nodes, tasks_per_node: gpus.max(1), gpus_per_node: gpus }],
+        _ => vec![JobShape::Whole { nodes, tasks_per_node: gpus.max(1), gpus_per_node: gpus }],
     }
 }
 
