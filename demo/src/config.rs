@@ -1,6 +1,9 @@
 //! What is served, where, and what visitors may use up.
 use std::{net::IpAddr, time::Duration};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 /// What is served, where, and within which limits.
 pub struct Config {
     /// The name of the weights.
@@ -18,7 +21,8 @@ pub struct Config {
 }
 
 /// What visitors may use up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = Allowed)]
 pub struct VisitorLimits {
     /// How many pieces are written at once.
     pub at_once: usize,
@@ -26,12 +30,13 @@ pub struct VisitorLimits {
     pub queue: usize,
     /// The longest request, in bytes.
     pub body: usize,
-    /// The longest time for a piece, as in [`model::generate::Options::max_seconds`].
+    /// The longest time for a piece, in seconds.
     pub seconds: f64,
     /// The longest piece, in patches.
     pub patches: Option<usize>,
     /// Ends a connection whose request head, or then its body, does not arrive within this time, or whose reader takes
     /// nothing of the answer for so long.
+    #[serde(skip)]
     pub io_timeout: Duration,
 }
 

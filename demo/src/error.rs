@@ -1,7 +1,7 @@
-//! Why the demo cannot go on.
+//! Errors that end the demo.
 use std::net::SocketAddr;
 
-/// Why the demo cannot go on.
+/// An error that ends the demo.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, or not this machine's.

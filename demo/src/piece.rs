@@ -12,15 +12,16 @@ use utoipa::ToSchema;
 use crate::partial_score::PartialScore;
 
 /// Where a piece is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Status)]
 #[serde(rename_all = "snake_case")]
 pub enum PieceStatus {
     /// It waits for a place among those being written.
+    #[default]
     Queued,
     /// It is being written.
     Writing,
-    /// Stopped; it can go on from here.
+    /// Stopped; it can be resumed.
     Stopped,
     /// Complete.
     Finished,
@@ -41,7 +42,7 @@ pub struct VisitorPiece {
 }
 
 /// How far a piece has come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PieceState {
     pub status: PieceStatus,
     /// The attempt, counted from 1; 0 before the first.
@@ -74,7 +75,7 @@ pub struct PieceState {
     given_bars: usize,
     watchers: usize,
     /// When somebody last asked for it.
-    last_watched: Instant,
+    last_watched: Option<Instant>,
 }
 
 impl PieceState {
@@ -91,7 +92,10 @@ impl PieceState {
 
     /// How long nobody has watched it.
     pub fn unwatched_for(&self) -> Duration {
-        if self.watchers > 0 { Duration::ZERO } else { self.last_watched.elapsed() }
+        match self.last_watched {
+            Some(at) if self.watchers == 0 => at.elapsed(),
+            _ => Duration::ZERO,
+        }
     }
 
     fn leave_batch(&mut self) {
@@ -102,25 +106,7 @@ impl PieceState {
 
 impl VisitorPiece {
     pub fn new(id: String, number: usize, order: Order) -> VisitorPiece {
-        let state = PieceState {
-            status: PieceStatus::Queued,
-            attempt: 0,
-            reason: None,
-            last_failure: None,
-            text: String::new(),
-            score: PartialScore::default(),
-            ahead: 0,
-            seconds: None,
-            outcome: None,
-            patches: 0,
-            stopping: false,
-            closed: false,
-            entered: None,
-            earlier: Duration::ZERO,
-            given_bars: 0,
-            watchers: 0,
-            last_watched: Instant::now(),
-        };
+        let state = PieceState { last_watched: Some(Instant::now()), ..PieceState::default() };
         VisitorPiece { id, number, order, state: Mutex::new(state), changed: watch::Sender::new(()) }
     }
 
@@ -145,7 +131,7 @@ impl VisitorPiece {
     /// The state, for somebody who asks for the piece.
     pub fn asked_state(&self) -> MutexGuard<'_, PieceState> {
         let mut state = self.state();
-        state.last_watched = Instant::now();
+        state.last_watched = Some(Instant::now());
         state
     }
 
@@ -153,7 +139,7 @@ impl VisitorPiece {
     pub fn requeue(&self) {
         self.change(|state| {
             (state.status, state.reason) = (PieceStatus::Queued, None);
-            state.last_watched = Instant::now();
+            state.last_watched = Some(Instant::now());
         });
     }
 
@@ -231,6 +217,6 @@ impl Drop for PieceWatcher {
     fn drop(&mut self) {
         let mut state = self.piece.state();
         state.watchers -= 1;
-        state.last_watched = Instant::now();
+        state.last_watched = Some(Instant::now());
     }
 }

@@ -38,6 +38,11 @@ impl ApiProblem {
         ApiProblem::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// A score that is wrong, or too long (422).
+    pub fn bad_score(message: impl Into<String>) -> ApiProblem {
+        ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> ApiProblem {
         self.hint = Some(hint.into());
         self

@@ -43,6 +43,7 @@ pub enum QueueError {
     Closed,
 }
 
+#[derive(Default)]
 struct QueueState {
     pieces: HashMap<String, Arc<VisitorPiece>>,
     waiting: VecDeque<Arc<VisitorPiece>>,
@@ -53,7 +54,7 @@ struct QueueState {
     typical_seconds: Option<f64>,
     /// How many pieces are written at once.
     slots: usize,
-    estimated_at: Instant,
+    estimated_at: Option<Instant>,
     closed: bool,
 }
 
@@ -77,17 +78,7 @@ pub struct QueueLoad {
 
 impl PieceQueue {
     pub fn new(limits: VisitorLimits, log: Log) -> PieceQueue {
-        let state = QueueState {
-            pieces: HashMap::new(),
-            waiting: VecDeque::new(),
-            writing: Vec::new(),
-            forgotten: Vec::new(),
-            next_number: 0,
-            typical_seconds: None,
-            slots: limits.at_once,
-            estimated_at: Instant::now(),
-            closed: false,
-        };
+        let state = QueueState { slots: limits.at_once, ..QueueState::default() };
         PieceQueue { limits, log, state: Mutex::new(state), wake: Condvar::new() }
     }
 
@@ -228,7 +219,7 @@ impl PieceQueue {
                 state.writing.push(Arc::clone(&piece));
                 changes.begin.push(piece);
             }
-            if !changes.begin.is_empty() || state.estimated_at.elapsed() > ESTIMATE_INTERVAL {
+            if !changes.begin.is_empty() || state.estimated_at.is_none_or(|at| at.elapsed() > ESTIMATE_INTERVAL) {
                 state.estimate();
                 let all = state.writing.iter().chain(&state.waiting);
                 unwatched.extend(all.filter(|piece| piece.state().unwatched_for() > UNWATCHED).cloned());
@@ -266,7 +257,7 @@ impl PieceQueue {
 impl QueueState {
     /// Estimates for every piece how long it still takes or waits.
     fn estimate(&mut self) {
-        self.estimated_at = Instant::now();
+        self.estimated_at = Some(Instant::now());
         let left: Vec<Option<f64>> = self.writing.iter().map(|piece| piece.state().seconds_left()).collect();
         for (piece, left) in self.writing.iter().zip(&left) {
             piece.state().seconds = *left;

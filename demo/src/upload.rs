@@ -1,5 +1,4 @@
 //! Uploaded scores: checks them, and converts them to the form that the network writes.
-use axum::http::StatusCode;
 use model::generate::tag_lines;
 use notation::{
     Error,
@@ -70,11 +69,11 @@ fn from_abc(text: &str) -> Result<(String, Vec<String>), ApiProblem> {
         // This is the form that the network writes. What it could not have written is an error.
         if let Some((line, column)) = not_ascii(&text) {
             let message = format!("line {line}, column {column}: a character that is not ASCII");
-            return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+            return Err(ApiProblem::bad_score(message).line(Some(line)));
         }
         if let Some((line, voice)) = two_bars(&score) {
             let message = format!("line {line}: V:{voice} has two bars; a line has one bar of each voice");
-            return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(Some(line)));
+            return Err(ApiProblem::bad_score(message).line(Some(line)));
         }
         let own: String = text.lines().filter(|line| !line.starts_with("X:")).flat_map(|line| [line, "\n"]).collect();
         let own = with_layout(&own);
@@ -130,7 +129,7 @@ fn check_length(text: &str) -> Result<(), ApiProblem> {
 
 fn too_long(found: &str, most: &str) -> ApiProblem {
     let message = format!("the piece is too long: {found}, and at most {most} are read");
-    ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do")
+    ApiProblem::bad_score(message).hint("a part of it will do")
 }
 
 /// A line that has two bars of one voice, and the voice.
@@ -175,7 +174,7 @@ pub fn problem(error: &Error, text: Option<&str>) -> ApiProblem {
         // The message begins with the line.
         None => error.to_string(),
     };
-    let problem = ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).line(line);
+    let problem = ApiProblem::bad_score(message).line(line);
     match error.hint() {
         Some(hint) => problem.hint(hint),
         None => problem,
@@ -213,7 +212,7 @@ fn search(error: &Error, text: &str) -> Option<usize> {
         },
         Error::UnknownKey { key } => first(&|line| line.starts_with("K:") && line.contains(key.as_str())),
         Error::NotBars { voice } => music(voice).map(|(begin, lines)| begin + usize::from(lines > 0)),
-        // Where it ends too early, or goes on too long.
+        // The end of the voice, which is too early or too late.
         Error::UnequalBars { voice, .. } => music(voice).map(|(begin, lines)| begin + lines),
         Error::Unreduce(_) => first(&|line| line.starts_with("[V:") || line.starts_with("[r:")),
         Error::NoKey | Error::NoVoices | Error::NoMusic => Some(1),

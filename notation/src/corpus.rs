@@ -15,7 +15,7 @@ use crate::{Error, Key, Result, augment};
 
 /// How the pieces of a folder are stored.
 #[derive(Debug)]
-enum Storage {
+enum PieceStorage {
     Augmented,
     Interleaved,
     Packed(PackedCorpus),
@@ -24,7 +24,7 @@ enum Storage {
 /// The pieces of an index.
 #[derive(Debug)]
 pub struct IndexedCorpus {
-    folders: HashMap<PathBuf, Storage>,
+    folders: HashMap<PathBuf, PieceStorage>,
 }
 
 impl IndexedCorpus {
@@ -33,13 +33,13 @@ impl IndexedCorpus {
     /// # Errors
     /// A packed corpus cannot be read, or lacks a piece of the index.
     pub fn open(entries: &[IndexEntry]) -> Result<IndexedCorpus> {
-        let mut folders: HashMap<PathBuf, Storage> = HashMap::new();
+        let mut folders: HashMap<PathBuf, PieceStorage> = HashMap::new();
         for entry in entries {
             let folder = entry.folder();
             if !folders.contains_key(folder) {
-                folders.insert(folder.to_owned(), Storage::of(folder)?);
+                folders.insert(folder.to_owned(), PieceStorage::of(folder)?);
             }
-            if let Some(Storage::Packed(pack)) = folders.get(folder) {
+            if let Some(PieceStorage::Packed(pack)) = folders.get(folder) {
                 find(pack, entry.name())?;
             }
         }
@@ -53,9 +53,9 @@ impl IndexedCorpus {
     pub fn read(&self, entry: &IndexEntry, key: Key) -> Result<String> {
         let named = |error| Error::Piece { path: self.file(entry, key), source: Box::new(error) };
         match self.form(entry) {
-            Storage::Augmented => text(&entry.file(key)),
-            Storage::Interleaved => augment::reduced(&text(&self.file(entry, key))?, key).map_err(named),
-            Storage::Packed(pack) => augment::reduced(&pack.text(find(pack, entry.name())?)?, key).map_err(named),
+            PieceStorage::Augmented => text(&entry.file(key)),
+            PieceStorage::Interleaved => augment::reduced(&text(&self.file(entry, key))?, key).map_err(named),
+            PieceStorage::Packed(pack) => augment::reduced(&pack.text(find(pack, entry.name())?)?, key).map_err(named),
         }
     }
 
@@ -64,7 +64,7 @@ impl IndexedCorpus {
     /// # Errors
     /// The piece is not there.
     pub fn size(&self, entry: &IndexEntry, key: Key) -> Result<u64> {
-        if let Storage::Packed(pack) = self.form(entry) {
+        if let PieceStorage::Packed(pack) = self.form(entry) {
             return Ok(pack.size(find(pack, entry.name())?));
         }
         let path = self.file(entry, key);
@@ -74,24 +74,24 @@ impl IndexedCorpus {
     /// The file that a piece is read from; for a packed piece, the file it would have.
     pub fn file(&self, entry: &IndexEntry, key: Key) -> PathBuf {
         match self.form(entry) {
-            Storage::Augmented => entry.file(key),
-            Storage::Interleaved | Storage::Packed(_) => entry.folder().join(format!("{}.abc", entry.name())),
+            PieceStorage::Augmented => entry.file(key),
+            PieceStorage::Interleaved | PieceStorage::Packed(_) => entry.folder().join(format!("{}.abc", entry.name())),
         }
     }
 
-    fn form(&self, entry: &IndexEntry) -> &Storage {
-        self.folders.get(entry.folder()).unwrap_or(&Storage::Augmented)
+    fn form(&self, entry: &IndexEntry) -> &PieceStorage {
+        self.folders.get(entry.folder()).unwrap_or(&PieceStorage::Augmented)
     }
 }
 
-impl Storage {
-    fn of(folder: &Path) -> Result<Storage> {
+impl PieceStorage {
+    fn of(folder: &Path) -> Result<PieceStorage> {
         if folder.is_file() {
-            return PackedCorpus::open(folder).map(Storage::Packed);
+            return PackedCorpus::open(folder).map(PieceStorage::Packed);
         }
         let augmented = Key::ALL.iter().any(|key| folder.join(key.name()).is_dir());
         // If there is no folder, errors name the file of the original's layout.
-        Ok(if augmented || !folder.is_dir() { Storage::Augmented } else { Storage::Interleaved })
+        Ok(if augmented || !folder.is_dir() { PieceStorage::Augmented } else { PieceStorage::Interleaved })
     }
 }
 

@@ -34,7 +34,7 @@ fn character(c: char, result: &mut String) {
     if !known.is_empty() && !known.contains("[?]") {
         result.push_str(known);
     } else if c > '\u{ff}' {
-        // Letters in circles, mathematical alphabets and their like are what they stand for.
+        // Letters in circles, mathematical alphabets and so on become plain letters.
         let plain: String = std::iter::once(c).nfkc().collect();
         if plain.is_ascii() {
             result.push_str(&plain);

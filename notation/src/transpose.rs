@@ -103,13 +103,13 @@ impl TransposablePiece {
     }
 }
 
-/// What changes in a voice's text, and the keys in which it stands.
+/// What changes in a voice's text, and the keys that the text is in.
 struct Music {
-    elements: Vec<Element>,
+    elements: Vec<TextElement>,
     stretches: Vec<Stretch>,
 }
 
-struct Element {
+struct TextElement {
     at: Range<usize>,
     kind: ElementKind,
 }
@@ -140,8 +140,9 @@ struct Stretch {
 
 impl Music {
     fn new(text: &str, mode: &str) -> Result<Music> {
-        let mut elements: Vec<Element> =
-            barlines::find(text, &ACCIDENTAL_BAR_LINES).map(|at| Element { at, kind: ElementKind::BarLine }).collect();
+        let mut elements: Vec<TextElement> = barlines::find(text, &ACCIDENTAL_BAR_LINES)
+            .map(|at| TextElement { at, kind: ElementKind::BarLine })
+            .collect();
         // The bytes that may belong to notes.
         let mut free = vec![true; text.len()];
 
@@ -157,7 +158,7 @@ impl Music {
                 let start = at.start + 3;
                 // The original reads the header's key even if another key replaces it at once.
                 stretches.push(Stretch { start, from: Key::of_mode(key)?, mode: Some(start..at.end - 1) });
-                elements.push(Element { at: start..at.end - 1, kind: ElementKind::Key });
+                elements.push(TextElement { at: start..at.end - 1, kind: ElementKind::Key });
                 free[at].fill(false);
             } else if second == Some(':') {
                 free[at].fill(false);
@@ -173,7 +174,8 @@ impl Music {
                 for start in at.start..at.end {
                     if (b'A'..=b'G').contains(&bytes[start]) {
                         let sign = matches!(bytes.get(start + 1), Some(b'#' | b'b'));
-                        elements.push(Element { at: start..start + 1 + usize::from(sign), kind: ElementKind::Chord });
+                        elements
+                            .push(TextElement { at: start..start + 1 + usize::from(sign), kind: ElementKind::Chord });
                     }
                 }
             }
@@ -225,8 +227,8 @@ impl Music {
     fn moved(&self, text: &str, mode: &str, to: Key) -> Result<String> {
         let from = Key::of_mode(mode)?;
         let names = |stretch: &Stretch| moved(stretch.mode.clone().map_or(mode, |at| &text[at]), from, to);
-        let moves = self.stretches.iter().map(|stretch| Ok(Move::new(stretch.from, names(stretch)?)));
-        let moves: Vec<Move> = moves.collect::<Result<_>>()?;
+        let moves = self.stretches.iter().map(|stretch| Ok(Transposition::new(stretch.from, names(stretch)?)));
+        let moves: Vec<Transposition> = moves.collect::<Result<_>>()?;
 
         let mut result = String::with_capacity(text.len() + text.len() / 8);
         let mut done = 0;
@@ -268,7 +270,7 @@ impl Music {
 }
 
 /// How the notes of a stretch are transposed.
-struct Move {
+struct Transposition {
     from: Key,
     to: Key,
     /// The new key as it is written.
@@ -288,10 +290,10 @@ struct MovedNote {
     sharps: i64,
 }
 
-impl Move {
-    fn new(from: Key, (name, to): (String, Key)) -> Move {
+impl Transposition {
+    fn new(from: Key, (name, to): (String, Key)) -> Transposition {
         let up = interval(from, to);
-        Move {
+        Transposition {
             from,
             to,
             name,
@@ -384,7 +386,7 @@ impl WrittenSharps {
 }
 
 /// Finds the notes, `[=^_]*[A-Ga-g]'*,*`, among the free bytes.
-fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
+fn find_notes(text: &str, free: &[bool], elements: &mut Vec<TextElement>) {
     let bytes = text.as_bytes();
     let of_note =
         |at: usize| free[at] && matches!(bytes[at], b'A'..=b'G' | b'a'..=b'g' | b'_' | b'=' | b'^' | b'\'' | b',');
@@ -399,7 +401,7 @@ fn find_notes(text: &str, free: &[bool], elements: &mut Vec<Element>) {
         let letter = run(at, b"=^_");
         if letter < bytes.len() && of_note(letter) && bytes[letter].is_ascii_alphabetic() {
             let end = run(run(letter + 1, b"'"), b",");
-            elements.push(Element { at: at..end, kind: ElementKind::Note { letter: 0, octave: 0, sharps: 0 } });
+            elements.push(TextElement { at: at..end, kind: ElementKind::Note { letter: 0, octave: 0, sharps: 0 } });
             at = end;
         } else {
             at = letter.max(at + 1);

@@ -6,7 +6,12 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{assets, config::Config, problem::ApiProblem, prompt_choices::Period};
+use crate::{
+    assets,
+    config::{Config, VisitorLimits},
+    problem::ApiProblem,
+    prompt_choices::Period,
+};
 
 /// The network, the prompts to choose from, and the limits.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -22,7 +27,7 @@ pub struct ModelInfo {
     /// The prompts to choose from; empty if any prompt will do.
     pub periods: Vec<Period>,
     defaults: Defaults,
-    limits: Allowed,
+    limits: VisitorLimits,
     /// What this build of the page lacks.
     missing: Vec<String>,
     /// The version of notagen-train.
@@ -37,25 +42,9 @@ struct Defaults {
     temperature: f64,
 }
 
-/// The limits on what may be asked for.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-struct Allowed {
-    /// How many pieces are written at once.
-    at_once: usize,
-    /// How many pieces may wait.
-    queue: usize,
-    /// The longest request, in bytes.
-    body: usize,
-    /// The longest time for a piece, in seconds.
-    seconds: f64,
-    /// The longest piece, in patches.
-    patches: Option<usize>,
-}
-
 impl ModelInfo {
     pub fn new(config: &Config, architecture: &Architecture, periods: Vec<Period>) -> ModelInfo {
         let Sampling { top_k, top_p, temperature } = Sampling::default();
-        let limits = config.limits;
         ModelInfo {
             weights: config.weights.clone(),
             sha256: config.sha256.clone(),
@@ -63,13 +52,7 @@ impl ModelInfo {
             patch_length: architecture.patch_length,
             periods,
             defaults: Defaults { top_k, top_p, temperature },
-            limits: Allowed {
-                at_once: limits.at_once,
-                queue: limits.queue,
-                body: limits.body,
-                seconds: limits.seconds,
-                patches: limits.patches,
-            },
+            limits: config.limits,
             missing: assets::missing().iter().map(|&missing| missing.to_owned()).collect(),
             version: env!("CARGO_PKG_VERSION"),
         }

@@ -222,7 +222,7 @@ pub fn find(shared: &Shared, id: &str) -> Result<Arc<VisitorPiece>, ApiProblem> 
     })
 }
 
-/// A piece, as far as it is written.
+/// Returns a piece, as far as it is written.
 #[utoipa::path(get, path = "/api/pieces/{id}", params(("id" = String, Path)),
     responses(
         (status = 200, body = PieceView),
@@ -234,7 +234,7 @@ pub async fn piece(State(shared): State<Shared>, Path(id): Path<String>) -> Resu
     Ok(Json(shown(&piece, &state)))
 }
 
-/// Stops a piece. What is written stays, and it can go on from there.
+/// Stops a piece. It keeps what is written, and can be resumed.
 #[utoipa::path(post, path = "/api/pieces/{id}/stop", params(("id" = String, Path)), responses(
     (status = 202, body = PieceView, description = "It stops when the patch being written is done"),
     (status = 400, body = ApiProblem), (status = 403, body = ApiProblem), (status = 404, body = ApiProblem),
@@ -297,6 +297,6 @@ pub async fn score(
         }
         state.score.abc()
     };
-    let name = format!("notagen-{}.{}", piece.order.seed, form.end());
+    let name = format!("notagen-{}.{}", piece.order.seed, form.file_type().0);
     scores::converted(&shared, abc, form, &name).await
 }

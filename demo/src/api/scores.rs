@@ -47,21 +47,13 @@ impl ScoreFormat {
         }
     }
 
-    pub fn end(self) -> &'static str {
+    /// The extension of a file, and its content type.
+    pub fn file_type(self) -> (&'static str, &'static str) {
         match self {
-            ScoreFormat::Abc => "abc",
-            ScoreFormat::Musicxml => "musicxml",
-            ScoreFormat::Midi => "mid",
-            ScoreFormat::Times => "json",
-        }
-    }
-
-    fn kind(self) -> &'static str {
-        match self {
-            ScoreFormat::Abc => "text/vnd.abc; charset=utf-8",
-            ScoreFormat::Musicxml => "application/vnd.recordare.musicxml+xml",
-            ScoreFormat::Midi => "audio/midi",
-            ScoreFormat::Times => "application/json",
+            ScoreFormat::Abc => ("abc", "text/vnd.abc; charset=utf-8"),
+            ScoreFormat::Musicxml => ("musicxml", "application/vnd.recordare.musicxml+xml"),
+            ScoreFormat::Midi => ("mid", "audio/midi"),
+            ScoreFormat::Times => ("json", "application/json"),
         }
     }
 }
@@ -77,14 +69,15 @@ pub struct Midi(Vec<u8>);
 #[schema(as = Times)]
 pub struct ScoreTimes {
     /// The bars in the order they are played, with repeats.
-    bars: Vec<Bar>,
+    bars: Vec<PlayedBar>,
     /// When the last bar ends, in seconds.
     seconds: f64,
 }
 
 /// When a bar is played.
 #[derive(Debug, Serialize, ToSchema)]
-struct Bar {
+#[schema(as = Bar)]
+struct PlayedBar {
     /// The bar in the score, counted from 0.
     bar: usize,
     /// When it begins, in seconds.
@@ -112,15 +105,15 @@ pub async fn blocking<T: Send + 'static>(
 pub async fn converted(shared: &Shared, abc: String, form: ScoreFormat, name: &str) -> Result<Response, ApiProblem> {
     let bytes = blocking(shared, move || convert_to(&abc, form)).await?;
     if bytes.len() > LARGEST {
-        let message = format!("the score is too large: more than {} MiB as {}", LARGEST >> 20, form.end());
-        return Err(ApiProblem::new(StatusCode::UNPROCESSABLE_ENTITY, message).hint("a part of it will do"));
+        let message = format!("the score is too large: more than {} MiB as {}", LARGEST >> 20, form.file_type().0);
+        return Err(ApiProblem::bad_score(message).hint("a part of it will do"));
     }
     let permits = shared.converted.clone().try_acquire_many_owned(1 + (bytes.len() >> 20) as u32).map_err(|_| {
         ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "too many scores are being sent to others")
             .hint("try again in a minute")
     })?;
     let attached = format!("attachment; filename=\"{name}\"");
-    let headers = [(header::CONTENT_TYPE, form.kind().to_owned()), (header::CONTENT_DISPOSITION, attached)];
+    let headers = [(header::CONTENT_TYPE, form.file_type().1.to_owned()), (header::CONTENT_DISPOSITION, attached)];
     Ok((headers, Bytes::from_owner(Sent { bytes, _permits: permits })).into_response())
 }
 
@@ -144,7 +137,7 @@ fn convert_to(abc: &str, form: ScoreFormat) -> Result<Vec<u8>, ApiProblem> {
         ScoreFormat::Midi => export::to_midi(abc, "").map_err(wrong)?.output,
         ScoreFormat::Times => {
             let times = export::times(abc, "").map_err(wrong)?;
-            let bars = times.bars.into_iter().map(|(bar, seconds)| Bar { bar, seconds }).collect();
+            let bars = times.bars.into_iter().map(|(bar, seconds)| PlayedBar { bar, seconds }).collect();
             serde_json::to_vec(&ScoreTimes { bars, seconds: times.seconds })
                 .map_err(|error| ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
         }
@@ -208,5 +201,5 @@ pub async fn convert(
     let bytes = body::bytes(body, shared.queue.limits()).await?;
     let abc = String::from_utf8(bytes).map_err(|_| ApiProblem::bad_request("the piece is not UTF-8"))?;
     let abc = blocking(&shared, move || upload::parse(&abc).map(|_| abc)).await?;
-    converted(&shared, abc, form, &format!("notagen.{}", form.end())).await
+    converted(&shared, abc, form, &format!("notagen.{}", form.file_type().0)).await
 }

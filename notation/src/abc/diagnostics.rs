@@ -44,7 +44,7 @@ pub struct LineColumn {
 }
 
 /// Collects the warnings of a piece.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Diagnostics {
     pub file: String,
     pub warnings: Vec<AbcWarning>,
@@ -53,7 +53,7 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     pub fn new(file: &str) -> Diagnostics {
-        Diagnostics { file: file.to_owned(), warnings: Vec::new(), left_out: 0 }
+        Diagnostics { file: file.to_owned(), ..Diagnostics::default() }
     }
 
     /// `bar` is counted from 1; 0 outside the music.

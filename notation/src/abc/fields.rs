@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::diagnostics::{Diagnostics, LineColumn};
 use super::header::{self, VoiceAttributes, attributes};
 use super::scan::MusicScanner;
-use super::score::{AbcMark, KeySignature, Meter, Note, Tempo};
+use super::score::{AbcMark, AbcNote, KeySignature, Meter, Tempo};
 use super::voice::{DrumSound, VoiceReader};
 use crate::{Error, Result};
 
@@ -15,6 +15,7 @@ const MOST_VOICES: usize = 100;
 const MOST_BARS: usize = 3_000_000;
 
 /// Reads a piece.
+#[derive(Default)]
 pub(super) struct AbcReader {
     pub diagnostics: Diagnostics,
     pub titles: Vec<String>,
@@ -75,28 +76,11 @@ impl AbcReader {
         let interleaved = marks.any(|(line, marks)| marks > 1 || (marks > 0 && line.starts_with("[r:")));
         AbcReader {
             diagnostics: Diagnostics::new(file),
-            titles: Vec::new(),
-            composers: Vec::new(),
             unit: (1, 8),
-            key: None,
-            attributes: VoiceAttributes::default(),
-            meter: None,
-            tempo: None,
-            layout: None,
             symbols: default_symbols(),
-            voices: Vec::new(),
-            voice_indices: HashMap::new(),
-            current: None,
-            ignored: false,
-            started: false,
-            abc: false,
             interleaved,
             reduced: true,
-            bars: 0,
-            uneven: Vec::new(),
-            unfinished: None,
-            rests: 0,
-            last_line: 0,
+            ..AbcReader::default()
         }
     }
 
@@ -139,7 +123,7 @@ impl AbcReader {
         let words: Vec<&str> = value.split_whitespace().collect();
         let Some(note) = words.first().and_then(|word| MusicScanner::plain_note(word)) else { return };
         let on_staff = words.get(1).and_then(|word| MusicScanner::plain_note(word)).unwrap_or(note);
-        let own = Note { step: note.0, octave: note.1, alter: note.2.unwrap_or(0), ..Default::default() };
+        let own = AbcNote { step: note.0, octave: note.1, alter: note.2.unwrap_or(0), ..Default::default() };
         let sound = words.get(2).and_then(|word| header::number(word)).unwrap_or(i64::from(own.midi()));
         let drum = DrumSound { step: on_staff.0, octave: on_staff.1, sound: sound.clamp(0, 127) as u8 };
         if let Some(voice) = self.reading() {

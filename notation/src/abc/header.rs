@@ -6,26 +6,12 @@ use super::score::{Clef, KeySignature, Meter, Tempo, WHOLE};
 const SHARPS: [usize; 7] = [3, 0, 4, 1, 5, 2, 6];
 
 /// Tempo words, and the quarter notes per minute that they mean.
+#[rustfmt::skip]
 const TEMPOS: [(&str, f64); 19] = [
-    ("larghissimo", 40.0),
-    ("adagissimo", 44.0),
-    ("lentissimo", 48.0),
-    ("largo", 56.0),
-    ("adagio", 59.0),
-    ("lento", 62.0),
-    ("larghetto", 66.0),
-    ("adagietto", 76.0),
-    ("andante", 88.0),
-    ("andantino", 96.0),
-    ("moderato", 104.0),
-    ("allegretto", 112.0),
-    ("allegro", 120.0),
-    ("vivace", 168.0),
-    ("vivo", 180.0),
-    ("presto", 192.0),
-    ("allegrissimo", 208.0),
-    ("vivacissimo", 220.0),
-    ("prestissimo", 240.0),
+    ("larghissimo", 40.0), ("adagissimo", 44.0), ("lentissimo", 48.0), ("largo", 56.0), ("adagio", 59.0),
+    ("lento", 62.0), ("larghetto", 66.0), ("adagietto", 76.0), ("andante", 88.0), ("andantino", 96.0),
+    ("moderato", 104.0), ("allegretto", 112.0), ("allegro", 120.0), ("vivace", 168.0), ("vivo", 180.0),
+    ("presto", 192.0), ("allegrissimo", 208.0), ("vivacissimo", 220.0), ("prestissimo", 240.0),
 ];
 
 /// Clefs: how their names begin, their signs and lines.

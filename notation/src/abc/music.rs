@@ -9,44 +9,9 @@ use crate::Result;
 
 /// Whether a decoration belongs to a moment, and not to a note.
 fn is_mark(name: &str) -> bool {
-    matches!(
-        name,
-        "p" | "pp"
-            | "ppp"
-            | "pppp"
-            | "f"
-            | "ff"
-            | "fff"
-            | "ffff"
-            | "mp"
-            | "mf"
-            | "sfz"
-            | "sf"
-            | "fp"
-            | "rf"
-            | "rfz"
-            | ">("
-            | ">)"
-            | "<("
-            | "<)"
-            | "crescendo("
-            | "crescendo)"
-            | "diminuendo("
-            | "diminuendo)"
-            | "8va("
-            | "8va)"
-            | "8vb("
-            | "8vb)"
-            | "ped"
-            | "ped-up"
-            | "coda"
-            | "segno"
-            | "fine"
-            | "D.S."
-            | "D.C."
-            | "dacapo"
-            | "dacoda"
-    )
+    const MARKS: &str = "p pp ppp pppp f ff fff ffff mp mf sfz sf fp rf rfz >( >) <( <) crescendo( crescendo) diminuendo( \
+        diminuendo) 8va( 8va) 8vb( 8vb) ped ped-up coda segno fine D.S. D.C. dacapo dacoda";
+    MARKS.split(' ').any(|mark| mark == name)
 }
 
 /// Bars that `Z` may add to a piece.

@@ -62,7 +62,7 @@ pub struct AbcPart {
 }
 
 /// A voice.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AbcVoice {
     /// The id, as after `V:`.
     pub id: String,
@@ -147,7 +147,7 @@ pub enum AbcEvent {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chord {
     /// The notes.
-    pub notes: Vec<Note>,
+    pub notes: Vec<AbcNote>,
     /// Its written length in ticks.
     pub nominal: i64,
     /// Its sounding length in ticks, shorter in tuplets.
@@ -172,7 +172,7 @@ pub struct Chord {
 
 /// A note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Note {
+pub struct AbcNote {
     /// The step, 0 to 6 for C to B.
     pub step: u8,
     /// The octave, as in MusicXML: octave 4 begins with middle C.
@@ -191,7 +191,7 @@ pub struct Note {
     pub drum: Option<u8>,
 }
 
-impl Note {
+impl AbcNote {
     /// The MIDI number of the written note.
     pub fn midi(&self) -> i32 {
         const STEPS: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];

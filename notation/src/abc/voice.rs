@@ -7,8 +7,8 @@ use super::header::VoiceAttributes;
 use super::lyrics::{LyricToken, syllables};
 use super::scan::{MusicScanner, WrittenNote};
 use super::score::{
-    AbcEvent, AbcMark, AbcVoice, Bar, BarLine, BarLineStyle, Chord, KeySignature, Meter, Note, Slur, Syllable, Tuplet,
-    WHOLE,
+    AbcEvent, AbcMark, AbcNote, AbcVoice, Bar, BarLine, BarLineStyle, Chord, KeySignature, Meter, Slur, Syllable,
+    Tuplet, WHOLE,
 };
 
 /// Layers of a bar: the voice, and what `&` adds. More are written one after the other.
@@ -51,6 +51,7 @@ pub(crate) struct DrumSound {
 }
 
 /// Reads a voice.
+#[derive(Default)]
 pub(crate) struct VoiceReader {
     pub voice: AbcVoice,
     pub unit: (i64, i64),
@@ -103,53 +104,21 @@ fn rounded(unit: (i64, i64), length: (i64, i64), more: (i64, i64)) -> i128 {
 
 impl VoiceReader {
     pub fn new(id: &str, unit: (i64, i64), key: Option<&KeySignature>, meter: Option<&Meter>) -> VoiceReader {
-        let mut reading = VoiceReader {
-            voice: AbcVoice {
-                id: id.to_owned(),
-                name: String::new(),
-                short_name: String::new(),
-                clef: None,
-                key: None,
-                meter: None,
-                transpose: 0,
-                program: None,
-                staff_lines: None,
-                percussion: false,
-                bars: Vec::new(),
-            },
+        let mut reader = VoiceReader {
+            voice: AbcVoice { id: id.to_owned(), ..AbcVoice::default() },
             unit,
-            alters: [0; 7],
-            octave: 0,
             meter: WHOLE,
-            drums: HashMap::new(),
             bar: Bar { layers: vec![Vec::new()], ..Bar::default() },
-            layer: 0,
-            timed: false,
-            begun: false,
-            accidentals: HashMap::new(),
-            ties: HashMap::new(),
-            last: None,
-            decorations: Vec::new(),
-            slur_starts: Vec::new(),
-            space: false,
-            tuplet: None,
-            broken: 0,
             slurs: vec![Vec::new(); MOST_LAYERS],
-            latest: [None; MOST_LAYERS],
-            next_slur: 0,
-            unsung: Vec::new(),
-            sung: Vec::new(),
-            verse: 0,
-            sounded: false,
-            segment: 0,
+            ..VoiceReader::default()
         };
         if let Some(key) = key {
-            reading.key(key.clone(), LineColumn::default());
+            reader.key(key.clone(), LineColumn::default());
         }
         if let Some(meter) = meter {
-            reading.meter(meter.clone(), LineColumn::default());
+            reader.meter(meter.clone(), LineColumn::default());
         }
-        reading
+        reader
     }
 
     /// The number of the current bar, counted from 1.
@@ -292,7 +261,7 @@ impl VoiceReader {
     }
 
     /// The note with its pitch. Its alteration is that of a tie, a written accidental, the bar or the key, in this order.
-    fn note(&mut self, written: &WrittenNote, length: (i64, i64), closes: bool) -> Note {
+    fn note(&mut self, written: &WrittenNote, length: (i64, i64), closes: bool) -> AbcNote {
         let octave = written.octave.saturating_add(self.octave).clamp(-2, 11);
         let step = written.step;
         let nominal = ticks(self.unit, written.length, length);
@@ -310,23 +279,37 @@ impl VoiceReader {
             (None, None) => self.accidentals.get(&(step, octave)).copied().unwrap_or(self.alters[usize::from(step)]),
         };
         let accidental = written.accidental.filter(|_| tied.is_none());
-        Note { step, octave, alter, accidental, nominal, tie_start: written.tie, tie_stop: tied.is_some(), drum: None }
+        AbcNote {
+            step,
+            octave,
+            alter,
+            accidental,
+            nominal,
+            tie_start: written.tie,
+            tie_stop: tied.is_some(),
+            drum: None,
+        }
     }
 
-    fn drum(&mut self, written: &WrittenNote, octave: i8, nominal: i64) -> Note {
-        let plain =
-            Note { step: written.step, octave, alter: written.accidental.unwrap_or(0), nominal, ..Note::default() };
+    fn drum(&mut self, written: &WrittenNote, octave: i8, nominal: i64) -> AbcNote {
+        let plain = AbcNote {
+            step: written.step,
+            octave,
+            alter: written.accidental.unwrap_or(0),
+            nominal,
+            ..AbcNote::default()
+        };
         let sound = plain.midi().clamp(0, 127) as u8;
         let drum = self.drums.get(&(written.step, octave, written.accidental)).copied();
         let Some(DrumSound { mut step, mut octave, sound }) = drum else {
-            return Note { alter: 0, drum: Some(sound), ..plain };
+            return AbcNote { alter: 0, drum: Some(sound), ..plain };
         };
         if self.voice.clef.as_ref().is_some_and(|clef| clef.sign == "F") {
             // Places on the staff are those of the treble clef.
             let place = i32::from(octave) * 7 + i32::from(step) - 12;
             (step, octave) = (place.rem_euclid(7) as u8, place.div_euclid(7) as i8);
         }
-        Note { step, octave, alter: 0, drum: Some(sound), ..plain }
+        AbcNote { step, octave, alter: 0, drum: Some(sound), ..plain }
     }
 
     pub fn chord(&mut self, written: WrittenChord, at: LineColumn, diagnostics: &mut Diagnostics) {
@@ -335,7 +318,7 @@ impl VoiceReader {
         if written.notes.iter().any(|note| too_long(note.length)) || written.notes.is_empty() && too_long((1, 1)) {
             self.warn(at, "longer than 64 whole notes; cut to that", diagnostics);
         }
-        let notes: Vec<Note> = written.notes.iter().map(|note| self.note(note, written.length, true)).collect();
+        let notes: Vec<AbcNote> = written.notes.iter().map(|note| self.note(note, written.length, true)).collect();
         let mut nominal = notes.first().map_or_else(|| ticks(self.unit, written.length, (1, 1)), |note| note.nominal);
         if written.whole_bar {
             nominal = self.meter;

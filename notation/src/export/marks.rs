@@ -338,7 +338,7 @@ fn parse(text: &str) -> Option<Harmony<'_>> {
     rest.is_empty().then_some(Harmony { root: root_note, kind, degrees, bass })
 }
 
-/// Writes a chord symbol; what is none is written as words.
+/// Writes a chord symbol, or, if the text is none, words.
 pub(super) fn harmony(xml: &mut XmlWriter, text: &str, staff: Option<usize>) {
     let Some(harmony) = parse(text) else { return words(xml, text, true, staff) };
     xml.open("harmony", &[]);

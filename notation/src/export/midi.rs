@@ -289,7 +289,7 @@ fn sound_graces<'a>(
 }
 
 /// The MIDI number of the sounding note.
-fn key(voice: &AbcVoice, note: &crate::abc::score::Note) -> Option<u8> {
+fn key(voice: &AbcVoice, note: &crate::abc::score::AbcNote) -> Option<u8> {
     match note.drum {
         Some(sound) => Some(sound),
         None => u8::try_from(note.midi() + voice.transpose).ok().filter(|key| *key < 128),

@@ -2,7 +2,7 @@
 
 use super::marks::{self, NotationElement};
 use super::part::{PartWriter, STEPS, VoicePlace, note_ticks};
-use crate::abc::score::{AbcEvent, AbcMark, Chord, Note, Slur, Syllable, WHOLE};
+use crate::abc::score::{AbcEvent, AbcMark, AbcNote, Chord, Slur, Syllable, WHOLE};
 
 /// Note values in ticks and their names, the longest first.
 const FIGURES: [(i64, &str); 13] = [
@@ -175,6 +175,8 @@ impl LayerWriter<'_, '_> {
     }
 
     fn chord(&mut self, chord: &Chord, at: i64, context: &ChordContext) {
+        // Decorations, slurs and the tuplet are notated at the first note alone.
+        let plain = Chord::default();
         for (i, note) in chord.notes.iter().enumerate() {
             self.part.xml.open("note", &[]);
             if context.grace {
@@ -222,7 +224,7 @@ impl LayerWriter<'_, '_> {
                 self.part.xml.leaf("beam", &[("number", "1")], beam);
             }
             if i == 0 || note.tie_start || note.tie_stop {
-                self.notations(if i == 0 { chord } else { &PLAIN_CHORD }, Some(note).filter(|_| !context.grace));
+                self.notations(if i == 0 { chord } else { &plain }, Some(note).filter(|_| !context.grace));
             }
             if i == 0 && !context.grace {
                 self.lyrics(&chord.lyrics);
@@ -231,7 +233,7 @@ impl LayerWriter<'_, '_> {
         }
     }
 
-    fn pitch(&mut self, note: &Note) {
+    fn pitch(&mut self, note: &AbcNote) {
         let xml = &mut self.part.xml;
         let step = STEPS[usize::from(note.step % 7)];
         if note.drum.is_some() {
@@ -249,7 +251,7 @@ impl LayerWriter<'_, '_> {
         xml.close();
     }
 
-    fn notations(&mut self, chord: &Chord, note: Option<&Note>) {
+    fn notations(&mut self, chord: &Chord, note: Option<&AbcNote>) {
         let tied = note.is_some_and(|note| note.tie_start || note.tie_stop);
         let tuplet = chord.tuplet.filter(|tuplet| tuplet.start || tuplet.stop);
         let decorations: Vec<(NotationElement, &str)> =
@@ -323,21 +325,6 @@ impl LayerWriter<'_, '_> {
         }
     }
 }
-
-/// A chord without decorations, slurs or a tuplet, for the other notes of a chord.
-static PLAIN_CHORD: Chord = Chord {
-    notes: Vec::new(),
-    nominal: 0,
-    ticks: 0,
-    invisible: false,
-    whole_bar: false,
-    filled: false,
-    tuplet: None,
-    slurs: Vec::new(),
-    decorations: Vec::new(),
-    space_before: false,
-    lyrics: Vec::new(),
-};
 
 /// The beam of each event. Notes shorter than a quarter have a beam if no space separates them.
 fn beams(events: &[AbcEvent]) -> Vec<Option<&'static str>> {

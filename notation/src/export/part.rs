@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::xml::XmlWriter;
-use crate::abc::score::{AbcEvent, AbcPart, AbcScore, AbcVoice, Chord, Clef, KeySignature, Note, QUARTER};
+use crate::abc::score::{AbcEvent, AbcNote, AbcPart, AbcScore, AbcVoice, Chord, Clef, KeySignature, QUARTER};
 
 pub(super) const STEPS: [&str; 7] = ["C", "D", "E", "F", "G", "A", "B"];
 
@@ -47,7 +47,7 @@ impl DivisionScale {
 }
 
 /// The sounding length of a note in a chord, in ticks.
-pub(super) fn note_ticks(chord: &Chord, note: &Note) -> i64 {
+pub(super) fn note_ticks(chord: &Chord, note: &AbcNote) -> i64 {
     if note.nominal == chord.nominal || chord.nominal == 0 {
         return chord.ticks;
     }

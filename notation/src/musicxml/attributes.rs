@@ -1,7 +1,7 @@
 //! Reads `<attributes>`: divisions, keys, meters, clefs, transposition, measure repeats.
 
 use super::fault::Fault;
-use super::score::{Item, Sign};
+use super::score::{BarItem, Sign};
 use super::state::{PartReader, scaled};
 use super::xml::{Node, integer};
 
@@ -140,7 +140,7 @@ impl<'a> PartReader<'a, '_> {
                 self.part.repeats.push(String::new());
                 self.measure_repeats.insert(staff, (place, self.measure, node.text().to_owned()));
                 for slot in self.part.staves.get(&staff).into_iter().flatten() {
-                    self.part.voices[*slot].front.push(Item::Sign { time: 0, text: Sign::Repeat(place) });
+                    self.part.voices[*slot].front.push(BarItem::Sign { time: 0, text: Sign::Repeat(place) });
                 }
             }
             Some("stop") => match self.measure_repeats.remove(&staff) {

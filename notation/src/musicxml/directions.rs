@@ -1,7 +1,7 @@
 //! Reads `<direction>` and `<sound>`: tempo, dynamics, words, wedges, octave shifts, pedals, jumps.
 
 use super::fault::Fault;
-use super::score::{Item, Sign};
+use super::score::{BarItem, Sign};
 use super::state::{HeaderTempo, OpenSpan, PartReader};
 use super::xml::{Node, real};
 
@@ -234,7 +234,7 @@ impl<'a> PartReader<'a, '_> {
             None => vec![target.slot],
         };
         for slot in slots {
-            self.part.voices[slot].items.push(Item::Sign { time, text: Sign::Text(text.into()) });
+            self.part.voices[slot].items.push(BarItem::Sign { time, text: Sign::Text(text.into()) });
         }
     }
 }

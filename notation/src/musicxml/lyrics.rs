@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::score::{Item, Verse, XmlNote};
+use super::score::{BarItem, Verse, XmlNote};
 use super::xml::Node;
 
 /// The most verses; a file with more is damaged. Each verse is a line.
@@ -70,7 +70,7 @@ pub(super) fn syllable(lyric: Node) -> String {
 }
 
 /// Continues held syllables into bars that have no syllables.
-pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], notes: &[XmlNote]) {
+pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<BarItem>], notes: &[XmlNote]) {
     for (place, bar) in bars.iter().enumerate().take(verses.len()).skip(1) {
         let (before, here) = verses.split_at_mut(place);
         let (Some(before), Some(here)) = (before.last(), here.first_mut()) else { continue };
@@ -86,10 +86,10 @@ pub(super) fn carry(verses: &mut [BTreeMap<usize, Verse>], bars: &[Vec<Item>], n
 }
 
 /// An underscore for each note before the first rest.
-fn held(bar: &[Item], notes: &[XmlNote]) -> String {
+fn held(bar: &[BarItem], notes: &[XmlNote]) -> String {
     let notes = bar.iter().filter_map(|item| match item {
-        Item::Note(id) => Some(&notes[*id]),
-        Item::Sign { .. } => None,
+        BarItem::Note(id) => Some(&notes[*id]),
+        BarItem::Sign { .. } => None,
     });
     let count = notes.filter(|note| !note.grace).take_while(|note| !note.rests(&["z", "x", "zx"])).count();
     vec!["_"; count].join(" ")

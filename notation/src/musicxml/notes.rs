@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::fields::NoteFields;
-use super::score::{Abc, Item, XmlDrum, XmlNote};
+use super::score::{Abc, BarItem, XmlDrum, XmlNote};
 use super::state::{OpenSlur, PartReader};
 use super::xml::{Node, integer, real};
 use super::{lyrics, pitch};
@@ -164,7 +164,7 @@ impl<'a> PartReader<'a, '_> {
         }
         let id = self.part.notes.len();
         note.head = prefixed(prefix, head);
-        voice.items.push(Item::Note(id));
+        voice.items.push(BarItem::Note(id));
         let length = note.length;
         self.part.notes.push(note);
         self.last = Some(id);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::fault::Fault;
 use super::fields::NoteFields;
-use super::score::{Item, Sign, XmlPart, XmlVoice};
+use super::score::{BarItem, Sign, XmlPart, XmlVoice};
 use super::state::{PartReader, ScoreState};
 use super::xml::Node;
 use super::{lyrics, timeline};
@@ -191,7 +191,7 @@ impl<'a, 'c> PartReader<'a, 'c> {
             self.time = self.end;
             if self.repeat_begins || !self.ending.is_empty() {
                 match voice.bars.last_mut().and_then(|bar| bar.last_mut()) {
-                    Some(Item::Sign { text: Sign::Text(text), .. }) => {
+                    Some(BarItem::Sign { text: Sign::Text(text), .. }) => {
                         let text = text.to_mut();
                         if self.repeat_begins {
                             text.push(':');
@@ -201,13 +201,13 @@ impl<'a, 'c> PartReader<'a, 'c> {
                     }
                     Some(_) => {}
                     None if self.repeat_begins => {
-                        voice.front.push(Item::Sign { time: 0, text: Sign::Text("|:".into()) });
+                        voice.front.push(BarItem::Sign { time: 0, text: Sign::Text("|:".into()) });
                     }
                     None => {}
                 }
             }
             if !self.signatures.is_empty() {
-                voice.front.push(Item::Sign { time: 0, text: Sign::Text(self.signatures.clone().into()) });
+                voice.front.push(BarItem::Sign { time: 0, text: Sign::Text(self.signatures.clone().into()) });
             }
             let bar_line = match self.bar_line {
                 "||" => " ||",
@@ -215,7 +215,7 @@ impl<'a, 'c> PartReader<'a, 'c> {
                 ":|" => " :|",
                 _ => " |",
             };
-            voice.items.push(Item::Sign { time: self.end, text: Sign::Text(bar_line.into()) });
+            voice.items.push(BarItem::Sign { time: self.end, text: Sign::Text(bar_line.into()) });
             let mut items = std::mem::take(&mut voice.front);
             items.reverse();
             items.append(&mut voice.items);

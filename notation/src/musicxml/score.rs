@@ -54,7 +54,7 @@ pub(super) type NoteId = usize;
 
 /// A note or a sign in a bar.
 #[derive(Debug)]
-pub(super) enum Item {
+pub(super) enum BarItem {
     /// A note, chord or rest.
     Note(NoteId),
     /// Something written between notes.
@@ -96,7 +96,7 @@ pub(super) struct XmlDrum {
 }
 
 /// A voice of a part.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct XmlVoice {
     /// The voice's number in MusicXML.
     pub number: i64,
@@ -111,13 +111,13 @@ pub(super) struct XmlVoice {
     /// The accidentals of the current bar, by step and octave.
     pub altered: BTreeMap<(char, i64), i64>,
     /// What the current bar begins with, in reverse order.
-    pub front: Vec<Item>,
+    pub front: Vec<BarItem>,
     /// The current bar, as it is read.
-    pub items: Vec<Item>,
+    pub items: Vec<BarItem>,
     /// The syllables of the current bar's notes.
     pub syllables: Vec<Vec<(usize, String)>>,
     /// The finished bars, with their items in order of time.
-    pub bars: Vec<Vec<Item>>,
+    pub bars: Vec<Vec<BarItem>>,
     /// The verses of the finished bars, by number.
     pub verses: Vec<BTreeMap<usize, Verse>>,
     /// Percussion notes, by their name in ABC.
@@ -126,20 +126,7 @@ pub(super) struct XmlVoice {
 
 impl XmlVoice {
     pub(super) fn new(number: i64) -> XmlVoice {
-        XmlVoice {
-            number,
-            home: 1,
-            staff: 1,
-            stems: false,
-            sounds: 0,
-            altered: BTreeMap::new(),
-            front: Vec::new(),
-            items: Vec::new(),
-            syllables: Vec::new(),
-            bars: Vec::new(),
-            verses: Vec::new(),
-            drums: BTreeMap::new(),
-        }
+        XmlVoice { number, home: 1, staff: 1, ..XmlVoice::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::fault::Fault;
 use super::fields::NoteFields;
-use super::score::{Abc, Item, NoteId, Sign, XmlPart};
+use super::score::{Abc, BarItem, NoteId, Sign, XmlPart};
 use super::xml::{Node, real};
 
 /// What one part passes on to the next, and what the parts have found out for the header.
@@ -162,7 +162,7 @@ impl<'a, 'c> PartReader<'a, 'c> {
     /// Adds a sign at the current time. One that `counts` is reason enough to write a voice that has nothing else.
     pub(super) fn sign(&mut self, slot: usize, text: impl Into<Abc>, counts: bool) {
         let voice = &mut self.part.voices[slot];
-        voice.items.push(Item::Sign { time: self.time, text: Sign::Text(text.into()) });
+        voice.items.push(BarItem::Sign { time: self.time, text: Sign::Text(text.into()) });
         voice.sounds += usize::from(counts);
     }
 

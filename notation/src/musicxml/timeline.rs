@@ -1,6 +1,6 @@
 //! Puts a bar of a voice in order of time: fills gaps, resolves overlaps, abbreviates dotted rhythms.
 
-use super::score::{Abc, Item, XmlNote};
+use super::score::{Abc, BarItem, XmlNote};
 
 const SHORTENED: &str = "notes overlap: a rest was shortened";
 const JOINED: &str = "notes overlap: a chord was made of them";
@@ -13,44 +13,44 @@ pub(super) fn long_enough(length: i64, divisions: i64) -> bool {
 
 /// Sorts the items of a bar by time, and fills gaps with invisible rests.
 pub(super) fn settle(
-    mut items: Vec<Item>,
+    mut items: Vec<BarItem>,
     notes: &mut Vec<XmlNote>,
     divisions: i64,
     odd: &mut impl FnMut(&'static str),
-) -> Vec<Item> {
+) -> Vec<BarItem> {
     items.sort_by_key(|item| match item {
-        Item::Note(id) => notes[*id].time,
-        Item::Sign { time, .. } => *time,
+        BarItem::Note(id) => notes[*id].time,
+        BarItem::Sign { time, .. } => *time,
     });
-    let mut bar: Vec<Item> = Vec::with_capacity(items.len());
+    let mut bar: Vec<BarItem> = Vec::with_capacity(items.len());
     let mut now = 0;
     // Rests that get the beam of the next note.
     let mut rests: Vec<usize> = Vec::new();
     for item in items {
         let time = match &item {
-            Item::Note(id) => notes[*id].time,
-            Item::Sign { time, .. } => *time,
+            BarItem::Note(id) => notes[*id].time,
+            BarItem::Sign { time, .. } => *time,
         };
         if time > now && long_enough(time - now, divisions) {
             rests.push(bar.len());
-            bar.push(Item::Note(notes.len()));
+            bar.push(BarItem::Note(notes.len()));
             notes.push(XmlNote { length: time - now, head: "x".into(), ..XmlNote::default() });
         }
         let id = match item {
-            Item::Sign { time, text } => {
+            BarItem::Sign { time, text } => {
                 // A sign has no length: it moves to where it fits.
                 now = now.max(time);
-                bar.push(Item::Sign { time: now, text });
+                bar.push(BarItem::Sign { time: now, text });
                 continue;
             }
-            Item::Note(id) => id,
+            BarItem::Note(id) => id,
         };
         if time < now {
             if notes[id].rests(&["z"]) {
                 continue;
             }
             let before = match bar.last() {
-                Some(Item::Note(before)) if notes[*before].time <= time => *before,
+                Some(BarItem::Note(before)) if notes[*before].time <= time => *before,
                 _ => {
                     odd(LOST);
                     continue;
@@ -74,7 +74,7 @@ pub(super) fn settle(
                 notes[id].time = now;
             }
         }
-        bar.push(Item::Note(id));
+        bar.push(BarItem::Note(id));
         let note = &notes[id];
         now = note.time + note.length;
         if note.rests(&["z", "x", "zx"]) {
@@ -82,7 +82,7 @@ pub(super) fn settle(
         } else if !rests.is_empty() {
             let copies = note.beamed && !note.grace;
             for place in rests.drain(..).filter(|_| copies) {
-                if let Some(Item::Note(rest)) = bar.get(place) {
+                if let Some(BarItem::Note(rest)) = bar.get(place) {
                     notes[*rest].beamed = true;
                 }
             }
@@ -92,9 +92,9 @@ pub(super) fn settle(
 }
 
 /// Abbreviates dotted rhythms. Two beamed notes, one three times as long as the other, become equal notes with `>` or `<`.
-pub(super) fn break_rhythm(bar: &[Item], notes: &mut [XmlNote]) {
+pub(super) fn break_rhythm(bar: &[BarItem], notes: &mut [XmlNote]) {
     let ids: Vec<usize> =
-        bar.iter().filter_map(|item| if let Item::Note(id) = item { Some(*id) } else { None }).collect();
+        bar.iter().filter_map(|item| if let BarItem::Note(id) = item { Some(*id) } else { None }).collect();
     let mut place = 0;
     while place + 1 < ids.len() {
         let (first, second) = (&notes[ids[place]], &notes[ids[place + 1]]);

@@ -1,15 +1,15 @@
 //! Finds the notes of tuplets, also of nested ones.
 
-use super::score::{Item, XmlNote};
+use super::score::{BarItem, XmlNote};
 
 /// The deepest nesting of tuplets; a file with more is damaged.
 const DEEPEST: usize = 32;
 
 /// Writes signs such as `(3` before the first notes of a bar's tuplets.
-pub(super) fn open(bar: &[Item], notes: &mut [XmlNote]) {
+pub(super) fn open(bar: &[BarItem], notes: &mut [XmlNote]) {
     let mut place = 0;
     while place < bar.len() {
-        if let Item::Note(id) = bar[place]
+        if let BarItem::Note(id) = bar[place]
             && notes[id].ratio.is_some()
             && !notes[id].grace
         {
@@ -20,8 +20,8 @@ pub(super) fn open(bar: &[Item], notes: &mut [XmlNote]) {
 }
 
 /// Writes the sign of the tuplet that begins at an index. Returns the index of its last note, and how many notes it has.
-fn open_one(bar: &[Item], notes: &mut [XmlNote], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
-    let Item::Note(first) = bar[begin] else { return (begin, 0) };
+fn open_one(bar: &[BarItem], notes: &mut [XmlNote], begin: usize, outer: (i64, i64), depth: usize) -> (usize, usize) {
+    let BarItem::Note(first) = bar[begin] else { return (begin, 0) };
     let (many, normal) = notes[first].ratio.unwrap_or((1, 1));
     // MusicXML multiplies the ratios of nested tuplets.
     let own = (many / outer.0.max(1), normal / outer.1.max(1));
@@ -29,7 +29,7 @@ fn open_one(bar: &[Item], notes: &mut [XmlNote], begin: usize, outer: (i64, i64)
     let (mut place, mut last, mut count) = (begin, begin, 0);
     while place < bar.len() {
         let id = match bar[place] {
-            Item::Note(id) if !notes[id].grace => id,
+            BarItem::Note(id) if !notes[id].grace => id,
             _ => {
                 place += 1;
                 continue;

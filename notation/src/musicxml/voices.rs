@@ -1,6 +1,6 @@
 //! Writes the voices of a part as lines of ABC.
 
-use super::score::{Item, Sign, XmlNote, XmlPart};
+use super::score::{BarItem, Sign, XmlNote, XmlPart};
 use super::{length, lyrics, tuplets};
 
 /// The most characters of a line, unless one bar has more.
@@ -70,17 +70,17 @@ pub(super) fn write(part: &mut XmlPart, next: &mut usize, with_lyrics: bool, out
     written
 }
 
-fn write_bar(bar: &[Item], notes: &[XmlNote], repeats: &[String], divisions: i64) -> String {
+fn write_bar(bar: &[BarItem], notes: &[XmlNote], repeats: &[String], divisions: i64) -> String {
     let mut text = String::with_capacity(16 * bar.len());
     let mut spans = false;
     for item in bar {
         match item {
-            Item::Sign { text: Sign::Text(sign), .. } => {
+            BarItem::Sign { text: Sign::Text(sign), .. } => {
                 spans |= sign.contains('!');
                 text.push_str(sign);
             }
-            Item::Sign { text: Sign::Repeat(place), .. } => text.push_str(&repeats[*place]),
-            Item::Note(id) => write_note(&notes[*id], divisions, &mut text),
+            BarItem::Sign { text: Sign::Repeat(place), .. } => text.push_str(&repeats[*place]),
+            BarItem::Note(id) => write_note(&notes[*id], divisions, &mut text),
         }
     }
     if spans { without_empty_spans(text) } else { text }

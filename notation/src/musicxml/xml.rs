@@ -17,7 +17,7 @@ const LARGEST: i64 = 1 << 31;
 /// A document.
 pub(super) struct Tree<'a> {
     text: &'a str,
-    elements: Vec<Element>,
+    elements: Vec<XmlElement>,
     /// Texts that are not a slice of the document: they had entities, or comments within.
     composed: Vec<String>,
     entities: HashMap<&'a str, &'a str>,
@@ -34,7 +34,7 @@ struct Slice {
 }
 
 #[derive(Clone, Copy)]
-struct Element {
+struct XmlElement {
     /// Between `<` and `>`: the name and the attributes.
     tag: Slice,
     /// Without a namespace's prefix.
@@ -108,7 +108,7 @@ impl<'a> Tree<'a> {
 
     /// The name of an element with its prefix.
     fn tag_name(&self, place: u32) -> Option<&'a [u8]> {
-        let Element { tag, name, .. } = self.elements[place as usize];
+        let XmlElement { tag, name, .. } = self.elements[place as usize];
         self.text.as_bytes().get(tag.at as usize..(name.at + name.length) as usize)
     }
 
@@ -117,7 +117,7 @@ impl<'a> Tree<'a> {
         let name = tag.start..tag.start + name;
         let prefix = self.text.as_bytes()[name.clone()].iter().rposition(|byte| *byte == b':').map_or(0, |at| at + 1);
         let name = slice(name.start + prefix..name.end);
-        self.elements.push(Element { tag: slice(tag), name, text: Slice::default(), end: place + 1 });
+        self.elements.push(XmlElement { tag: slice(tag), name, text: Slice::default(), end: place + 1 });
         place
     }
 
@@ -156,7 +156,7 @@ fn slice(range: Range<usize>) -> Slice {
 }
 
 impl<'a> Node<'a> {
-    fn element(self) -> &'a Element {
+    fn element(self) -> &'a XmlElement {
         &self.tree.elements[self.place as usize]
     }
 
@@ -238,7 +238,7 @@ impl<'a> Node<'a> {
 
     /// The value of an attribute.
     pub(super) fn attribute(self, name: &str) -> Option<Cow<'a, str>> {
-        let Element { tag, name: own, .. } = *self.element();
+        let XmlElement { tag, name: own, .. } = *self.element();
         let from = own.at + own.length;
         let attributes = self.tree.slice(Slice { at: from, length: tag.at + tag.length - from });
         // Bytes are faster than characters, and every note comes here.
