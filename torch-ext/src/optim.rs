@@ -2,7 +2,8 @@
 //! None of them waits for the device.
 use crate::Result;
 use crate::ffi::{
-    Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale, te_zero,
+    Ptr, check, new_tensor, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale,
+    te_zero,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -178,9 +179,7 @@ fn list_norm(tensors: &[Tensor], call: impl FnOnce(&[Ptr], *mut Ptr) -> *mut std
     if tensors.is_empty() {
         return Err(error!(Argument, "the norm of no tensors"));
     }
-    let mut out = std::ptr::null_mut();
-    check(call(&ptrs(tensors), &mut out))?;
-    Ok(owned(out))
+    new_tensor(|out| call(&ptrs(tensors), out))
 }
 
 #[cfg(test)]
