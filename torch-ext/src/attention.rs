@@ -45,8 +45,8 @@ pub fn attention_of_sequences(
     })
 }
 
-/// The rows of `input` with these numbers, with a derivative that adds nothing up: `back` has, for each row of the input,
-/// the place of its copy in the result. Further copies of a row must have a gradient of zero.
+/// The rows of `input` with these numbers. The derivative does not add up copies of a row: `back` has, for each row of the
+/// input, the place of the one copy whose gradient counts. Other copies must have a gradient of zero.
 pub fn gather_rows(input: &Tensor, rows: &Tensor, back: &Tensor) -> Result<Tensor> {
     if input.size().first() != back.size().first() {
         return Err(error!(Argument, "{:?} rows, {:?} places of them", input.size(), back.size()));
@@ -55,7 +55,7 @@ pub fn gather_rows(input: &Tensor, rows: &Tensor, back: &Tensor) -> Result<Tenso
     new_tensor(|out| unsafe { te_gather_rows(ptr(input), ptr(rows), ptr(back), out) })
 }
 
-/// From here on a CPU attends to sequences too, slowly and without dropout: for tests of what a card is given.
+/// From here on a CPU attends to sequences too, slowly and without dropout, so that tests can run what a card runs.
 pub fn attend_to_sequences_on_cpu() -> Result<()> {
     // SAFETY: no arguments; a second call changes nothing.
     check(unsafe { te_flash_on_cpu() })?;

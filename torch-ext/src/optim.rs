@@ -35,7 +35,7 @@ impl AdamWState {
         [&self.steps, &self.exp_avgs, &self.exp_avg_sqs].map(|all| all[param].shallow_clone())
     }
 
-    /// Lets go of a parameter's state.
+    /// Frees a parameter's state.
     pub fn forget(&mut self, param: usize) {
         for all in [&mut self.steps, &mut self.exp_avgs, &mut self.exp_avg_sqs] {
             all[param] = Tensor::new();
@@ -63,8 +63,8 @@ fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
     if n == len { Ok(()) } else { Err(error!(Argument, "{len} {what} for {n} parameters")) }
 }
 
-/// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
-/// parameter after the other, which waits for both.
+/// One AdamW step over all parameters in one call. Where the state is on another device, the step runs there, parameter by
+/// parameter, and waits for both devices.
 ///
 /// `params` and `grads` have equal shapes, pair by pair. Errors where lengths or shapes differ.
 pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {

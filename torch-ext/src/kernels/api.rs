@@ -11,13 +11,13 @@ pub const CHARACTERS: i64 = 128;
 /// A kernel of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// [`short_attention`].
+    /// [`super::short_attention`].
     ShortAttention,
-    /// [`append_attend`].
+    /// [`super::append_attend`].
     AppendAttend,
-    /// [`draw`].
+    /// [`super::draw`].
     Draw,
-    /// [`norm_step`].
+    /// [`super::norm_step`].
     NormStep,
 }
 
