@@ -38,7 +38,7 @@ impl Error {
 ///
 /// ```
 /// let large = model::Architecture::large();
-/// assert_eq!((large.heads(), large.parameter_count()), (20, 516_072_960));
+/// assert_eq!((large.heads(), large.parameter_count()), (20, 515_738_880));
 /// assert!(model::Architecture { hidden_size: 100, ..large }.check().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

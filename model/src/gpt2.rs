@@ -62,7 +62,7 @@ impl Mode {
 pub(crate) struct Builder {
     pub(crate) tensors: Vec<(String, Tensor)>,
     device: Device,
-    /// Tensors hold anything: they are to be loaded, and drawing half a billion numbers takes seconds.
+    /// Tensors stay uninitialised: they are to be loaded, and drawing half a billion numbers takes seconds.
     blank: bool,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Init {
 }
 
 impl Builder {
-    /// Tensors drawn from `seed`, or without it such as hold anything until they are loaded.
+    /// Tensors drawn from `seed`. Without one they are uninitialised until they are loaded.
     pub(crate) fn new(device: Device, seed: Option<u64>) -> Builder {
         if let Some(seed) = seed {
             tch::manual_seed(seed as i64);

@@ -41,7 +41,7 @@ impl NotaGen {
         NotaGen::build(architecture, device, Some(seed))
     }
 
-    /// A network to [`NotaGen::load`] weights into: until then they are anything.
+    /// A network for [`NotaGen::load`]: its weights are uninitialised until then.
     pub fn blank(architecture: &Architecture, device: Device) -> Result<NotaGen> {
         NotaGen::build(architecture, device, None)
     }

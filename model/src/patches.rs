@@ -77,6 +77,14 @@ pub struct Prompt {
 }
 
 /// Turns ABC into patches and back.
+///
+/// ```
+/// let patchiliser = model::patches::Patchiliser::new(16)?;
+/// let patches = patchiliser.encode_train("K:C\n[V:1]ABcd|\n", 1024, &mut |_| 0)?;
+/// assert_eq!(patchiliser.decode(patches.row(1)), "K:C\n");
+/// assert_eq!(patchiliser.decode(patches.row(2)), "[r:0/0][V:1]ABcd");
+/// # Ok::<(), model::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patchiliser {
     size: usize,

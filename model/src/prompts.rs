@@ -17,6 +17,12 @@ pub fn published() -> impl Iterator<Item = String> {
 /// The lines that a piece begins with, each with its line end.
 ///
 /// The error of a prompt that is not published names the nearest one in [`Error::hint`].
+///
+/// ```
+/// let lines = model::prompts::prompt_lines("Classical_Beethoven, Ludwig van_Keyboard")?;
+/// assert_eq!(lines, ["%Classical\n", "%Beethoven, Ludwig van\n", "%Keyboard\n"]);
+/// # Ok::<(), model::Error>(())
+/// ```
 pub fn prompt_lines(prompt: &str) -> Result<Vec<String>> {
     let prompt = prompt.trim();
     if published().any(|known| known == prompt) {
@@ -32,7 +38,7 @@ pub fn prompt_lines(prompt: &str) -> Result<Vec<String>> {
     Err(Error::Prompt { prompt: prompt.to_owned(), nearest })
 }
 
-/// The lines of any prompt, published or not, for networks fine-tuned on prompts of one's own.
+/// The lines of any prompt, published or not, for networks that were fine-tuned on other prompts.
 pub fn lines(prompt: &str) -> Vec<String> {
     prompt.split('_').map(|part| format!("%{part}\n")).collect()
 }

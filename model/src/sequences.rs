@@ -3,7 +3,7 @@
 //! On a CPU and in float32 sequences of one length attend together, run by run. On a card in 16 bits long sequences
 //! (the patches of a piece) attend in one call of flash attention, whatever their lengths; short ones (the characters of a
 //! patch), which would fill a small part of its tiles, by a kernel of our own or as a batch of equal sequences. Libtorch plans
-//! and launches for each shape anew, so that one call of one shape is what a card wants.
+//! each shape anew, so that one call of one shape is fastest.
 use crate::architecture::HEAD_SIZE;
 use tch::Tensor;
 use torch_ext::kernels::{self, Kernel};
@@ -78,7 +78,7 @@ impl Lengths {
         let Lengths { mut runs, tokens } = self;
         let longest = runs.iter().map(|run| run.len).max().unwrap_or(1);
         let alike = runs.iter().all(|run| run.len == longest);
-        // Where places are filled up there must be a token to fill them with.
+        // Padding needs a token to copy.
         let least = tokens + i64::from(short && !alike);
         let rounded = (least + rounded_to - 1) / rounded_to * rounded_to;
         let mut starts = vec![0i32];
@@ -122,7 +122,7 @@ impl Sequences {
         self.tokens
     }
 
-    /// Sequences of one length that follow each other, without what rounds up.
+    /// Runs of sequences of one length, without the tokens that round up.
     pub(crate) fn equal_runs(&self) -> &[EqualRun] {
         &self.runs[..self.runs.len() - 1]
     }

@@ -1,8 +1,8 @@
-//! Bytes of tensors in the CPU's memory: measurements count them, since a process's resident memory has much else in it.
+//! Counts the bytes of tensors in the CPU's memory. A process's resident memory has much else in it.
 use crate::Result;
 use crate::ffi::{check, te_allocations, te_count_allocations};
 
-/// Counts from its making on, for the rest of the process. Tensors made before do not count.
+/// Counts from its creation to the end of the process. Earlier tensors do not count.
 #[derive(Debug)]
 pub struct Allocations(());
 

@@ -2,7 +2,7 @@
 //! arXiv 2307.08691) as libtorch has it for cards.
 use crate::Result;
 use crate::device::card;
-use crate::ffi::{check, owned, ptr, te_attention_of_sequences, te_flash_on_cpu, te_gather_rows};
+use crate::ffi::{check, new_tensor, ptr, te_attention_of_sequences, te_flash_on_cpu, te_gather_rows};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -39,36 +39,23 @@ pub fn attention_of_sequences(
     dropout: f64,
     causal: bool,
 ) -> Result<Tensor> {
-    let mut out = std::ptr::null_mut();
     // SAFETY: four live tensors, whose kinds and shapes libtorch checks; it hands out a new one.
-    check(unsafe {
-        te_attention_of_sequences(
-            ptr(query),
-            ptr(key),
-            ptr(value),
-            ptr(starts),
-            longest,
-            dropout,
-            causal.into(),
-            &mut out,
-        )
-    })?;
-    Ok(owned(out))
+    new_tensor(|out| unsafe {
+        te_attention_of_sequences(ptr(query), ptr(key), ptr(value), ptr(starts), longest, dropout, causal.into(), out)
+    })
 }
 
-/// The rows of `input` with these numbers, with a derivative that adds nothing up: `back` has, for each row of the input,
-/// the place of its copy in the result. Further copies of a row must have a gradient of zero.
+/// The rows of `input` with these numbers. The derivative does not add up copies of a row: `back` has, for each row of the
+/// input, the place of the one copy whose gradient counts. Other copies must have a gradient of zero.
 pub fn gather_rows(input: &Tensor, rows: &Tensor, back: &Tensor) -> Result<Tensor> {
     if input.size().first() != back.size().first() {
         return Err(error!(Argument, "{:?} rows, {:?} places of them", input.size(), back.size()));
     }
-    let mut out = std::ptr::null_mut();
     // SAFETY: three live tensors; libtorch checks the numbers against the rows.
-    check(unsafe { te_gather_rows(ptr(input), ptr(rows), ptr(back), &mut out) })?;
-    Ok(owned(out))
+    new_tensor(|out| unsafe { te_gather_rows(ptr(input), ptr(rows), ptr(back), out) })
 }
 
-/// From here on a CPU attends to sequences too, slowly and without dropout: for tests of what a card is given.
+/// From here on a CPU attends to sequences too, slowly and without dropout, so that tests can run what a card runs.
 pub fn attend_to_sequences_on_cpu() -> Result<()> {
     // SAFETY: no arguments; a second call changes nothing.
     check(unsafe { te_flash_on_cpu() })?;

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::marker::PhantomData;
 use tch::{Device, Kind};
 
-/// A region in which matrix products run in `dtype`; ends when dropped, and restores what was there before.
+/// A region in which matrix products run in `dtype`. It ends when it is dropped, and restores the state before it.
 ///
 /// Autocast is a state of the thread, so the guard cannot leave it.
 pub struct Autocast {
@@ -36,7 +36,7 @@ impl Autocast {
 
 impl Drop for Autocast {
     fn drop(&mut self) {
-        // SAFETY: restores the values read from the same thread. A failure to restore has no one to go to.
+        // SAFETY: restores the values read from the same thread. There is no one to report a failure to.
         let _ = check(unsafe { te_autocast_set(self.device, self.enabled, self.dtype, 0) });
     }
 }

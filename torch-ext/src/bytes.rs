@@ -4,7 +4,7 @@ use std::slice;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// How much is filled at once: what stays in the processor's cache between zeroing and filling.
+/// Bytes filled at once: they stay in the processor's cache between zeroing and filling.
 const PIECE: usize = 1 << 20;
 
 /// A new tensor of `len` elements on the CPU, in one dimension. `fill` gets its bytes in order, in pieces of at most

@@ -1,4 +1,4 @@
-//! Calls of libtorch's operators, counted: so that a test can hold what a step launches to a budget.
+//! Counts calls of libtorch's operators, so that a test can keep what a step launches within a budget.
 use crate::Result;
 use crate::ffi::{check, te_calls_begin, te_calls_end, text};
 use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 pub struct Calls {
     /// In all.
     pub all: usize,
-    /// By no other operator: what a list of tensors takes on a GPU, where the CPU goes through them one by one.
+    /// Not from inside another operator. An operator on a list of tensors is one call on a GPU, and many on a CPU.
     pub outer: usize,
 }
 
-/// Runs `work` and counts the operators that this thread calls meanwhile, backward passes on the CPU included, by name
+/// Runs `work` and counts the operators that this thread calls in it, backward passes on the CPU included, by name
 /// (`aten::add`).
 pub fn count_calls<T>(work: impl FnOnce() -> T) -> Result<(T, BTreeMap<String, Calls>)> {
     let mut handle = 0;
@@ -31,7 +31,7 @@ pub fn count_calls<T>(work: impl FnOnce() -> T) -> Result<(T, BTreeMap<String, C
     Ok((done, lines.lines().filter_map(read).collect()))
 }
 
-/// How many of the counted calls a device would launch something for: not views, and not what makes room.
+/// How many of the counted calls a device would launch a kernel for: not views and allocations.
 pub fn launched(calls: &BTreeMap<String, Calls>) -> usize {
     const NONE: [&str; 11] =
         ["empty", "view", "detach", "select", "narrow", "slice", "as_strided", "unsqueeze", "alias", "transpose", "t"];

@@ -1,6 +1,6 @@
 //! Activation checkpointing (`torch.utils.checkpoint`, reentrant form).
 use crate::Result;
-use crate::ffi::{Ptr, check, owned, ptr, te_checkpoint};
+use crate::ffi::{Ptr, new_tensor, ptr, te_checkpoint};
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::Tensor;
@@ -19,13 +19,8 @@ where
 {
     let segment: Segment = Box::new(segment);
     let data = Box::into_raw(Box::new(segment));
-    let mut out = std::ptr::null_mut();
     // SAFETY: the shim owns `data` from here on and calls `release` on it exactly once, after the last `run`.
-    check(unsafe { te_checkpoint(ptr(input), run, data.cast(), release, &mut out) })?;
-    if out.is_null() {
-        return Err(error!(Internal, "a checkpointed segment gave no tensor"));
-    }
-    Ok(owned(out))
+    new_tensor(|out| unsafe { te_checkpoint(ptr(input), run, data.cast(), release, out) })
 }
 
 /// Gives NULL where the segment fails, and puts its error into `message`, of `size` bytes.

@@ -179,7 +179,7 @@ pub fn library_version(library: &Path) -> Result<String> {
     Ok(format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100))
 }
 
-/// What libtorch is set to. cuDNN's is turned off when CUDA is loaded.
+/// The kinds that libtorch may use now. cuDNN's is turned off when CUDA is loaded.
 pub fn fused_attention() -> FusedAttention {
     let (mut flash, mut efficient, mut cudnn) = (0, 0, 0);
     // SAFETY: three valid out-pointers. What cannot be asked is off.
@@ -281,7 +281,7 @@ pub fn is_idle(device: Device) -> bool {
         return true;
     }
     let mut idle = 1;
-    // SAFETY: plain numbers and an out-pointer. What fails here fails in the next call that computes, which tells of it.
+    // SAFETY: plain numbers and an out-pointer. What fails here fails again, and is reported, in the next call that computes.
     let _ = check(unsafe { te_idle(device_type(device), device_index(device), &mut idle) });
     idle != 0
 }

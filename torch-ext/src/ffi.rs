@@ -202,6 +202,13 @@ pub(crate) fn owned(tensor: Ptr) -> Tensor {
     unsafe { Tensor::from_ptr(tensor.cast()) }
 }
 
+/// The tensor that a function of the shim puts into its out-pointer.
+pub(crate) fn new_tensor(call: impl FnOnce(*mut Ptr) -> *mut c_char) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    check(call(&mut out))?;
+    if out.is_null() { Err(error!(Internal, "libtorch gave no tensor")) } else { Ok(owned(out)) }
+}
+
 /// libtorch's index of a device; the CPU has none.
 pub(crate) fn device_index(device: tch::Device) -> c_int {
     match device {

@@ -1,15 +1,13 @@
-//! GELU in its tanh form, quicker on a CPU than libtorch's.
+//! GELU in its tanh form, faster on a CPU than libtorch's.
 use crate::Result;
-use crate::ffi::{check, owned, ptr, te_gelu};
+use crate::ffi::{new_tensor, ptr, te_gelu};
 use tch::Tensor;
 
-/// `x.gelu("tanh")`, to a few units in the last place; with a derivative. What an element gives depends on it alone, bit for
-/// bit. On a GPU, in half precision and on processors without AVX2 it is libtorch's own.
+/// `x.gelu("tanh")` to a few units in the last place, with a derivative. The result of an element depends on it alone, bit for
+/// bit. On a GPU, in half precision and on processors without AVX2 libtorch's own is called.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    let mut out = std::ptr::null_mut();
     // SAFETY: a live tensor, whose kind and device the shim looks at; it hands out a new one.
-    check(unsafe { te_gelu(ptr(x), &mut out) })?;
-    Ok(owned(out))
+    new_tensor(|out| unsafe { te_gelu(ptr(x), out) })
 }
 
 #[cfg(test)]

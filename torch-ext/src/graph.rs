@@ -54,7 +54,7 @@ impl Graph {
         let recording = Graph { graph, api, _uses: uses };
         let mut begun = false;
         let mut record = || {
-            // Libraries get ready the first time, which cannot be recorded.
+            // Libraries allocate and choose kernels in the first run, which cannot be recorded.
             work()?;
             check((api.begin)(graph, shares))?;
             begun = true;

@@ -38,10 +38,10 @@ pub fn available(device: Device) -> Result<()> {
     api(device).map(drop)
 }
 
-/// Tries each kernel on the device against libtorch's, once a process, and settles which is used from then on. Without this
-/// libtorch's are used. It waits for the device: not while work is recorded. Draws no random numbers.
+/// Compares each kernel with libtorch's on the device, once a process, and uses it from then on if they agree. Without this call
+/// libtorch's are used. It waits for the device, so that it cannot be called while work is recorded. It draws no random numbers.
 ///
-/// Returns why kernels that could be used are not, as lines for a warning; each is told once.
+/// Returns a warning for each kernel that could be used and is not, once a process.
 ///
 /// # Errors
 /// `NOTAGEN_TRAIN_KERNELS` is neither `own` nor `libtorch`.

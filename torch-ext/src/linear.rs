@@ -1,6 +1,6 @@
 //! Linear layers for few rows at a time.
 use crate::Result;
-use crate::ffi::{check, owned, ptr, te_linear, te_linear_set};
+use crate::ffi::{check, new_tensor, ptr, te_linear, te_linear_set};
 use std::ffi::c_int;
 use tch::{Device, Kind, Tensor};
 
@@ -55,10 +55,8 @@ impl PackedLinear {
             return Ok(x.f_linear(&self.weight, self.bias.as_ref())?);
         };
         let x = x.f_contiguous()?;
-        let mut out = std::ptr::null_mut();
         // SAFETY: three live tensors, whose kinds, devices, layouts and shapes the shim checks; it hands out a new one.
-        check(unsafe { te_linear(ptr(&x), ptr(&self.weight), ptr(bias), self.set, &mut out) })?;
-        Ok(owned(out))
+        new_tensor(|out| unsafe { te_linear(ptr(&x), ptr(&self.weight), ptr(bias), self.set, out) })
     }
 }
 

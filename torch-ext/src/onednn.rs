@@ -1,6 +1,6 @@
 //! Linear layers for many rows at a time.
 use crate::Result;
-use crate::ffi::{check, owned, ptr, te_onednn_linear, te_onednn_pack, te_onednn_supported};
+use crate::ffi::{check, new_tensor, ptr, te_onednn_linear, te_onednn_pack, te_onednn_supported};
 use tch::{Device, Kind, Tensor};
 
 /// A linear layer in float32 on a CPU by oneDNN, whose products are as fast as the processor on every make; libtorch's own
@@ -22,18 +22,15 @@ impl OneDnnLinear {
         }
         let weight = weight.f_contiguous()?.f_detach()?;
         let bias = bias.f_contiguous()?.f_detach()?;
-        let mut packed = std::ptr::null_mut();
         // SAFETY: a live tensor; the shim hands out a new one.
-        check(unsafe { te_onednn_pack(ptr(&weight), &mut packed) })?;
-        Ok(Some(OneDnnLinear { packed: owned(packed), bias }))
+        let packed = new_tensor(|out| unsafe { te_onednn_pack(ptr(&weight), out) })?;
+        Ok(Some(OneDnnLinear { packed, bias }))
     }
 
     /// (rows, in) to (rows, out), through GELU by the error function if `gelu`.
     pub fn forward(&self, x: &Tensor, gelu: bool) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
         // SAFETY: three live tensors, whose kinds, devices and shapes the shim checks; it hands out a new one.
-        check(unsafe { te_onednn_linear(ptr(x), ptr(&self.packed), ptr(&self.bias), gelu.into(), &mut out) })?;
-        Ok(owned(out))
+        new_tensor(|out| unsafe { te_onednn_linear(ptr(x), ptr(&self.packed), ptr(&self.bias), gelu.into(), out) })
     }
 
     /// Another handle of the same layer.

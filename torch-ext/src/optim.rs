@@ -2,7 +2,8 @@
 //! None of them waits for the device.
 use crate::Result;
 use crate::ffi::{
-    Ptr, check, owned, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale, te_zero,
+    Ptr, check, new_tensor, ptr, ptrs, te_clip_by_norm, te_fused_adamw, te_total_norm, te_unscale, te_update_scale,
+    te_zero,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -34,7 +35,7 @@ impl AdamWState {
         [&self.steps, &self.exp_avgs, &self.exp_avg_sqs].map(|all| all[param].shallow_clone())
     }
 
-    /// Lets go of a parameter's state.
+    /// Frees a parameter's state.
     pub fn forget(&mut self, param: usize) {
         for all in [&mut self.steps, &mut self.exp_avgs, &mut self.exp_avg_sqs] {
             all[param] = Tensor::new();
@@ -62,8 +63,8 @@ fn same_length(what: &str, n: usize, len: usize) -> Result<()> {
     if n == len { Ok(()) } else { Err(error!(Argument, "{len} {what} for {n} parameters")) }
 }
 
-/// One AdamW step over all parameters in one call; where the state is on another device than the parameters, there, one
-/// parameter after the other, which waits for both.
+/// One AdamW step over all parameters in one call. Where the state is on another device, the step runs there, parameter by
+/// parameter, and waits for both devices.
 ///
 /// `params` and `grads` have equal shapes, pair by pair. Errors where lengths or shapes differ.
 pub fn fused_adamw(params: &[Tensor], grads: &[Tensor], state: &AdamWState, step: AdamWStep) -> Result<()> {
@@ -178,9 +179,7 @@ fn list_norm(tensors: &[Tensor], call: impl FnOnce(&[Ptr], *mut Ptr) -> *mut std
     if tensors.is_empty() {
         return Err(error!(Argument, "the norm of no tensors"));
     }
-    let mut out = std::ptr::null_mut();
-    check(call(&ptrs(tensors), &mut out))?;
-    Ok(owned(out))
+    new_tensor(|out| call(&ptrs(tensors), out))
 }
 
 #[cfg(test)]

@@ -21,20 +21,19 @@ pub fn upload(from: &Tensor, into: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Tensors that the shim puts others in the place of.
+/// Handles that the shim assigns new tensors to.
 fn places(tensors: &mut [&mut Tensor]) -> Vec<Ptr> {
     tensors.iter().map(|tensor| ptr(tensor)).collect()
 }
 
-/// Moves tensors on the CPU into one piece of memory, so that [`send`] takes them in one copy; `pinned` memory is what a CUDA
-/// device reads by itself, while the program goes on. Errors where no such memory is to be had.
+/// Moves tensors on the CPU into one piece of memory, so that [`send`] copies them at once. A CUDA device reads `pinned` memory
+/// by itself, while the program goes on. An error where there is no such memory.
 pub fn pack(tensors: &mut [&mut Tensor], pinned: bool) -> Result<()> {
     // SAFETY: an array of live tensors, which are borrowed mutably, so that the shim may put others in their place.
     check(unsafe { te_pack(places(tensors).as_ptr(), tensors.len(), pinned.into()) })
 }
 
-/// Moves tensors to a device; those that are there stay as they are. What is packed is one copy, and what is pinned too is
-/// one without a wait.
+/// Moves tensors to a device; those already there stay. Packed tensors take one copy, and if pinned, it is not waited for.
 pub fn send(tensors: &mut [&mut Tensor], device: Device) -> Result<()> {
     // SAFETY: an array of live tensors, which are borrowed mutably, so that the shim may put others in their place.
     check(unsafe { te_send(places(tensors).as_ptr(), tensors.len(), device_type(device), device_index(device)) })

@@ -39,7 +39,7 @@ impl Profile {
 impl Drop for Profile {
     fn drop(&mut self) {
         if self.running {
-            // SAFETY: without a path nothing is written. A failure to end has no one to go to.
+            // SAFETY: without a path nothing is written. There is no one to report a failure to.
             let _ = check(unsafe { te_profile_end(device_index(self.device), std::ptr::null()) });
         }
     }

@@ -151,7 +151,7 @@ impl ProcessGroup {
         error!(Peer, "{} ({name}: {error})", self.world.blame())
     }
 
-    /// The group, for as long as nothing else uses it.
+    /// Locks the group.
     pub(crate) fn group(&self) -> MutexGuard<'_, Ptr> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }

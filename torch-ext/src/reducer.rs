@@ -1,7 +1,7 @@
 //! Gradients summed over ranks while the backward pass runs: c10d's `Reducer`, the engine of DistributedDataParallel.
 use crate::Result;
 use crate::ffi::{
-    Bucket, Ptr, check, float_type, owned, ptr, ptrs, te_reducer_backward, te_reducer_buckets, te_reducer_free,
+    Bucket, Ptr, check, float_type, new_tensor, ptr, ptrs, te_reducer_backward, te_reducer_buckets, te_reducer_free,
     te_reducer_new, te_reducer_nothing, te_reducer_trace,
 };
 use crate::ranks::ProcessGroup;
@@ -79,10 +79,9 @@ impl Reducer {
 
     /// A loss with gradients of zero, for a rank that has nothing to add.
     pub fn nothing(&self) -> Result<Tensor> {
-        let (list, mut out) = (ptrs(&self.params), std::ptr::null_mut());
+        let list = ptrs(&self.params);
         // SAFETY: live tensors, an out-pointer.
-        check(unsafe { te_reducer_nothing(list.as_ptr(), list.len(), &mut out) })?;
-        Ok(owned(out))
+        new_tensor(|out| unsafe { te_reducer_nothing(list.as_ptr(), list.len(), out) })
     }
 
     /// What the last exchange did, bucket by bucket, in the order in which they became ready.

@@ -1,18 +1,18 @@
-//! Slot after slot, as a CPU does it: no wasted reading, and the host sees every character.
+//! The round of a CPU, slot after slot: nothing is read in vain, and the host sees every character.
 use super::network::{InferenceNetwork, Ready};
 use crate::Result;
 use crate::patches::EOS;
 use crate::sampling::{Draws, Sampling};
 use tch::Tensor;
 
-/// There is no end mark among the characters behind those given.
+/// Whether there is no end mark yet behind the given characters.
 fn goes_on(given: &[u8], written: &[u8]) -> bool {
     !written[given.len().min(written.len())..].contains(&EOS)
 }
 
 impl InferenceNetwork {
-    /// All characters of the next patches, those given included. Ended patches leave the batch once it gets a good deal
-    /// smaller without them.
+    /// All characters of the next patches, those given included. Ended patches leave the batch once a quarter of it
+    /// has ended.
     pub(super) fn write_each(&mut self, ready: &[Ready]) -> Result<Vec<Vec<u8>>> {
         let size = self.architecture.patch_size;
         let slots: Vec<i64> = ready.iter().map(|ready| ready.slot as i64).collect();

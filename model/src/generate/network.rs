@@ -12,7 +12,7 @@ use torch_ext::kernels::{self, Kernel};
 use torch_ext::{PackedLinear, Span, gelu};
 
 const LAYER_NORM_EPS: f64 = 1e-5;
-/// Patches that one slot reads in one round at most: a long context does not hold the others up.
+/// Patches that one slot reads in one round at most, so that a long context does not delay the others.
 pub(super) const READ_AT_ONCE: usize = 128;
 /// Patches read in one pass at most, of all slots together: what a pass needs beside the caches stays within bounds.
 const READ_IN_ONE_PASS: usize = 64 * READ_AT_ONCE;

@@ -1,4 +1,4 @@
-//! What is to be written, and what is told of it.
+//! What to write, and what is reported of it.
 use super::batched::CudaGraphStats;
 use super::track::{Failure, Outcome, Start};
 use crate::sampling::Sampling;
@@ -91,7 +91,7 @@ pub struct Summary {
     pub patches_per_second: f64,
     /// Pieces at once, at the end.
     pub batch_size: usize,
-    /// Told to stop before all pieces were done.
+    /// Stopped before all pieces were done.
     pub stopped: bool,
     /// What CUDA graphs gained; none on a CPU.
     pub recordings: Option<CudaGraphStats>,
@@ -153,7 +153,7 @@ pub enum GenerationEvent<'a> {
         failed: usize,
         /// Patches written.
         patches: usize,
-        /// Pieces in the making.
+        /// Pieces being written.
         live: usize,
         /// Time since the start.
         seconds: f64,

@@ -16,7 +16,7 @@ use std::time::Instant;
 use torch_ext::ProfiledTurns;
 
 impl Generator {
-    /// Writes pieces. `on_event` is told what happens, and may break off: complete pieces stay complete.
+    /// Writes pieces. `on_event` gets every event and may stop the run; complete pieces stay complete.
     pub fn run(
         &mut self,
         options: &Options,
@@ -31,7 +31,7 @@ impl Generator {
     }
 }
 
-/// What a piece is written by, the same in all its attempts.
+/// How a piece is written, the same in all its attempts.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     pub(super) seed: u64,
@@ -56,7 +56,7 @@ impl Writing {
         Writing { track: Track::new(index, attempt, &terms.beginning), terms, ahead: None }
     }
 
-    /// What the characters of a patch are drawn with.
+    /// The random numbers of a patch, one a character.
     fn numbers(&self, patch: u64, size: usize) -> Vec<f32> {
         random::uniform(self.terms.seed, self.terms.number, u64::from(self.track.attempt), patch, size)
     }
@@ -261,7 +261,7 @@ impl<'r, 'o> Run<'r, 'o> {
         Ok(ready.iter().map(|ready| ready.slot).zip(written).collect())
     }
 
-    /// Counts the time of one round.
+    /// Divides the time of a round among its pieces.
     fn share(&mut self, seconds: f64) {
         let live = self.slots.iter().flatten().count().max(1) as f64;
         for writing in self.slots.iter_mut().flatten() {

@@ -1,4 +1,4 @@
-//! Pieces that come and go while others are being written: each with its own seed, settings and beginning.
+//! Pieces that are added and removed while others are written, each with its own seed, settings and beginning.
 use super::generator::Generator;
 use super::options::{GenerationEvent, Options};
 use super::run::{Run, Terms, Writing};
@@ -29,8 +29,8 @@ pub struct Paused(Writing);
 pub struct Session<'g, 'o>(Run<'g, 'o>);
 
 impl Generator {
-    /// A batch without pieces yet. Of the options it heeds the batch size, the limits of characters and time, the
-    /// attempts and the check; the rest comes with each [`Order`].
+    /// A batch without pieces yet. Of the options it uses the batch size, the limits of characters and time, the attempts
+    /// and the check; the rest comes with each [`Order`].
     pub fn session<'g, 'o>(&'g mut self, options: &'g Options<'o>) -> Result<Session<'g, 'o>> {
         let slots = match options.batch_size {
             Some(size) => size,

@@ -1,4 +1,4 @@
-//! One piece in the making: the rules of the original's `inference_patch` (`inference/inference.py`), without the
+//! One piece while it is written: the rules of the original's `inference_patch` (`inference/inference.py`), without the
 //! network.
 use crate::patches::{BOS, EOS, PADDING, Patchiliser};
 use crate::{Error, Result};

@@ -49,7 +49,7 @@ impl PatchWriter {
     /// Reads new patches of some slots and writes the next patch of others, each slot at most once in either: the
     /// characters behind those given, up to and with the first end mark, in the order of `ready`.
     ///
-    /// `meanwhile` is what the host can do while a GPU writes. It may not be called.
+    /// `meanwhile` runs on the host while a GPU writes. A CPU does not call it.
     pub(super) fn round(
         &mut self,
         readings: Vec<UnreadPatches>,

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 const PATCHES_AT_ONCE_CPU: usize = 2048;
 const PATCHES_AT_ONCE_GPU: usize = 16384;
 
-/// The network that hears music, from a file of CLaMP 2 or of M3.
+/// The encoder of music, from a file of CLaMP 2 or of M3.
 pub struct MusicEncoder {
     architecture: M3Architecture,
     encoder: Encoder,

@@ -33,7 +33,7 @@ impl M3 {
         M3::build(architecture, device, Some(seed))
     }
 
-    /// A network to [`M3::load`] weights into: until then they are anything.
+    /// A network for [`M3::load`]: its weights are uninitialised until then.
     pub fn blank(architecture: &M3Architecture, device: Device) -> Result<M3> {
         M3::build(architecture, device, None)
     }

@@ -8,7 +8,7 @@
 //! Storages are read with positioned reads into the tensor's own memory and not through a map: a
 //! mapped file that shrinks kills the process, and its pages count as resident memory.
 //!
-//! [`write`] makes the same format, one tensor at a time.
+//! [`write()`] makes the same format, one tensor at a time.
 
 mod container;
 mod dtype;

@@ -79,7 +79,7 @@ pub(super) fn matrix(state: &StateDict, name: &str) -> Result<[i64; 2], Error> {
     }
 }
 
-/// How many layers there are, the last one's number deciding, so that a gap is told as what is missing. `tensor` is
+/// How many layers there are, the last one's number deciding, so that a gap is reported as a missing tensor. `tensor` is
 /// the name of one that every layer has.
 pub(super) fn layers(state: &StateDict, prefix: &str, tensor: &str) -> Result<i64, Error> {
     let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();

@@ -8,7 +8,7 @@ use super::kind::{WeightsKind, is_float, kind_of};
 use super::{Checkpoint, Error, StateDict, check_name, infer, m3_architecture};
 use crate::pth;
 
-/// What a file of weights holds; what cannot be told is nothing.
+/// What a file of weights holds. What is not known is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// `notagen`, `m3` or `clamp2`.
@@ -31,7 +31,7 @@ pub struct Inspection {
     pub min_eval_loss: Option<f64>,
     /// The weights' element type in PyTorch's words (`float32`), or `mixed`.
     pub dtype: Option<String>,
-    /// What the reader should know besides: a file name that contradicts the tensors.
+    /// Such as a file name that contradicts the tensors.
     pub warnings: Vec<String>,
 }
 

@@ -7,6 +7,13 @@ use crate::Architecture;
 use crate::m3::M3Architecture;
 
 /// The original's name for weights, from its `config.py`.
+///
+/// ```
+/// use model::{Architecture, weights};
+/// let name = weights::file_name("pretrain", &Architecture::small(), 2e-4, 8);
+/// assert!(name.starts_with("weights_notagen_pretrain_p_size_16_p_length_2048_p_layers_12_"));
+/// assert_eq!(weights::FileName::parse(name.as_ref()).learning_rate, Some(2e-4));
+/// ```
 pub fn file_name(tag: &str, architecture: &Architecture, learning_rate: f64, batch_size: i64) -> String {
     let (sizes, rate) = (sizes(architecture), python_float(learning_rate));
     format!("weights_notagen_{tag}_{sizes}_lr_{rate}_batch_{batch_size}.pth")

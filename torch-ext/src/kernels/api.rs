@@ -1,6 +1,6 @@
 //! The kernels of our own, as the CUDA part offers them.
 use crate::Result;
-use crate::ffi::{Ptr, check, float_type, owned, ptr};
+use crate::ffi::{Ptr, check, float_type, new_tensor, ptr};
 use std::ffi::{c_char, c_int};
 use tch::{Kind, Tensor};
 
@@ -11,13 +11,13 @@ pub const CHARACTERS: i64 = 128;
 /// A kernel of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// [`short_attention`].
+    /// [`super::short_attention`].
     ShortAttention,
-    /// [`append_attend`].
+    /// [`super::append_attend`].
     AppendAttend,
-    /// [`draw`].
+    /// [`super::draw`].
     Draw,
-    /// [`norm_step`].
+    /// [`super::norm_step`].
     NormStep,
     /// [`add_norm`].
     AddNorm,
@@ -67,9 +67,7 @@ impl Api {
         dropout: f64,
         causal: bool,
     ) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
-        check((self.short_attention)(ptr(qkv), ptr(starts), heads, max_len, dropout, causal.into(), &mut out))?;
-        Ok(owned(out))
+        new_tensor(|out| (self.short_attention)(ptr(qkv), ptr(starts), heads, max_len, dropout, causal.into(), out))
     }
 
     pub(super) fn append_attend(
@@ -79,9 +77,7 @@ impl Api {
         values: &Tensor,
         positions: &Tensor,
     ) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
-        check((self.append_attend)(ptr(qkv), ptr(keys), ptr(values), ptr(positions), &mut out))?;
-        Ok(owned(out))
+        new_tensor(|out| (self.append_attend)(ptr(qkv), ptr(keys), ptr(values), ptr(positions), out))
     }
 
     pub(super) fn draw(
@@ -104,11 +100,9 @@ impl Api {
         epsilon: f64,
         kind: Kind,
     ) -> Result<Tensor> {
-        let mut out = std::ptr::null_mut();
         let delta = delta.map_or(std::ptr::null_mut(), ptr);
         let kind = float_type(kind).ok_or_else(|| error!(Argument, "a norm in {kind:?}"))?;
-        check((self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, &mut out))?;
-        Ok(owned(out))
+        new_tensor(|out| (self.norm_step)(ptr(x), delta, ptr(weight), ptr(bias), epsilon, kind, out))
     }
 
     pub(super) fn add_norm(
