@@ -74,7 +74,7 @@ mod tests {
             Some("boolean") => vec![json!(true), json!(false)],
             Some("string") => vec![json!("other")],
             Some("array") => vec![json!(["other"])],
-            Some("object") => vec![least(schema)],
+            Some("object") => vec![with(schema, schema["properties"].as_object().unwrap().keys())],
             _ => schema["oneOf"].as_array().unwrap().iter().map(|one| one["const"].clone()).collect(),
         };
         wanted.into_iter().rev().find(|value| value != default).unwrap()
@@ -82,9 +82,11 @@ mod tests {
 
     /// An object with the keys that it cannot do without.
     fn least(schema: &Value) -> Value {
-        let required = schema["required"].as_array().cloned().unwrap_or_default();
-        let properties = &schema["properties"];
-        required.iter().map(|key| key.as_str().unwrap()).map(|key| (key.to_owned(), other(&properties[key]))).collect()
+        with(schema, schema["required"].as_array().into_iter().flatten().map(|key| key.as_str().unwrap()))
+    }
+
+    fn with<K: ToString>(schema: &Value, keys: impl Iterator<Item = K>) -> Value {
+        keys.map(|key| key.to_string()).map(|key| (key.clone(), other(&schema["properties"][&key]))).collect()
     }
 
     #[test]
