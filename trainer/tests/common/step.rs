@@ -5,7 +5,7 @@ use model::{Architecture, Batch, NotaGen, patches::Patches};
 use tch::Device;
 use torch_ext::Allocations;
 use trainer::{
-    Dtype, Optimizer, Settings, language,
+    Optimizer, Settings, language,
     memory::{Memory, Step},
     run_step,
 };
