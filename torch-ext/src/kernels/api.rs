@@ -1,6 +1,6 @@
 //! The kernels of our own, as the CUDA part offers them.
 use crate::Result;
-use crate::ffi::{Ptr, check, float_type, new_tensor, ptr};
+use crate::ffi::{Ptr, check, float_type, new_tensor, owned, ptr};
 use std::ffi::{c_char, c_int};
 use tch::{Kind, Tensor};
 
@@ -113,9 +113,10 @@ impl Api {
         bias: &Tensor,
         epsilon: f64,
     ) -> Result<(Tensor, Tensor)> {
-        let (mut sum, mut out) = (std::ptr::null_mut(), std::ptr::null_mut());
-        check((self.add_norm)(ptr(x), ptr(delta), ptr(weight), ptr(bias), epsilon, &mut sum, &mut out))?;
-        Ok((owned(sum), owned(out)))
+        let mut sum = std::ptr::null_mut();
+        let out =
+            new_tensor(|out| (self.add_norm)(ptr(x), ptr(delta), ptr(weight), ptr(bias), epsilon, &mut sum, out))?;
+        Ok((owned(sum), out))
     }
 }
 

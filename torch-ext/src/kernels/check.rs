@@ -129,7 +129,7 @@ fn norm_step(api: &Api, device: Device, kind: Kind) -> Result<()> {
 fn add_norm(api: &Api, device: Device, kind: Kind) -> Result<()> {
     for (rows, hidden) in [(70, 1280), (3, 768), (33, 2048)] {
         // Both results, and the gradients of all inputs.
-        let run = |f: &dyn Fn(&[Tensor]) -> Result<(Tensor, Tensor)>| -> Result<Vec<Tensor>> {
+        let run = |own: bool| -> Result<Vec<Tensor>> {
             let inputs = [
                 numbers(&[rows, hidden], 3.0, 0.0, device, Kind::Float)?,
                 numbers(&[rows, hidden], 2.0, 0.4, device, kind)?,
@@ -137,7 +137,11 @@ fn add_norm(api: &Api, device: Device, kind: Kind) -> Result<()> {
                 numbers(&[hidden], 1.0, 0.2, device, Kind::Float)?,
             ];
             let inputs = inputs.map(|t| t.set_requires_grad(true));
-            let (sum, norm) = f(&inputs)?;
+            let [x, delta, weight, bias] = &inputs;
+            let (sum, norm) = match own {
+                true => api.add_norm(x, delta, weight, bias, 1e-5)?,
+                false => libtorch::add_norm(x, delta, weight, bias, 1e-5)?,
+            };
             let slope = |first| numbers(&[rows, hidden], 1.0, first, device, kind);
             let loss = sum.f_mul(&slope(0.6)?)?.f_sum(Kind::Float)?;
             let loss = loss.f_add(&norm.f_mul(&slope(0.8)?)?.f_sum(Kind::Float)?)?;
@@ -145,8 +149,7 @@ fn add_norm(api: &Api, device: Device, kind: Kind) -> Result<()> {
             all.extend(Tensor::f_run_backward(&[loss], &inputs, false, false)?);
             Ok(all)
         };
-        let ours = run(&|t| api.add_norm(&t[0], &t[1], &t[2], &t[3], 1e-5))?;
-        let theirs = run(&|t| Ok(libtorch::add_norm(&t[0], &t[1], &t[2], &t[3], 1e-5)?))?;
+        let (ours, theirs) = (run(true)?, run(false)?);
         let names =
             ["its sum", "its norm", "the slope of x", "the slope of delta", "the slope of weight", "the slope of bias"];
         for ((what, ours), theirs) in names.iter().zip(&ours).zip(&theirs) {
