@@ -126,7 +126,7 @@ fn a_file_appears_whole_or_not_at_all() {
     assert_eq!(left.len(), 2, "{left:?}");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o600, 0o600);
     let error = pth::write(&folder.path().join("nowhere/weights.pth"), &values().into()).unwrap_err();
-    assert!(error.to_string().contains("nowhere/weights.pth: cannot create"), "{error}");
+    assert!(error.to_string().contains("nowhere/weights.pth: cannot write"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Files that are whole or not there.
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,8 @@ pub enum Flush {
 /// let path = std::env::temp_dir().join("notation-files-example");
 /// write_atomically::<io::Error>(&path, Flush::Later, |file| file.write_all(b"all of it"))?;
 /// assert_eq!(std::fs::read(&path)?, b"all of it");
-/// # fs::remove_file(&path)
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), io::Error>(())
 /// ```
 ///
 /// # Errors
@@ -82,9 +83,12 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Resul
     fs::rename(&name, path)
 }
 
-/// Writes a file that can be made again, whole or not at all.
+/// Writes a file that can be made again, whole or not at all. Its temporary name is always the same: among the files of a
+/// corpus, what a killed run left half-written is overwritten by the next.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> crate::Result<()> {
-    write_atomically(path, Flush::Later, |file| file.write_all(bytes)).map_err(crate::Error::io(path))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.part"));
+    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(crate::Error::io(path))
 }
 
 /// Removes files; those that are not there are no error.
@@ -101,6 +105,7 @@ pub(crate) fn remove(files: &[PathBuf]) -> crate::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_file_has_the_permissions_of_new_files_and_a_failed_one_leaves_nothing() {

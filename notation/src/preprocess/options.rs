@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::index::file_name;
 use crate::{Error, Key, Result};
 
-/// The keys to write pieces in.
+/// The keys that pieces are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {

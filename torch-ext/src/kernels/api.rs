@@ -19,7 +19,7 @@ pub enum Kernel {
     Draw,
     /// [`super::norm_step`].
     NormStep,
-    /// [`add_norm`].
+    /// [`super::add_norm`].
     AddNorm,
 }
 
