@@ -1,0 +1,55 @@
+// Takes the pictures of scripts/pictures with Chromium.
+import { spawn } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const root = new URL("../", import.meta.url).pathname;
+const { chromium } = createRequire(new URL("../demo/bundle/package.json", import.meta.url))("playwright-core");
+const [folder] = process.argv.slice(2);
+const pictures = join(root, "docs/pictures");
+mkdirSync(pictures, { recursive: true });
+
+const weights = readdirSync(join(folder, "checkpoints")).filter((name) => name.startsWith("weights_notagen_quickstart-RL2"));
+if (weights.length !== 1) throw new Error(`${folder}/checkpoints has no weights of the quickstart's last round`);
+const demo = spawn(
+  join(root, "target/release/notagen-train"),
+  ["demo", "--weights", join(folder, "checkpoints", weights[0]), "--port", "0", "--json", "--device", "cpu"],
+  { stdio: ["ignore", "pipe", "inherit"] },
+);
+const url = await new Promise((resolve, reject) => {
+  demo.on("exit", (code) => reject(new Error(`the demo ended with ${code}`)));
+  createInterface(demo.stdout).on("line", (line) => {
+    const event = JSON.parse(line);
+    if (event.event === "listening") resolve(event.url);
+  });
+});
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+try {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 860 } });
+  await page.goto(url);
+  await page.waitForSelector("body[data-ready]");
+  const choice = page.getByLabel("Let the network choose");
+  if (await choice.count()) await choice.check();
+  await page.click("#settings summary");
+  // The first piece that is whole.
+  for (let seed = 1; seed <= 10; seed++) {
+    for (const [name, value] of Object.entries({ seed, top_k: 9, top_p: 0.6, temperature: 0.8 })) await page.fill(`#${name}`, `${value}`);
+    await page.click("#go");
+    await page.waitForFunction((seed) => document.querySelector("#history li small")?.textContent.startsWith(`seed ${seed} `), seed);
+    const stage = await page.waitForSelector('#stage[data-status="finished"], #stage[data-status="failed"]', { timeout: 180_000 });
+    if ((await stage.getAttribute("data-status")) === "finished") break;
+  }
+  await page.click("#settings summary");
+  await page.screenshot({ path: join(pictures, "demo.png") });
+  const score = page.locator("#paper svg").first();
+  const box = await score.boundingBox();
+  await page.screenshot({ path: join(pictures, "score.png"), fullPage: true, clip: { ...box, height: Math.min(box.height, 520) } });
+  await page.goto(`file://${join(folder, "runs/quickstart/report.html")}`);
+  await page.setViewportSize({ width: 1100, height: 1000 });
+  await page.screenshot({ path: join(pictures, "report.png") });
+} finally {
+  await browser.close();
+  demo.kill("SIGTERM");
+}
