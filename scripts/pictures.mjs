@@ -1,6 +1,6 @@
 // Takes the pictures of scripts/pictures with Chromium.
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,11 +11,13 @@ const [folder] = process.argv.slice(2);
 const pictures = join(root, "docs/pictures");
 mkdirSync(pictures, { recursive: true });
 
-const weights = readdirSync(join(folder, "checkpoints")).filter((name) => name.startsWith("weights_notagen_quickstart-RL2"));
-if (weights.length !== 1) throw new Error(`${folder}/checkpoints has no weights of the quickstart's last round`);
+const named = readdirSync(join(folder, "checkpoints")).filter((name) => name.startsWith("weights_notagen_quickstart"));
+if (named.length === 0) throw new Error(`${folder}/checkpoints has no weights of the quickstart`);
+const written = (name) => statSync(join(folder, "checkpoints", name)).mtimeMs;
+const [weights] = named.sort((one, other) => written(other) - written(one));
 const demo = spawn(
   join(root, "target/release/notagen-train"),
-  ["demo", "--weights", join(folder, "checkpoints", weights[0]), "--port", "0", "--json", "--device", "cpu"],
+  ["demo", "--weights", join(folder, "checkpoints", weights), "--port", "0", "--json", "--device", "cpu"],
   { stdio: ["ignore", "pipe", "inherit"] },
 );
 const url = await new Promise((resolve, reject) => {
@@ -31,7 +33,7 @@ try {
   await page.goto(url);
   await page.waitForSelector("body[data-ready]");
   const choice = page.getByLabel("Let the network choose");
-  if (await choice.count()) await choice.check();
+  if (await choice.isVisible()) await choice.check();
   await page.click("#settings summary");
   // The first piece that is whole.
   for (let seed = 1; seed <= 10; seed++) {
@@ -43,9 +45,10 @@ try {
   }
   await page.click("#settings summary");
   await page.screenshot({ path: join(pictures, "demo.png") });
-  const score = page.locator("#paper svg").first();
-  const box = await score.boundingBox();
-  await page.screenshot({ path: join(pictures, "score.png"), fullPage: true, clip: { ...box, height: Math.min(box.height, 520) } });
+  const score = await page.locator("#paper svg").first().evaluate((svg) => svg.outerHTML);
+  const sheet = await browser.newPage({ viewport: { width: 860, height: 470 } });
+  await sheet.setContent(`<body style="margin: 12px; background: white">${score}`);
+  await sheet.screenshot({ path: join(pictures, "score.png") });
   await page.goto(`file://${join(folder, "runs/quickstart/report.html")}`);
   await page.setViewportSize({ width: 1100, height: 1000 });
   await page.screenshot({ path: join(pictures, "report.png") });
