@@ -39,12 +39,16 @@ def at_least(what, figure, least, text=None):
     row(what, text or f"{figure:,.0f}", f"at least {least:,g}", figure >= least if DEVICE == "cuda" else None)
 
 
-def ours(program, *arguments, folder=None, environment=None):
+def succeeded(command, code, said):
+    if code != 0:
+        raise RuntimeError(f"{' '.join(command)}: exit code {code}\n{said[-2000:]}")
+
+
+def ours(program, *arguments):
     """Runs one of our programs; its lines of JSON."""
     command = [str(BIN / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**os.environ, **(environment or {})})
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    done = subprocess.run(command, capture_output=True, text=True)
+    succeeded(command, done.returncode, done.stderr)
     if done.stderr.strip():
         print(done.stderr[-2000:], file=sys.stderr)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -59,8 +63,7 @@ def run_here(recipe, folder):
             events = [{**json.loads(line), "came": time.perf_counter() - begun} for line in program.stdout]
         seconds = time.perf_counter() - begun
         said.seek(0)
-        if program.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}: exit code {program.returncode}\n{said.read()[-2000:]}")
+        succeeded(command, program.returncode, said.read())
     sessions, = folder.glob("runs/*/sessions.jsonl")
     on_the_device(json.loads(line) for line in sessions.read_text().splitlines())
     return events, seconds
